@@ -1,0 +1,137 @@
+"""What a model must know besides its weights: the labels, and the grid and intensities that it was trained on."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+from deepedit.errors import ClickError, ModelError
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The foreground labels, in ascending order of their value in the file.
+
+    Class index 0 is the background; class index ``c`` from 1 on has the name ``names[c - 1]`` and the file value
+    ``values[c - 1]``.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.values) or not self.names:
+            raise ValueError(f"labels need one name for each value; got {self.names} and {self.values}")
+        if list(self.values) != sorted(set(self.values)) or self.values[0] < 1:
+            raise ValueError(f"label values must be distinct, ascending and above 0; got {self.values}")
+        if len(set(self.names)) != len(self.names) or BACKGROUND in self.names:
+            raise ValueError(f"label names must be distinct, and {BACKGROUND} is value 0; got {self.names}")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, int]) -> "Labels":
+        """Labels from ``{name: file value}``; an entry for the background (value 0) is left out."""
+        ordered = sorted((value, name) for name, value in values.items() if value != 0)
+        return cls(tuple(name for _, name in ordered), tuple(value for value, _ in ordered))
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, background included."""
+        return len(self.names) + 1
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names by class index, the background first."""
+        return (BACKGROUND, *self.names)
+
+    def index(self, name: str) -> int:
+        """Class index of a label name.
+
+        Raises:
+            ClickError: for a name that is not known; the message suggests the nearest.
+        """
+        if name in self.class_names:
+            return self.class_names.index(name)
+        near = difflib.get_close_matches(name, self.class_names, n=1, cutoff=0.4)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ClickError(f"label {name!r} is not one of {', '.join(self.class_names)}{hint}")
+
+    def to_values(self, classes: np.ndarray) -> np.ndarray:
+        """File values of class indices, in the smallest unsigned type that holds them all."""
+        table = np.array((0, *self.values))
+        return table.astype(np.min_scalar_type(self.values[-1]))[classes]
+
+    def to_classes(self, values: np.ndarray) -> np.ndarray:
+        """Class indices (uint8, or uint16 past 255 labels) of file values; values of no label become background."""
+        known = np.array((0, *self.values))
+        position = np.searchsorted(known, values).clip(max=len(known) - 1)
+        return np.where(known[position] == values, position, 0).astype(np.min_scalar_type(len(self.values)))
+
+
+@dataclass(frozen=True)
+class Intensity:
+    """How intensities are normalised.
+
+    Attributes:
+        mode: ``"window"`` maps [lower, upper] to [0, 1] and clips; ``"percentile"`` does the same with the volume's
+            own percentiles `lower` and `upper`; ``"zscore"`` clips to those percentiles, then subtracts the mean and
+            divides by the standard deviation.
+        lower, upper: file units (HU) for ``"window"``, else percentiles in [0, 100].
+    """
+
+    mode: str = "window"
+    lower: float = -175.0
+    upper: float = 250.0
+
+    def __post_init__(self) -> None:
+        if self.mode not in ("window", "percentile", "zscore"):
+            raise ValueError(f"intensity mode must be window, percentile or zscore; got {self.mode!r}")
+        if not self.lower < self.upper:
+            raise ValueError(f"intensity range must ascend; got {self.lower} to {self.upper}")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that is decided before training, and that inference must repeat.
+
+    Attributes:
+        labels: names and file values.
+        spacing: mm between voxels of the network's grid, axes closest to R, A, S.
+        patch_size: voxels that the network sees at once.
+        intensity: how image values are normalised.
+        image_channels: channels of an input image.
+        sigma: width of a click's Gaussian in voxels of the network's grid.
+    """
+
+    labels: Labels
+    spacing: tuple[float, float, float]
+    patch_size: tuple[int, int, int]
+    intensity: Intensity = field(default_factory=Intensity)
+    image_channels: int = 1
+    sigma: float = 2.0
+
+    def to_dict(self) -> dict:
+        """Plain numbers, strings, lists and dictionaries, fit for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, entries: Mapping) -> "Plan":
+        """The plan that `to_dict` wrote.
+
+        Raises:
+            ModelError: if an entry is missing, unknown or malformed.
+        """
+        try:
+            return cls(
+                **{
+                    **entries,
+                    "labels": Labels(*(tuple(entries["labels"][key]) for key in ("names", "values"))),
+                    "spacing": tuple(float(mm) for mm in entries["spacing"]),
+                    "patch_size": tuple(int(side) for side in entries["patch_size"]),
+                    "intensity": Intensity(**entries["intensity"]),
+                }
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ModelError(f"the preprocessing plan is damaged: {error}") from error

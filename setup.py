@@ -1,0 +1,35 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+setup(
+    name="deepedit",
+    version="0.1.0",
+    description="Interactive 3D segmentation of medical images: automatic, from clicks, and corrected by clicks",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["deepedit", "deepedit.*"]), "deepedit_cli"],
+    package_dir={"deepedit_cli": "cli"},
+    install_requires=[
+        "torch>=2.4",
+        "numpy>=1.26",
+        "scipy>=1.11",
+        "nibabel>=5.2",
+        "tqdm>=4.66",
+        "tensorboard>=2.16",
+    ],
+    extras_require={
+        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.17", "nbclient>=0.10", "nbformat>=5.9", "ipykernel>=6.29"],
+        "plot": ["matplotlib>=3.8"],
+        "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
+    },
+    entry_points={
+        "console_scripts": [
+            "deepedit-train=deepedit_cli.train:main",
+            "deepedit-infer=deepedit_cli.infer:main",
+            "deepedit-evaluate=deepedit_cli.evaluate:main",
+        ]
+    },
+)
