@@ -1,0 +1,5 @@
+"""Files in and out: the only place that knows paths and formats."""
+
+from deepedit.io.nifti import read_geometry, read_label, read_volume, write_label, write_volume
+
+__all__ = ["read_geometry", "read_label", "read_volume", "write_label", "write_volume"]

@@ -1,0 +1,155 @@
+"""What every reader and writer needs: regular files only, bounded JSON, atomic replacement, free memory."""
+
+import json
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from deepedit.errors import DeepEditError, FileError
+
+MAX_JSON_BYTES = 16 * 2**20
+
+
+def one_line(text: object, limit: int = 300) -> str:
+    """Text from outside made fit for a one-line message: control characters escaped, cut at `limit` characters."""
+    escaped = "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[: limit + 1]
+    )
+    return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+
+
+def open_for_reading(path: str | os.PathLike) -> BinaryIO:
+    """A regular file, opened to be read.
+
+    Raises:
+        FileError: if it is missing, a folder, not a regular file (a pipe would wait for ever), or not readable.
+    """
+    name = one_line(path)
+    try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISDIR(mode):
+            raise FileError(f"{name}: this is a folder, not a file")
+        if not stat.S_ISREG(mode):
+            raise FileError(f"{name}: this is not a regular file")
+        return open(path, "rb")
+    except FileNotFoundError as error:
+        raise FileError(f"{name}: no such file; check the path") from error
+    except PermissionError as error:
+        raise FileError(f"{name}: may not be read; check its permissions") from error
+    except OSError as error:
+        raise FileError(f"{name}: cannot be opened: {error.strerror}") from error
+    except ValueError as error:  # a NUL inside of the path
+        raise FileError(f"{name}: this is not a valid path") from error
+
+
+@contextmanager
+def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
+    """A binary stream that becomes the file `path` when the block ends well, and vanishes when it does not.
+
+    The bytes go to a hidden temporary file in the same folder, reach the disk, and are then renamed: a reader sees
+    the old file or the whole new one, never a half. A symbolic link is followed, so that the link itself stays.
+
+    Raises:
+        FileError: if the folder is missing or may not be written, if the disk is full, or if `path` is a folder or
+            a device.
+    """
+    name = one_line(path)
+    try:
+        target = Path(os.path.realpath(path))
+        # Renaming over a device such as /dev/null would replace it for the whole machine.
+        if target.exists() and not target.is_file():
+            raise FileError(f"{name}: is there already and is not a regular file; choose another name")
+        temporary = target.parent / f".deepedit-{secrets.token_hex(8)}.tmp"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{name}: {_why_not_written(error)}") from error
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise FileError(f"{name}: {_why_not_written(error)}") from error
+    finally:
+        with suppress(OSError):
+            os.unlink(temporary)
+
+
+def _why_not_written(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return "cannot be written: its folder does not exist; create it first"
+    if isinstance(error, PermissionError):
+        return "cannot be written: its folder may not be written to; choose another or change its permissions"
+    return f"cannot be written: {getattr(error, 'strerror', None) or error}; nothing was left behind"
+
+
+def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileError) -> dict[str, Any]:
+    """The object in a JSON file that may be hostile.
+
+    Args:
+        error_type: raised where the content is at fault; a file that cannot be opened is always a FileError.
+
+    Raises:
+        FileError: if the file cannot be opened.
+        error_type: if it is larger than 16 MiB, not UTF-8, not JSON (NaN and Infinity are not), nested too deeply,
+            has a key twice in one object, or is not an object.
+    """
+    name = one_line(path)
+    with open_for_reading(path) as stream:
+        try:
+            content = stream.read(MAX_JSON_BYTES + 1)
+        except OSError as error:
+            raise FileError(f"{name}: cannot be read: {error.strerror}") from error
+    if len(content) > MAX_JSON_BYTES:
+        raise error_type(f"{name}: larger than {MAX_JSON_BYTES // 2**20} MiB, too large for what it should hold")
+    try:
+        parsed = json.loads(
+            content.decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
+        )
+    except RecursionError as error:
+        raise error_type(f"{name}: nested too deeply; this is not a file that should be read") from error
+    except ValueError as error:  # JSON's and UTF-8's errors are ValueErrors, integers of too many digits too
+        raise error_type(f"{name}: not valid JSON: {one_line(error, 120)}") from error
+    if not isinstance(parsed, dict):
+        raise error_type(f"{name}: should hold a JSON object in braces, holds {type(parsed).__name__}")
+    return parsed
+
+
+def _refuse_constant(constant: str) -> None:
+    raise ValueError(f"{constant} is not a JSON number")
+
+
+def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    entries = dict(pairs)
+    if len(entries) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {twice!r} appears twice in one object")
+    return entries
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still allocate without swapping, as far as the system tells; else None."""
+    limits = []
+    with suppress(OSError, ValueError, IndexError):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        with suppress(OSError, ValueError):  # "max" is no number: no limit
+            group = Path("/sys/fs/cgroup")
+            limits.append(int((group / limit).read_text()) - int((group / used).read_text()))
+    with suppress(ImportError, OSError, ValueError, AttributeError):
+        import resource  # absent on Windows
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            limits.append(soft - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize())
+    return max(min(limits), 0) if limits else None

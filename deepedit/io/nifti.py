@@ -1,0 +1,268 @@
+"""NIfTI files in and out.
+
+The header is nibabel's; the voxels are read here rather than through nibabel's image classes, so that a file is
+checked against its own header before a byte is allocated, and so that everything that can be wrong with it is one
+`FileError` with one line.
+"""
+
+import gzip
+import math
+import os
+import zlib
+from typing import BinaryIO
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+
+from deepedit.errors import FileError
+from deepedit.io.files import available_memory, one_line, open_for_reading, replace_atomically
+from deepedit.io.nifti_header import Geometry, Layout, header_size, new_header, parse_header, voxel_layout
+from deepedit.volume import Volume
+
+# A byte of deflate holds at most 1032 bytes: a gzipped file cannot hold more than this, whatever its header says.
+MAX_DEFLATE_RATIO = 1032
+# Labels that went through a scaled integer type come back a little off.
+LABEL_TOLERANCE = 1e-3
+MAX_LABEL = 2**31 - 1
+CHUNK = 2**22
+
+
+def read_geometry(path: str | os.PathLike) -> Geometry:
+    """Shape, affine and number of channels of a NIfTI file; reads the header only.
+
+    Raises:
+        FileError: if the file cannot be read or its header makes no sense.
+    """
+    with open_for_reading(path) as file:
+        return _read_header(_decompressed(file, path), path)[1]
+
+
+def read_volume(path: str | os.PathLike) -> Volume:
+    """An image: its scaled values on its own grid.
+
+    Args:
+        path: a ``.nii`` or ``.nii.gz`` file, told apart by content.
+
+    Returns:
+        float32 ``[X, Y, Z]``, or ``[C, X, Y, Z]`` for a 4D file, whose last axis becomes the channels; trailing axes
+        of length 1 are dropped. The header goes with it.
+
+    Raises:
+        FileError: if the file is missing, damaged, not a 3D or 4D image of real numbers, has no usable affine, has
+            voxels that are not finite, or needs more memory than there is.
+    """
+    header, geometry, layout, stored = _read_stored(path)
+    if stored.dtype == np.float32 and not _is_scaled(layout):
+        values = stored
+    else:
+        values = np.empty(stored.size, np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for part in _chunks(stored.size):
+                values[part] = stored[part].astype(np.float64) * layout.slope + layout.intercept
+    bad = sum(int((~np.isfinite(values[part])).sum()) for part in _chunks(values.size))
+    if bad:
+        raise FileError(
+            f"{one_line(path)}: {bad} of {values.size} voxels are NaN, infinite or beyond float32; "
+            "replace them, for example by the value of air"
+        )
+    return Volume(_shaped(values, geometry), geometry.affine, header)
+
+
+def read_label(path: str | os.PathLike) -> Volume:
+    """A label map on its own grid.
+
+    Returns:
+        ``[X, Y, Z]`` of uint8, int16 or int32, the first that holds every value.
+
+    Raises:
+        FileError: as `read_volume`, and if a value is negative, fractional, NaN or above 2**31 - 1 (the message
+            names the values), or if the file has several channels.
+    """
+    header, geometry, layout, stored = _read_stored(path)
+    if geometry.channels > 1:
+        raise FileError(f"{one_line(path)}: a label map is 3D, this one has {geometry.channels} channels")
+    offending: set[float] = set()
+    values = np.empty(stored.size, np.int32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for part in _chunks(stored.size):
+            found = stored[part]
+            if found.dtype.kind == "f" or _is_scaled(layout):
+                exact = found.astype(np.float64) * layout.slope + layout.intercept
+                found = np.rint(exact)
+                fits = np.abs(exact - found) <= LABEL_TOLERANCE  # False for NaN
+            else:
+                exact, fits = found, True
+            fits = fits & (found >= 0) & (found <= MAX_LABEL)
+            if not fits.all():
+                offending.update(np.unique(exact[~fits])[:8].tolist())
+            values[part] = found
+    if offending:
+        named = ", ".join(list(dict.fromkeys(f"{value:g}" for value in sorted(offending)))[:8])
+        raise FileError(f"{one_line(path)}: labels must be whole numbers from 0 on; it has {named}")
+    largest = int(values.max())
+    small = next(t for t in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(t).max)
+    return Volume(_shaped(values.astype(small, copy=False), geometry), geometry.affine, header)
+
+
+def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> None:
+    """Write a label map on the grid of `like`: same shape, affine, qform and sform with their codes, units.
+
+    The smallest unsigned type that holds the values, no scaling. Written under a temporary name, then renamed.
+
+    Args:
+        path: ends in ``.nii`` or ``.nii.gz``.
+        labels: ``[X, Y, Z]`` integers or booleans from 0 on.
+        like: the image that was segmented.
+
+    Raises:
+        FileError: if the file cannot be written; what was there before stays.
+        ValueError: if the shape is not that of `like` or the values are not labels.
+    """
+    labels = np.asarray(labels)
+    if labels.shape != like.shape:
+        raise ValueError(f"labels of shape {labels.shape} do not fit an image of shape {like.shape}")
+    if labels.dtype.kind not in "biu" or labels.min() < 0:
+        raise ValueError(f"labels must be integers from 0 on; got {labels.dtype} from {labels.min()}")
+    smallest = np.min_scalar_type(int(labels.max()))
+    _write(path, labels, smallest, like, compression=6)
+
+
+def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume) -> None:
+    """Write real numbers, such as probabilities, as float32 on the grid of `like`; otherwise as `write_label`.
+
+    Args:
+        data: ``[X, Y, Z]``, or ``[C, X, Y, Z]``, whose channels become the file's last axis.
+
+    Raises:
+        FileError: if the file cannot be written.
+        ValueError: if the spatial shape is not that of `like`.
+    """
+    data = np.asarray(data)
+    if data.ndim not in (3, 4) or data.shape[-3:] != like.shape:
+        raise ValueError(f"data of shape {data.shape} does not fit an image of shape {like.shape}")
+    # Floats hardly compress; the lowest level is nearly as small and several times faster.
+    _write(path, np.moveaxis(data, 0, -1) if data.ndim == 4 else data, np.dtype(np.float32), like, compression=1)
+
+
+def _decompressed(file: BinaryIO, path: str | os.PathLike) -> BinaryIO:
+    """The stream of NIfTI bytes in an open file, gzipped or not: the content decides, not the name."""
+    try:
+        magic = file.read(2)
+        file.seek(0)
+    except OSError as error:
+        raise FileError(f"{one_line(path)}: cannot be read: {error.strerror}") from error
+    if not magic:
+        raise FileError(f"{one_line(path)}: the file is empty; copy or export it again")
+    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
+
+
+def _read_into(stream: BinaryIO, buffer: memoryview, path: str | os.PathLike) -> int:
+    """Fill `buffer` from `stream`; returns how many bytes there were, which is fewer at the end of the file."""
+    filled = 0
+    try:
+        while filled < len(buffer):
+            count = stream.readinto(buffer[filled : filled + CHUNK])
+            if not count:
+                break
+            filled += count
+    except EOFError as error:
+        raise FileError(f"{one_line(path)}: cut short in its gzip stream; copy or export it again") from error
+    except (OSError, zlib.error) as error:  # gzip's own error is an OSError
+        raise FileError(f"{one_line(path)}: damaged ({one_line(error, 80)}); copy or export it again") from error
+    return filled
+
+
+def _read_header(stream: BinaryIO, path: str | os.PathLike) -> tuple[Nifti1Header, Geometry]:
+    """The header and its geometry; the stream stands behind the header."""
+    name = one_line(path)
+    start = bytearray(4)
+    _read_into(stream, memoryview(start), path)
+    rest = bytearray(max(header_size(start) - len(start), 0))
+    if not rest:
+        raise FileError(f"{name}: this is not a NIfTI file; convert it to .nii.gz")
+    if _read_into(stream, memoryview(rest), path) < len(rest):
+        raise FileError(f"{name}: cut short in its header; copy or export it again")
+    return parse_header(bytes(start + rest), name)
+
+
+def _read_stored(path: str | os.PathLike) -> tuple[Nifti1Header, Geometry, Layout, np.ndarray]:
+    """Header, geometry, layout, and the voxels as stored: flat, in file order, native byte order."""
+    name = one_line(path)
+    with open_for_reading(path) as file:
+        stream = _decompressed(file, path)
+        header, geometry = _read_header(stream, path)
+        layout = voxel_layout(header, name)
+        count = math.prod(geometry.shape) * geometry.channels
+        length = count * layout.dtype.itemsize
+        size = os.fstat(file.fileno()).st_size
+        if layout.offset + length > size * (1 if stream is file else MAX_DEFLATE_RATIO):
+            raise FileError(f"{name}: cut short: its header promises {length} bytes of voxels; copy or export it again")
+        _refuse_too_large(count * (layout.dtype.itemsize + 5), geometry, name)
+        try:
+            buffer = np.empty(length, np.uint8)
+        except MemoryError as error:
+            raise FileError(f"{name}: too large for this machine's memory; crop or resample it") from error
+        _skip(stream, layout.offset - header.sizeof_hdr, path)
+        found = _read_into(stream, memoryview(buffer), path)
+        if found < length:
+            raise FileError(
+                f"{name}: cut short: {found} bytes of voxels, its header promises {length}; copy or export it again"
+            )
+        _read_into(stream, memoryview(bytearray(1)), path)  # at its end gzip compares the checksum
+    stored = buffer.view(layout.dtype)
+    return header, geometry, layout, stored.astype(layout.dtype.newbyteorder("="), copy=False)
+
+
+def _skip(stream: BinaryIO, count: int, path: str | os.PathLike) -> None:
+    """Move `count` bytes on, or to the end of the file."""
+    waste = memoryview(bytearray(min(count, CHUNK)))
+    while count > 0 and (moved := _read_into(stream, waste[:count], path)):
+        count -= moved
+
+
+def _refuse_too_large(needed: int, geometry: Geometry, name: str) -> None:
+    free = available_memory()
+    if free is not None and needed > free:
+        sides = " x ".join(map(str, (*geometry.shape, geometry.channels)[: 3 + (geometry.channels > 1)]))
+        raise FileError(
+            f"{name}: reading {sides} voxels takes about {needed / 2**30:.1f} GiB of memory and "
+            f"{free / 2**30:.1f} GiB are free; crop or resample it"
+        )
+
+
+def _shaped(values: np.ndarray, geometry: Geometry) -> np.ndarray:
+    """Flat values in file order, first axis fastest, as ``[X, Y, Z]`` or ``[C, X, Y, Z]``, without a copy."""
+    if geometry.channels == 1:
+        return values.reshape(geometry.shape, order="F")
+    return np.moveaxis(values.reshape((*geometry.shape, geometry.channels), order="F"), -1, 0)
+
+
+def _chunks(count: int) -> list[slice]:
+    """Slices that cover `count` values, so that temporary float64 copies stay small."""
+    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
+
+
+def _is_scaled(layout: Layout) -> bool:
+    return (layout.slope, layout.intercept) != (1.0, 0.0)
+
+
+def _write(path: str | os.PathLike, data: np.ndarray, dtype: np.dtype, like: Volume, compression: int) -> None:
+    """Write ``[X, Y, Z]`` or ``[X, Y, Z, C]`` as one NIfTI file, equal bytes for equal input."""
+    if not os.fspath(path).endswith((".nii", ".nii.gz")):
+        raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
+    header = new_header(data.shape, dtype, like)
+    with replace_atomically(path) as file:
+        if os.fspath(path).endswith(".gz"):
+            # No name and no time inside, so that the same labels give the same bytes.
+            with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=compression) as stream:
+                _write_to(stream, header, data)
+        else:
+            _write_to(file, header, data)
+
+
+def _write_to(stream: BinaryIO, header: Nifti1Header, data: np.ndarray) -> None:
+    stream.write(header.binaryblock)
+    stream.write(bytes(header.single_vox_offset - header.sizeof_hdr))  # says: no extensions
+    for trailing in np.ndindex(data.shape[:1:-1]):  # a slice at a time: no second copy of a large volume
+        plane = data[(slice(None), slice(None), *trailing[::-1])]
+        stream.write(plane.astype(header.get_data_dtype()).tobytes(order="F"))

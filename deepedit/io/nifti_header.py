@@ -1,0 +1,170 @@
+"""NIfTI headers: parsed by nibabel, believed only after every field that matters makes sense, and made anew."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from nibabel.nifti1 import Nifti1Header
+from nibabel.nifti2 import Nifti2Header
+from nibabel.spatialimages import HeaderDataError
+
+from deepedit.errors import FileError
+from deepedit.io.files import one_line
+from deepedit.volume import Volume
+
+MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e2
+KINDS = (Nifti1Header, Nifti2Header)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where an image's voxels lie, known without reading them.
+
+    Attributes:
+        shape: voxels along X, Y, Z.
+        affine: ``[4, 4]`` float64, voxel indices to RAS millimetres.
+        channels: number of channels, 1 for a 3D file.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+    channels: int
+
+
+@dataclass(frozen=True, eq=False)
+class Layout:
+    """How the voxels lie in the (decompressed) file, and what they mean.
+
+    Attributes:
+        offset: bytes before the first voxel.
+        dtype: as stored, byte order included.
+        slope, intercept: a value is ``stored * slope + intercept``.
+    """
+
+    offset: int
+    dtype: np.dtype
+    slope: float
+    intercept: float
+
+
+def header_size(start: bytes) -> int:
+    """Bytes of the header that starts with these four bytes; 0 if it is none of NIfTI's."""
+    sizes = [kind.sizeof_hdr for kind in KINDS]
+    return next((n for n in sizes if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0)
+
+
+def parse_header(raw: bytes, name: str) -> tuple[Nifti1Header, Geometry]:
+    """The header in `raw`, and the geometry that it describes.
+
+    Args:
+        raw: as many bytes as `header_size` said.
+        name: of the file, for messages.
+
+    Raises:
+        FileError: if it is not of a single-file NIfTI, or its shape or affine is not usable.
+    """
+    kind = next(kind for kind in KINDS if kind.sizeof_hdr == len(raw))
+    endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
+    # nibabel's own check would mend some faults silently and log others to the terminal; ours follow.
+    header = kind(raw, endianness=endian, check=False)
+    if header["magic"].item() != kind.single_magic:
+        raise FileError(f"{name}: not a NIfTI file in one piece; convert it to .nii.gz")
+    shape, channels = _shape(header, name)
+    return header, Geometry(shape, _affine(header, name), channels)
+
+
+def voxel_layout(header: Nifti1Header, name: str) -> Layout:
+    """Where the voxels start, their type and their scaling.
+
+    Raises:
+        FileError: if the voxels are not real numbers of at most 8 bytes, or the fields make no sense.
+    """
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise FileError(f"{name}: voxels of an unknown type (code {int(header['datatype'])})") from error
+    if dtype.kind not in "iuf" or not 0 < dtype.itemsize <= 8:
+        kind = "colour" if dtype.names else dtype.name
+        raise FileError(f"{name}: voxels of type {kind}; convert them to real numbers (integers, float32 or float64)")
+    offset = float(header["vox_offset"]) or header.single_vox_offset
+    if not header.sizeof_hdr <= offset <= 2**40:
+        raise FileError(f"{name}: its header puts the voxels at byte {offset:g}; it is damaged")
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or not math.isfinite(slope):  # the standard's way to say: not scaled
+        slope, intercept = 1.0, 0.0
+    if not math.isfinite(intercept):
+        raise FileError(f"{name}: its header scales values by {slope:g} and adds {intercept}; it is damaged")
+    return Layout(int(offset), dtype, slope, intercept)
+
+
+def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> Nifti1Header:
+    """A header for values of `dtype` on the grid of `like`: its qform, sform, codes and units, no scaling.
+
+    Args:
+        shape: ``(X, Y, Z)`` or ``(X, Y, Z, C)``.
+
+    The header of `like` is followed where it says the same as the affine of `like`; where there is none or it does
+    not, the affine goes into sform and qform, in millimetres. Extensions are left behind: they may name the patient.
+    """
+    source = like.header if isinstance(like.header, Nifti1Header) else None
+    fits_nifti1 = max(shape) <= np.iinfo(np.int16).max
+    kind = Nifti2Header if isinstance(source, Nifti2Header) or not fits_nifti1 else Nifti1Header
+    header = kind(endianness="<")
+    header.set_data_dtype(dtype.newbyteorder("<"))
+    header.set_data_shape(shape)
+    if source is not None and np.allclose(source.get_best_affine(), like.affine, rtol=1e-5, atol=1e-5):
+        for key in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "srow_x", "srow_y", "srow_z"):
+            header[key] = source[key]
+        for key in ("qoffset_x", "qoffset_y", "qoffset_z", "xyzt_units"):
+            header[key] = source[key]
+        header["pixdim"][:4] = source["pixdim"][:4]
+    else:
+        header.set_sform(like.affine, code="scanner")
+        header.set_qform(like.affine, code="scanner")
+        if not np.allclose(header.get_qform(), like.affine, atol=1e-4):  # sheared: no quaternion says it
+            header["qform_code"] = 0
+        header.set_xyzt_units("mm")
+    header["vox_offset"] = kind.single_vox_offset
+    header["scl_slope"], header["scl_inter"] = 1, 0
+    return header
+
+
+def _shape(header: Nifti1Header, name: str) -> tuple[tuple[int, int, int], int]:
+    """Spatial shape and number of channels."""
+    dims = [int(n) for n in header["dim"]]
+    if not 1 <= dims[0] <= 7 or min(dims[1 : dims[0] + 1]) < 1:
+        raise FileError(f"{name}: its header gives a shape of {dims[1 : max(dims[0], 0) + 1]}; it is damaged")
+    shape = dims[1 : dims[0] + 1]
+    if len(shape) < 3:
+        raise FileError(f"{name}: this is a {len(shape)}D image; 3D, or 4D with channels last, is needed")
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    if len(shape) > 4:
+        sides = " x ".join(map(str, shape))
+        raise FileError(f"{name}: this is a {len(shape)}D image ({sides}); 3D, or 4D with channels last, is needed")
+    return tuple(shape[:3]), math.prod(shape[3:])
+
+
+def _affine(header: Nifti1Header, name: str) -> np.ndarray:
+    """The affine that nibabel would choose (sform, else qform, else spacing alone), refused if it is unusable."""
+    # What nibabel's own check mends: qfac is 1 or -1 (0 means 1), and a negative spacing means its size.
+    if header["pixdim"][0] not in (-1, 1):
+        header["pixdim"][0] = 1
+    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
+    try:
+        with np.errstate(all="ignore"):
+            affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+            spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
+        raise FileError(f"{name}: its header holds no usable affine ({one_line(error, 80)}); set it anew") from error
+    if not np.isfinite(affine).all():
+        raise FileError(f"{name}: its affine holds values that are not finite; set it anew")
+    if not spacing.all() or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise FileError(f"{name}: its affine is singular, voxels have no volume; set it anew")
+    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
+        sizes = " x ".join(f"{mm:g}" for mm in spacing)
+        raise FileError(
+            f"{name}: voxels of {sizes} mm cannot be right ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm expected); "
+            "set the affine anew, in millimetres"
+        )
+    return affine
