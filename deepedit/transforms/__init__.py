@@ -1,0 +1,1 @@
+"""Arrays to arrays: every spatial step knows its own inverse."""

@@ -1,0 +1,331 @@
+"""One map between a file's voxels and the network's, with its exact inverse, for points and for arrays."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepedit.errors import FileError
+from deepedit.transforms.resample import Taps, make_taps, resample, slabs
+
+Shape = tuple[int, int, int]
+
+# A grid whose spacing differs from the target by less than this part is left as it is.
+SAME_SPACING = 1e-3
+
+
+def network_grid(shape: Shape, affine: np.ndarray, spacing: Sequence[float]) -> "GridMap":
+    """The map to the closest R, A, S order of axes and a target spacing.
+
+    The field of view is kept: the outer edges of the first and last voxels of both grids coincide, so the spacing
+    that results differs from the target by what rounding to a whole number of voxels costs. An axis that keeps its
+    number of voxels is not interpolated at all.
+
+    Args:
+        shape: voxels of the file's grid.
+        affine: ``[4, 4]``, voxels of the file's grid to RAS mm.
+        spacing: mm between voxels of the network's grid along R, A and S.
+
+    Raises:
+        FileError: if the affine maps different voxels to one point, or is not finite.
+    """
+    if min(spacing) <= 0:
+        raise ValueError(f"spacing must be above 0 mm; got {tuple(spacing)}")
+    permutation, _ = closest_canonical(affine)
+    native = np.linalg.norm(np.asarray(affine, dtype=np.float64)[:3, :3], axis=0)
+    sizes = []
+    for axis, target in zip(permutation, spacing, strict=True):
+        ratio = native[axis] / target
+        same = abs(ratio - 1) <= SAME_SPACING
+        sizes.append(shape[axis] if same else max(1, math.floor(shape[axis] * ratio + 0.5)))
+    return fixed_grid(shape, affine, tuple(sizes))
+
+
+def fixed_grid(shape: Shape, affine: np.ndarray, network_shape: Shape) -> "GridMap":
+    """The map to the closest R, A, S order of axes and a given number of voxels, whatever the spacing.
+
+    Args:
+        shape: voxels of the file's grid.
+        affine: ``[4, 4]``, voxels of the file's grid to RAS mm.
+        network_shape: voxels of the network's grid along R, A and S; the field of view is kept.
+
+    Raises:
+        FileError: if the affine maps different voxels to one point, or is not finite.
+    """
+    permutation, flips = closest_canonical(affine)
+    scale = tuple(shape[axis] / size for axis, size in zip(permutation, network_shape, strict=True))
+    offset = tuple((each - 1) / 2 for each in scale)
+    return GridMap(tuple(shape), tuple(network_shape), permutation, flips, scale, offset)
+
+
+def closest_canonical(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
+    """The order and direction of voxel axes closest to R, A, S; what remains of a rotation is left alone.
+
+    Args:
+        affine: ``[4, 4]``, voxels to RAS mm.
+
+    Returns:
+        permutation: for each of R, A, S the voxel axis that runs along it.
+        flips: for each of R, A, S whether that voxel axis runs against it.
+
+    Raises:
+        FileError: if the affine maps different voxels to one point, or is not finite.
+    """
+    columns = np.asarray(affine, dtype=np.float64)[:3, :3]
+    spacing = np.linalg.norm(columns, axis=0)
+    if not np.isfinite(columns).all() or (spacing == 0).any() or abs(np.linalg.det(columns / spacing)) < 1e-6:
+        raise FileError("the affine is singular or not finite; repair the sform or qform of the file's header")
+    # The rotation nearest to the axes: shears must not decide which world axis a voxel axis belongs to.
+    left, _, right = np.linalg.svd(columns / spacing)
+    rotation = left @ right
+    permutation, flips = [0, 0, 0], [False, False, False]
+    free = [0, 1, 2]
+    for axis in range(3):
+        world = max(free, key=lambda each: (round(abs(rotation[each, axis]), 9), -each))
+        free.remove(world)
+        permutation[world], flips[world] = axis, bool(rotation[world, axis] < 0)
+    return tuple(permutation), tuple(flips)
+
+
+@dataclass(frozen=True)
+class GridMap:
+    """Voxel-to-voxel map between a file's grid ("native") and the network's grid.
+
+    Network voxel ``n`` of axis ``a`` lies at ``scale[a] * n + offset[a]`` native voxels along native axis
+    ``permutation[a]``, counted from that axis's far end where ``flips[a]``. Arrays and points follow the same map.
+
+    Attributes:
+        native_shape, network_shape: voxels along each axis of either grid.
+        permutation: the native axis of each network axis.
+        flips: whether it runs the other way.
+        scale: native voxels per network voxel.
+        offset: native voxels from the first native voxel to the first network voxel.
+    """
+
+    native_shape: Shape
+    network_shape: Shape
+    permutation: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+    scale: tuple[float, float, float]
+    offset: tuple[float, float, float]
+
+    @property
+    def matrix(self) -> np.ndarray:
+        """``[4, 4]`` float64, network voxels to native voxels."""
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        for axis, (slope, intercept) in enumerate(self._lines()):
+            matrix[self.permutation[axis], axis] = slope
+            matrix[self.permutation[axis], 3] = intercept
+        return matrix
+
+    def network_affine(self, native_affine: np.ndarray) -> np.ndarray:
+        """``[4, 4]`` float64, network voxels to RAS mm."""
+        return np.asarray(native_affine, dtype=np.float64) @ self.matrix
+
+    def window(self, start: Sequence[int], shape: Shape) -> "GridMap":
+        """The map to a window of the network's grid: a crop, a pad where it reaches beyond, or both.
+
+        Args:
+            start: network voxel of this map that becomes the window's first; may be negative.
+            shape: voxels of the window.
+        """
+        offset = tuple(o + s * i for o, s, i in zip(self.offset, self.scale, start, strict=True))
+        return replace(self, network_shape=tuple(shape), offset=offset)
+
+    def points_to_network(self, points: np.ndarray) -> np.ndarray:
+        """Continuous network voxels ``[N, 3]`` float64 of native ones."""
+        points = np.asarray(points, dtype=np.float64)[..., list(self.permutation)]
+        slope, intercept = np.array(self._lines()).T
+        return (points - intercept) / slope
+
+    def points_to_native(self, points: np.ndarray) -> np.ndarray:
+        """Continuous native voxels ``[N, 3]`` float64 of network ones."""
+        slope, intercept = np.array(self._lines()).T
+        oriented = np.asarray(points, dtype=np.float64) * slope + intercept
+        return oriented[..., list(np.argsort(self.permutation))]
+
+    def image_to_network(self, image: Tensor, mode: str = "linear", fill: float = 0.0) -> Tensor:
+        """An image on the network's grid.
+
+        Args:
+            image: ``[C, *native_shape]``, any real type.
+            mode: ``"linear"``: linear interpolation where the grid gets finer, the area-weighted mean where it gets
+                coarser. ``"area"``: the mean of all voxels that an output voxel touches (adaptive average pooling).
+            fill: value outside of the native grid.
+
+        Returns:
+            ``[C, *network_shape]`` float32, contiguous, the values unchanged along axes of scale 1.
+        """
+        if mode not in ("linear", "area"):
+            raise ValueError(f"mode must be linear or area; got {mode!r}")
+        self._check(image.shape[1:], self.native_shape)
+        widths = [scale if mode == "area" else max(scale, 1.0) for scale in self.scale]
+        taps = self._to_network_taps(widths, snap=mode == "area")
+        oriented = image.permute(0, *(1 + axis for axis in self.permutation))
+        result = torch.empty((len(image), *self.network_shape), dtype=torch.float32, device=image.device)
+        for rows, part, local in slabs(oriented, taps):
+            result[:, rows] = resample(part, local, fill)
+        return result
+
+    def labels_to_network(self, labels: Tensor, num_classes: int, mode: str = "linear") -> Tensor:
+        """Class indices on the network's grid: the class with the largest interpolated share of each voxel.
+
+        Args:
+            labels: ``[*native_shape]`` integer class indices.
+            num_classes: background included.
+            mode: ``"linear"``, as for images; or ``"nearest"``.
+
+        Returns:
+            ``[*network_shape]`` uint8 (int16 past 256 classes); 0 outside of the native grid, ties to the lowest.
+        """
+        if mode not in ("linear", "nearest"):
+            raise ValueError(f"mode must be linear or nearest; got {mode!r}")
+        self._check(labels.shape, self.native_shape)
+        taps = self._to_network_taps([0.0 if mode == "nearest" else max(scale, 1.0) for scale in self.scale])
+        oriented = labels[None].permute(0, *(1 + axis for axis in self.permutation))
+        result = torch.zeros(self.network_shape, dtype=_class_type(num_classes), device=labels.device)
+        for rows, part, local in slabs(oriented, taps, channels=2):
+            result[rows] = _resample_classes(part[0], local).to(result.dtype)
+        return result
+
+    def to_native(self, tensor: Tensor, fill: float = 0.0) -> Tensor:
+        """Linear interpolation back: ``[C, *network_shape]`` to ``[C, *native_shape]`` float32.
+
+        `fill` is the value of native voxels outside of the network's grid.
+        """
+        result = torch.empty((len(tensor), *self.native_shape), dtype=torch.float32, device=tensor.device)
+        oriented = result.permute(0, *(1 + axis for axis in self.permutation))
+        for rows, part, local in self.native_slabs(tensor):
+            oriented[:, rows] = resample(part, local, fill)
+        return result
+
+    def labels_to_native(self, logits: Tensor) -> Tensor:
+        """Class indices on the native grid, interpolated before the decision, slab by slab.
+
+        Args:
+            logits: ``[C, *network_shape]``; or probabilities.
+
+        Returns:
+            ``[*native_shape]`` uint8 (int16 past 256 classes); 0 outside of the network's grid, ties to the lowest.
+        """
+        result = torch.zeros(self.native_shape, dtype=_class_type(len(logits)), device=logits.device)
+        oriented = result.permute(self.permutation)
+        for rows, part, local in self.native_slabs(logits):
+            # Outside, all classes are equal, and the lowest is the background.
+            oriented[rows] = resample(part, local).argmax(0).to(result.dtype)
+        return result
+
+    def native_slabs(self, tensor: Tensor) -> Iterator[tuple[slice, Tensor, tuple[Taps, Taps, Taps]]]:
+        """The interpolation back, cut into slabs along the native axis of the first network axis.
+
+        Yields:
+            rows of that native axis, the part of `tensor` that they need, the taps from one to the other.
+        """
+        self._check(tensor.shape[1:], self.network_shape)
+        taps = [
+            make_taps(size, self.native_shape[axis], 1 / slope, -intercept / slope)
+            for axis, size, (slope, intercept) in zip(self.permutation, self.network_shape, self._lines(), strict=True)
+        ]
+        return slabs(tensor, taps)
+
+    def _to_network_taps(self, widths: Sequence[float], snap: bool = False) -> list[Taps]:
+        return [
+            make_taps(self.native_shape[axis], size, slope, intercept, width, snap)
+            for axis, size, (slope, intercept), width in zip(
+                self.permutation, self.network_shape, self._lines(), widths, strict=True
+            )
+        ]
+
+    def _lines(self) -> list[tuple[float, float]]:
+        """Slope and intercept of each network axis: native voxel = slope * network voxel + intercept."""
+        return [
+            (-scale, self.native_shape[axis] - 1 - offset) if flip else (scale, offset)
+            for axis, flip, scale, offset in zip(self.permutation, self.flips, self.scale, self.offset, strict=True)
+        ]
+
+    @staticmethod
+    def _check(shape: Sequence[int], expected: Shape) -> None:
+        if tuple(shape) != tuple(expected):
+            raise ValueError(f"an array of {tuple(expected)} voxels is expected; got {tuple(shape)}")
+
+
+def _class_type(num_classes: int) -> torch.dtype:
+    return torch.uint8 if num_classes <= 256 else torch.int16
+
+
+def _resample_classes(labels: Tensor, taps: Sequence[Taps]) -> Tensor:
+    """Classes ``[X', Y', Z']`` with the largest share, interpolating one class that occurs at a time."""
+    present = torch.unique(labels).tolist()
+    if present == [0] or (len(present) == 1 and not any(each.outside.any() for each in taps)):
+        return torch.full([len(each.index) for each in taps], present[0], device=labels.device)
+    best, share = None, None
+    for value in sorted({0, *present}):
+        mine = resample((labels == value)[None], taps, fill=float(value == 0))[0]
+        if best is None:
+            best, share = torch.zeros_like(mine, dtype=torch.int64), mine
+        else:
+            # Equal shares that were rounded differently are still a tie, and that goes to the lowest class.
+            more = mine > share + 1e-6
+            best[more], share = value, torch.where(more, mine, share)
+    return best
+
+
+def to_voxel(position: Sequence[float], space: str, affine: np.ndarray) -> np.ndarray:
+    """A click's position as a continuous voxel of the file's grid.
+
+    Args:
+        position: ``(i, j, k)`` voxels, or mm in RAS or LPS.
+        space: ``"voxel"``, ``"ras"`` or ``"lps"``.
+        affine: ``[4, 4]``, voxels to RAS mm.
+
+    Returns:
+        ``[3]`` float64.
+    """
+    position = np.asarray(position, dtype=np.float64)
+    if space == "voxel":
+        return position
+    if space not in ("ras", "lps"):
+        raise ValueError(f"space must be voxel, ras or lps; got {space!r}")
+    if space == "lps":
+        position = position * (-1, -1, 1)
+    affine = np.asarray(affine, dtype=np.float64)
+    return np.linalg.solve(affine[:3, :3], position - affine[:3, 3])
+
+
+def nearest_voxel(position: Sequence[float]) -> np.ndarray:
+    """``[3]`` int64, the voxel that contains a continuous position; halves go up, never to the even neighbour."""
+    return np.floor(np.asarray(position, dtype=np.float64) + 0.5).astype(np.int64)
+
+
+def inside(position: Sequence[float], shape: Shape) -> bool:
+    """Whether the voxel nearest to a continuous position belongs to a grid of this shape."""
+    voxel = nearest_voxel(position)
+    return bool((voxel >= 0).all() and (voxel < np.asarray(shape)).all())
+
+
+def voxel_to_network(position: Sequence[float], grid: GridMap, rounding: str = "nearest") -> np.ndarray:
+    """Network voxel of a native one: the one place where clicks are rounded.
+
+    Args:
+        position: ``(i, j, k)``, a voxel of the native grid, may be fractional.
+        rounding: ``"nearest"``; or ``"truncate"``, the ratio of the shapes times the voxel's index, truncated, as
+            models imported from MONAI were trained with.
+
+    Returns:
+        ``[3]`` int64; within the network's grid for every position in its field of view.
+    """
+    if rounding not in ("nearest", "truncate"):
+        raise ValueError(f"rounding must be nearest or truncate; got {rounding!r}")
+    exact = grid.points_to_network(position)
+    if rounding == "truncate":
+        # Truncation counts from the voxels' corners without the half voxel that lies between corner and centre.
+        voxel = np.floor(exact + 0.5 - 0.5 / np.array(grid.scale) + 1e-6).astype(np.int64)
+    else:
+        voxel = nearest_voxel(exact)
+    size = np.array(grid.network_shape)
+    seen = (exact >= -0.5 - 1e-6) & (exact <= size - 0.5 + 1e-6)
+    return np.where(seen, voxel.clip(0, size - 1), voxel)

@@ -1,0 +1,124 @@
+"""From a volume to the network's input, and from the network's output to the file's own grid."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepedit.errors import FileError
+from deepedit.plan import Plan
+from deepedit.transforms.geometry import GridMap, Shape, network_grid
+from deepedit.transforms.intensity import normalise
+from deepedit.transforms.resample import resample
+from deepedit.volume import Volume
+
+
+class Preprocessor:
+    """Brings images and labels to the grid and the intensities that a plan says, and predictions back.
+
+    Args:
+        plan: what the network was, or will be, trained on.
+        device: where to compute, and where results lie.
+    """
+
+    def __init__(self, plan: Plan, device: torch.device | str = "cpu") -> None:
+        self.plan = plan
+        self.device = torch.device(device)
+
+    def __call__(self, volume: Volume) -> tuple[Tensor, GridMap]:
+        """The image channels of the network's input.
+
+        Returns:
+            ``[C, X, Y, Z]`` float32 on the network's grid, and the map between that grid and the volume's.
+
+        Raises:
+            FileError: if the volume has another number of channels than the plan.
+        """
+        if volume.channels != self.plan.image_channels:
+            raise FileError(
+                f"the image has {volume.channels} channel(s) where the model expects {self.plan.image_channels}; "
+                "give an image of the kind that it was trained on"
+            )
+        grid = self.grid(volume.shape, volume.affine)
+        image = _tensor(volume.data).reshape(volume.channels, *volume.shape).to(self.device)
+        # Before resampling: metal and padding are cut off before they can be smeared over their neighbours.
+        return grid.image_to_network(normalise(image, self.plan.intensity)), grid
+
+    def grid(self, shape: Shape, affine: np.ndarray) -> GridMap:
+        """The map between the grid of a file and the network's grid.
+
+        Args:
+            shape: voxels of the file's grid.
+            affine: ``[4, 4]``, its voxels to RAS mm.
+        """
+        return network_grid(shape, affine, self.plan.spacing)
+
+    def label(self, volume: Volume, grid: GridMap) -> Tensor:
+        """A label map on the network's grid.
+
+        Args:
+            volume: file values; those that the plan does not name become background.
+            grid: the map that its image came with.
+
+        Returns:
+            ``[X, Y, Z]`` uint8 (int16 past 256 classes) class indices.
+
+        Raises:
+            FileError: if the shape is not that of the image.
+        """
+        if volume.channels != 1 or volume.shape != grid.native_shape:
+            raise FileError(
+                f"the segmentation has shape {volume.data.shape} where its image has {grid.native_shape}; "
+                "give one on the image's own grid"
+            )
+        labels = self.plan.labels
+        values = volume.data.reshape(volume.shape)
+        # Slice by slice: the look-up works with int64, eight times the size of what it returns.
+        classes = np.empty(volume.shape, dtype=np.uint8 if labels.num_classes <= 256 else np.int16)
+        for index, plane in enumerate(values):
+            classes[index] = labels.to_classes(plane)
+        return grid.labels_to_network(torch.from_numpy(classes).to(self.device), labels.num_classes)
+
+    def to_native(self, logits: Tensor, grid: GridMap) -> np.ndarray:
+        """The decision on the file's grid, in file values.
+
+        Args:
+            logits: ``[num_classes, X, Y, Z]`` on the network's grid; or probabilities.
+            grid: the map that the image came with.
+
+        Returns:
+            ``[*native_shape]``, the smallest unsigned type that holds the label values.
+        """
+        return self.plan.labels.to_values(grid.labels_to_native(logits).cpu().numpy())
+
+    def probabilities_to_native(
+        self, logits: Tensor, grid: GridMap, classes: Sequence[int] | None = None
+    ) -> np.ndarray:
+        """Probabilities on the file's grid, largest where `to_native` decides for that class.
+
+        Args:
+            logits: ``[num_classes, X, Y, Z]`` on the network's grid.
+            grid: the map that the image came with.
+            classes: class indices to return; all, unless given.
+
+        Returns:
+            ``[len(classes), *native_shape]`` float32; outside of the network's grid all is background.
+        """
+        classes = list(range(len(logits)) if classes is None else classes)
+        result = np.empty((len(classes), *grid.native_shape), dtype=np.float32)
+        oriented = result.transpose(0, *(1 + axis for axis in grid.permutation))
+        background = torch.zeros(len(logits), device=logits.device)
+        background[0] = 1
+        for rows, part, taps in grid.native_slabs(logits):
+            chances = resample(part, taps).softmax(0)
+            for dim, each in enumerate(taps):
+                chances.movedim((0, dim + 1), (-1, 0))[each.outside] = background
+            oriented[:, rows] = chances[classes].cpu().numpy()
+        return result
+
+
+def _tensor(data: np.ndarray) -> Tensor:
+    """Shares memory where torch can: it knows neither foreign byte orders nor negative strides."""
+    data = data.astype(data.dtype.newbyteorder("="), copy=False)
+    return torch.from_numpy(data if min(data.strides, default=0) >= 0 and data.flags.writeable else data.copy())
