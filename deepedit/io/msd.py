@@ -1,0 +1,265 @@
+"""Dataset folders as in the Medical Segmentation Decathlon, and as nnU-Net lays them out.
+
+imagesTr/case.nii.gz, or one file a channel: case_0000.nii.gz, case_0001.nii.gz, ...
+labelsTr/case.nii.gz
+dataset.json          optional: label names, modality, the list of pairs
+"""
+
+import hashlib
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from deepedit.errors import DatasetError, FileError
+from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
+from deepedit.io.dataset_json import check_label, read_description
+from deepedit.io.files import one_line
+from deepedit.io.nifti import Geometry, read_volume
+from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
+from deepedit.plan import Labels
+from deepedit.volume import Volume
+
+MAX_PROBLEMS_SHOWN = 30
+MAX_LABELS = 1000
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A folder whose files were all found to fit together.
+
+    Attributes:
+        cases: in the order of their names.
+        labels: foreground names and file values.
+        modality: as `dataset.json` has it, such as ``"CT"`` or ``"MRI"``; None if it is silent.
+        image_channels: the same for all cases.
+        warnings: one line each, of what is odd but does no harm.
+    """
+
+    folder: Path
+    cases: tuple[Case, ...]
+    labels: Labels
+    modality: str | None
+    image_channels: int
+    warnings: tuple[str, ...] = ()
+
+
+def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = None) -> Dataset:
+    """Find and check the cases of a dataset folder.
+
+    Pairs come from ``dataset.json`` where it lists them, else they are matched by name. Hidden files and ``._`` files
+    are not seen. Every label file is read, every image's header.
+
+    Args:
+        labels: names to file values; other values become background. Without it: all labels that ``dataset.json``
+            names, and without that file all values found, called ``label_<value>``.
+
+    Raises:
+        DatasetError: listing every problem: unmatched or damaged files, a pair on different grids, a value without
+            a name, a requested value that no file has, ...
+        FileError: if ``dataset.json`` cannot be opened.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    description = read_description(folder)
+    problems, warnings = list(description.problems), []
+    if labels is None:
+        problems += description.label_problems
+    else:
+        problems += [f"--labels: {problem}" for item in labels.items() if (problem := check_label(*item))]
+    cases = pair_files(folder, description, problems, warnings)
+    if not cases and not problems:
+        problems.append(why_no_cases(folder))
+    reports = check_cases(folder, [(case.image, case.label) for case in cases])
+    problems += [problem for report in reports for problem in report.problems]
+    channels = usual_channels(reports)
+    problems += [
+        f"{case.name}: its image has {report.channels} channels, most have {channels}"
+        for case, report in zip(cases, reports, strict=True)
+        if report.channels not in (0, channels)
+    ]
+    found = _where_values_are(cases, reports)
+    complete = all(report.values is not None for report in reports)
+    chosen = _choose_labels(labels, description.labels, found, complete, problems, warnings)
+    if problems:
+        raise DatasetError(_listed(folder, problems))
+    values = set(chosen.values())
+    for case, report in zip(cases, reports, strict=True):
+        if values.isdisjoint(report.values or ()):
+            warnings.append(f"{case.name}: its label file is empty of foreground")
+    return Dataset(folder, tuple(cases), Labels.from_mapping(chosen), description.modality, channels, tuple(warnings))
+
+
+def _where_values_are(cases: Sequence[Case], reports: Sequence[CaseReport]) -> dict[int, list[str]]:
+    """For each foreground value, ascending, the label files that have it."""
+    places: dict[int, list[str]] = {}
+    for case, report in zip(cases, reports, strict=True):
+        for value in report.values or ():
+            places.setdefault(value, []).append(one_line(f"{case.label.parent.name}/{case.label.name}", 150))
+    return dict(sorted(places.items()))
+
+
+def _choose_labels(
+    requested: Mapping[str, int] | None,
+    described: Mapping[str, int] | None,
+    found: Mapping[int, list[str]],
+    complete: bool,
+    problems: list[str],
+    warnings: list[str],
+) -> dict[str, int]:
+    """Names and values of the labels to train, foreground only; what does not fit goes to `problems`.
+
+    What no file has is a problem or a warning only if `complete`: all label files could be read.
+    """
+    if complete and not found and not problems:
+        problems.append("labelsTr: every label file is empty of foreground")
+    if requested is not None:
+        chosen = {name: value for name, value in requested.items() if value != 0}
+        have = ", ".join(map(str, list(found)[:10])) or "none"
+        problems += [
+            f"--labels: no label file has the value {value} of {name} (found: {have})"
+            for name, value in chosen.items()
+            if value not in found and complete
+        ]
+        return chosen
+    if described is not None:
+        problems += _unnamed(described, found)
+        warnings += [
+            f"dataset.json: no label file has the value {value} of {name}"
+            for name, value in described.items()
+            if value not in found
+        ]
+        return dict(described)
+    if len(found) > MAX_LABELS:
+        problems.append(f"labelsTr: {len(found)} different values; are these images? labels are few whole numbers")
+    return {f"label_{value}": value for value in found}
+
+
+def _unnamed(labels: Mapping[str, int], found: Mapping[int, list[str]]) -> list[str]:
+    """A problem for each value that the label files have and dataset.json does not name."""
+    known = ", ".join(f"{value} {name}" for name, value in list(labels.items())[:10])
+    kept = ",".join(f"{name}={value}" for name, value in list(labels.items())[:10])
+    return [
+        f"{', '.join(places[:3])}{f' and {len(places) - 3} more' * (len(places) > 3)}: value {value} has no name in "
+        f"dataset.json (known: {known}); name it with --labels {kept},NAME={value}, or leave it out: --labels {kept}"
+        for value, places in found.items()
+        if value not in labels.values()
+    ]
+
+
+def _listed(folder: Path, problems: Sequence[str]) -> str:
+    """One message: a summary, then a line a problem."""
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    lines = [f"{one_line(folder)}: {count} to mend before this dataset can be used:", *problems[:MAX_PROBLEMS_SHOWN]]
+    if len(problems) > MAX_PROBLEMS_SHOWN:
+        lines.append(f"and {len(problems) - MAX_PROBLEMS_SHOWN} more")
+    return "\n  ".join(lines)
+
+
+def find_images(folder: str | os.PathLike, image_channels: int | None = None) -> tuple[Case, ...]:
+    """The images in a folder, as cases without labels, in the order of their names.
+
+    Files ``case_0000``, ``case_0001``, ... are the channels of one case.
+
+    Args:
+        image_channels: of the model. A group of another size is then not taken for channels: with 1, ``scan_0000``
+            and ``scan_0001`` are two cases.
+
+    Raises:
+        DatasetError: if the folder is missing, not readable, or holds no NIfTI file.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    files = nifti_files(folder)
+    twice = [name for name, paths in files.items() if len(paths) > 1]
+    if twice:
+        raise DatasetError(f"{one_line(folder)}: {one_line(twice[0])} is there as .nii and as .nii.gz; keep one")
+    if not files:
+        raise DatasetError(f"{one_line(folder)}: holds no .nii or .nii.gz file")
+    cases = []
+    for name, members in channel_groups(list(files)).items():
+        group = [files[member][0] for member in members]
+        if name not in files and (image_channels is None or len(group) == image_channels):
+            cases.append(Case(name, tuple(group)))
+        else:
+            cases += [Case(member, (path,)) for member, path in zip(members, group, strict=True)]
+    return tuple(sorted(cases, key=lambda case: case.name))
+
+
+def read_case(case: Case) -> Volume:
+    """The image of a case, its channel files stacked to ``[C, X, Y, Z]``.
+
+    Raises:
+        FileError: if a file cannot be read, or the channels lie on different grids.
+    """
+    first = read_volume(case.image[0])
+    if len(case.image) == 1:
+        return first
+    data = np.empty((len(case.image), *first.shape), np.float32)
+    grid = Geometry(first.shape, first.affine, 1)
+    for channel, path in enumerate(case.image):
+        volume = first if channel == 0 else read_volume(path)
+        difference = misfit(grid, Geometry(volume.shape, volume.affine, volume.channels))
+        if volume.channels > 1:
+            difference = f"{volume.channels} channels in a file that should be one"
+        if difference:
+            raise FileError(f"{one_line(path)}: does not fit {one_line(case.image[0])}: {difference}")
+        data[channel] = volume.data
+    return Volume(data, first.affine, first.header)
+
+
+def parse_labels(text: str) -> dict[str, int]:
+    """Names and values from ``"spleen=1,liver=6"``.
+
+    Raises:
+        DatasetError: if it reads differently, or a name or a value appears twice.
+    """
+    labels: dict[str, int] = {}
+    for item in text.split(","):
+        name, separator, number = (part.strip() for part in item.partition("="))
+        if not separator or not re.fullmatch(r"[0-9]{1,10}", number):
+            raise DatasetError(f"--labels: {one_line(repr(item), 60)} should be a name and a value, as in spleen=1")
+        problem = check_label(name, int(number))
+        if problem is None and (name in labels or int(number) in labels.values()):
+            problem = f"{item.strip()}: this name or value is there already"
+        if problem:
+            raise DatasetError(f"--labels: {problem}")
+        labels[name] = int(number)
+    if not any(labels.values()):
+        raise DatasetError("--labels: names nothing but the background; add a label, as in spleen=1")
+    return labels
+
+
+def split_cases(
+    names: Iterable[str], training_share: float = 0.9, seed: int = 0
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Case names for training and for validation, each in ascending order.
+
+    A case is for training where a hash of the seed and its name, as a fraction of its range, is below the share: a
+    case that is added or taken away moves no other. So the share holds in the mean and not exactly. Only where one
+    side would stay empty, the case with the highest hash goes to validation, or that with the lowest to training. A
+    single case is used for both; its validation then says only whether training works.
+
+    Raises:
+        ValueError: if there is no name, one twice, or the share is not in (0, 1].
+    """
+    names = sorted(names)
+    if not names or len(set(names)) < len(names) or not 0 < training_share <= 1:
+        raise ValueError(f"a split needs distinct names and a share in (0, 1]; got {len(names)}, {training_share}")
+    if len(names) == 1:
+        return tuple(names), tuple(names)
+    fraction = {name: _hash_fraction(name, seed) for name in names}
+    training = {name for name in names if fraction[name] < training_share}
+    if len(training) == len(names):
+        training.remove(max(names, key=fraction.__getitem__))
+    if not training:
+        training.add(min(names, key=fraction.__getitem__))
+    return tuple(n for n in names if n in training), tuple(n for n in names if n not in training)
+
+
+def _hash_fraction(name: str, seed: int) -> float:
+    digest = hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -1,0 +1,146 @@
+"""Which image files belong to which label file: as listed, or by name."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepedit.errors import DatasetError
+from deepedit.io.dataset_json import NIFTI_ENDINGS, Description
+from deepedit.io.files import one_line
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image and, in training, its label map.
+
+    Attributes:
+        name: unique in its dataset; the file's name without its ending and channel number.
+        image: one file, or one a channel.
+        label: None where there is none.
+    """
+
+    name: str
+    image: tuple[Path, ...]
+    label: Path | None = None
+
+
+def check_folder(folder: Path) -> None:
+    """Raise a DatasetError that says why `folder` cannot be listed, if it cannot."""
+    name = one_line(folder)
+    try:
+        os.listdir(folder)
+    except FileNotFoundError as error:
+        raise DatasetError(f"{name}: no such folder; check the path") from error
+    except NotADirectoryError as error:
+        raise DatasetError(f"{name}: this is not a folder; a dataset is one, with imagesTr and labelsTr") from error
+    except PermissionError as error:
+        raise DatasetError(f"{name}: this folder may not be read; check its permissions") from error
+    except (OSError, ValueError) as error:
+        raise DatasetError(f"{name}: cannot be listed: {one_line(error, 80)}") from error
+
+
+def nifti_files(folder: Path) -> dict[str, list[Path]]:
+    """The NIfTI files of a folder by name without ending (one that is there twice has two), hidden ones left out."""
+    files: dict[str, list[Path]] = {}
+    try:
+        entries = sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return files
+    except OSError as error:
+        raise DatasetError(f"{one_line(folder)}: cannot be listed: {error.strerror}") from error
+    for entry in entries:
+        if entry.endswith(NIFTI_ENDINGS) and not entry.startswith("."):
+            files.setdefault(stem(entry), []).append(folder / entry)
+    return files
+
+
+def stem(name: str) -> str:
+    """A file's name without the endings of NIfTI."""
+    return name.removesuffix(".gz").removesuffix(".nii")
+
+
+def channel_groups(names: list[str]) -> dict[str, list[str]]:
+    """Names without ending, put together to cases: ``case_0000, case_0001, ...`` without a gap are one case."""
+    numbered: dict[str, list[str]] = {}
+    for name in sorted(names):
+        match = re.fullmatch(r"(.+)_([0-9]{4})", name)
+        if match:
+            numbered.setdefault(match[1], []).append(name)
+    groups = {
+        case: members
+        for case, members in numbered.items()
+        if [member[-4:] for member in members] == [f"{channel:04d}" for channel in range(len(members))]
+    }
+    grouped = {member for members in groups.values() for member in members}
+    return groups | {name: [name] for name in names if name not in grouped}
+
+
+def pair_files(folder: Path, description: Description, problems: list[str], warnings: list[str]) -> list[Case]:
+    """The cases of a dataset folder in the order of their names; what does not fit goes to `problems`."""
+    if description.pairs is None:
+        cases = _pairs_by_name(folder, problems)
+    else:
+        cases = _pairs_as_listed(folder, description.pairs, problems, warnings)
+    count = description.num_training
+    if count is not None and count != len(cases) and not problems:
+        warnings.append(f"dataset.json: numTraining is {one_line(count, 30)}, {len(cases)} cases are there")
+    return sorted(cases, key=lambda case: case.name)
+
+
+def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
+    images, labels = nifti_files(folder / "imagesTr"), nifti_files(folder / "labelsTr")
+    for room, files in (("imagesTr", images), ("labelsTr", labels)):
+        problems += [
+            f"{room}/{one_line(name)} is there as .nii and as .nii.gz; keep one"
+            for name, paths in files.items()
+            if len(paths) > 1
+        ]
+    groups = channel_groups(list(images))
+    cases, used = [], set()
+    for name, (label, *_) in labels.items():
+        members = [name] if name in images else groups.get(name)
+        if members is None:
+            first = f"imagesTr/{one_line(label.name)}"
+            problems.append(
+                f"labelsTr/{one_line(label.name)}: has no image {first}, nor one with channels from _0000 on"
+            )
+            continue
+        used.update(members)
+        cases.append(Case(name, tuple(images[member][0] for member in members), label))
+    problems += [
+        f"imagesTr/{one_line(paths[0].name)}: has no label of its name in labelsTr"
+        for name, paths in images.items()
+        if name not in used
+    ]
+    return cases
+
+
+def _pairs_as_listed(
+    folder: Path, pairs: list[tuple[tuple[Path, ...], Path]], problems: list[str], warnings: list[str]
+) -> list[Case]:
+    unlisted = {path for paths in nifti_files(folder / "imagesTr").values() for path in paths}
+    groups = channel_groups([stem(path.name) for path in unlisted])
+    cases: dict[str, Case] = {}
+    for images, label in pairs:
+        if len(images) == 1 and not images[0].exists():  # older nnU-Net lists case.nii.gz for the channel files
+            ending = images[0].name.removeprefix(stem(images[0].name))
+            members = groups.get(stem(images[0].name), [])
+            images = tuple(images[0].with_name(member + ending) for member in members) or images
+        case = Case(stem(label.name), images, label)
+        if case.name in cases:
+            problems.append(f"dataset.json: lists two cases of the name {one_line(case.name, 100)}; rename one")
+        cases[case.name] = case
+        unlisted.difference_update(images)
+    if unlisted:
+        first = one_line(min(unlisted).name, 100)
+        warnings.append(f"dataset.json: does not list {len(unlisted)} files of imagesTr ({first}, ...); left out")
+    return list(cases.values())
+
+
+def why_no_cases(folder: Path) -> str:
+    """What to tell someone whose folder holds no case."""
+    missing = [room for room in ("imagesTr", "labelsTr") if not (folder / room).is_dir()]
+    if missing:
+        return f"no folder {' and no folder '.join(missing)} in it: images belong in imagesTr, labels in labelsTr"
+    return "no .nii or .nii.gz file in imagesTr and labelsTr: convert the images and their labels to .nii.gz"
