@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import DatasetError
-from deepedit.io.files import one_line, read_json
+from deepedit.io.files import brief, one_line, read_json
 from deepedit.plan import BACKGROUND
 
 MAX_VALUE = 2**31 - 1
@@ -62,9 +62,9 @@ def read_description(folder: Path) -> Description:
 def check_label(name: Any, value: Any) -> str | None:
     """What is wrong with a label's name and its value in the files; None if nothing is."""
     if not isinstance(name, str) or not name.strip() or not name.isprintable() or len(name) > 100:
-        return f"label name {one_line(repr(name), 60)} is not a short text"
+        return f"label name {brief(name)} is not a short text"
     if isinstance(value, bool) or not isinstance(value, int):
-        return f"label {name}: its value {one_line(repr(value), 60)} is not a whole number"
+        return f"label {name}: its value {brief(value)} is not a whole number"
     if not 0 <= value <= MAX_VALUE:
         return f"label {name}: its value {one_line(value, 40)} is not between 0 and {MAX_VALUE}"
     if (name == BACKGROUND) != (value == 0):
@@ -77,7 +77,7 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
     if entries is None:
         return None
     if not isinstance(entries, dict):
-        problems.append(f"dataset.json: labels should be an object in braces, is {one_line(repr(entries), 60)}")
+        problems.append(f"dataset.json: labels should be an object in braces, is {brief(entries)}")
         return None
     labels: dict[str, int] = {}
     before = len(problems)
@@ -117,7 +117,7 @@ def _modality(entry: Any, problems: list[str]) -> str | None:
         return None
     channels = list(entry.values()) if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
     if not all(isinstance(channel, str) and len(channel) <= 100 for channel in channels):
-        problems.append(f"dataset.json: modality should name each channel, is {one_line(repr(entry), 60)}")
+        problems.append(f"dataset.json: modality should name each channel, is {brief(entry)}")
         return None
     return one_line(",".join(dict.fromkeys(channel.strip() for channel in channels))) or None
 
@@ -130,7 +130,7 @@ def _pairs(folder: Path, content: dict[str, Any], problems: list[str]) -> list[t
     if listed is None:
         return None
     if not isinstance(listed, list):
-        problems.append(f"dataset.json: training should be a list, is {one_line(repr(listed), 60)}")
+        problems.append(f"dataset.json: training should be a list, is {brief(listed)}")
         return []
     pairs = []
     for number, entry in enumerate(listed):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import reprlib
 import secrets
 import stat
 from collections.abc import Iterator
@@ -20,6 +21,11 @@ def one_line(text: object, limit: int = 300) -> str:
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[: limit + 1]
     )
     return escaped if len(escaped) <= limit else escaped[: limit - 3] + "..."
+
+
+def brief(value: Any, limit: int = 60) -> str:
+    """A parsed JSON value as it should appear in a message; hostile nesting and length are cut."""
+    return one_line(reprlib.repr(value), limit)
 
 
 def open_for_reading(path: str | os.PathLike) -> BinaryIO:

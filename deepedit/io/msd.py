@@ -17,7 +17,7 @@ import numpy as np
 from deepedit.errors import DatasetError, FileError
 from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
 from deepedit.io.dataset_json import check_label, read_description
-from deepedit.io.files import one_line
+from deepedit.io.files import brief, one_line
 from deepedit.io.nifti import Geometry, read_volume
 from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
 from deepedit.plan import Labels
@@ -221,7 +221,7 @@ def parse_labels(text: str) -> dict[str, int]:
     for item in text.split(","):
         name, separator, number = (part.strip() for part in item.partition("="))
         if not separator or not re.fullmatch(r"[0-9]{1,10}", number):
-            raise DatasetError(f"--labels: {one_line(repr(item), 60)} should be a name and a value, as in spleen=1")
+            raise DatasetError(f"--labels: {brief(item)} should be a name and a value, as in spleen=1")
         problem = check_label(name, int(number))
         if problem is None and (name in labels or int(number) in labels.values()):
             problem = f"{item.strip()}: this name or value is there already"
