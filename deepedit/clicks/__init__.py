@@ -1,0 +1,18 @@
+"""Clicks as tensors: where a prediction is wrong, clicks simulated there, and the guidance rendered of them."""
+
+from deepedit.clicks.distance import chessboard_distance
+from deepedit.clicks.guidance import render_guidance
+from deepedit.clicks.sampling import error_regions, sample_clicks
+from deepedit.clicks.simulate import Annotator, largest_error_click, simulate_clicks
+from deepedit.clicks.types import Clicks
+
+__all__ = [
+    "Annotator",
+    "Clicks",
+    "chessboard_distance",
+    "error_regions",
+    "largest_error_click",
+    "render_guidance",
+    "sample_clicks",
+    "simulate_clicks",
+]

@@ -1,0 +1,155 @@
+"""Clicks as the network sees them: a channel a class, each click a Gaussian."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from deepedit.clicks.types import Clicks
+
+REACH_IN_SIGMAS = 5.0
+"""A Gaussian is cut off where it has fallen to 4e-6."""
+
+REFERENCE_REACH_IN_SIGMAS = 4.0
+
+_SCRATCH_VOXELS = 1 << 22
+
+
+def render_guidance(
+    clicks: Clicks,
+    shape: Sequence[int],
+    num_classes: int,
+    batch_size: int = 1,
+    sigma: float | Sequence[float] = 2.0,
+    spacing: Sequence[float] | None = None,
+    combine: str = "max",
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    r"""Guidance channels of clicks.
+
+    A click at p gives the voxel q of its sample's and class's channel at least
+
+    .. math:: \exp\Bigl(-\tfrac12 \sum_a \bigl((q_a - p_a) / \sigma_a\bigr)^2\Bigr),
+
+    and clicks of one class are joined by maximum, so that none weakens another. Only voxels within five sigma along
+    every axis are touched. A click outside of the volume gives the tail that reaches in.
+
+    Args:
+        clicks: on any device; those that are not valid are skipped.
+        shape: (X, Y, Z) of the volumes.
+        num_classes: C, number of classes, background included.
+        batch_size: B, number of samples.
+        sigma: width in voxels, or in mm where `spacing` is given; one number, or one an axis.
+        spacing: mm between voxels along each axis.
+        combine: ``"max"``, or ``"sum-normalized"``: as in MONAI's ``AddGuidanceSignalDeepEditd``. There each
+            channel has ones at its clicks (those outside of the volume moved to its border, or left out where an
+            index is negative), is smoothed by a Gaussian integrated over each voxel and cut off at four sigma, and
+            is then scaled to [0, 1].
+        dtype: a floating point type; default float32.
+        device: of the result; default that of the clicks.
+
+    Returns:
+        ``[B, C, X, Y, Z]`` in [0, 1]; a channel without clicks is zeros.
+
+    Raises:
+        ValueError: if `combine` is neither, or sigma or spacing are not positive.
+
+    No host synchronisation on CUDA if the clicks are there already.
+    """
+    device = torch.device(device) if device is not None else clicks.batch.device
+    clicks = clicks.to(device, non_blocking=True)
+    widths = _sigma_in_voxels(sigma, spacing)
+    size = (batch_size, num_classes, *shape)
+    if combine == "max":
+        paint = _paint_boxes if device.type == "cpu" else _scatter_boxes
+        return paint(_zeros(size, dtype or torch.float32, device), clicks, widths)
+    if combine == "sum-normalized":
+        return _smoothed_ones(clicks, size, widths).to(dtype or torch.float32)
+    raise ValueError(f'combine is "max" or "sum-normalized"; got {combine!r}')
+
+
+def _sigma_in_voxels(sigma: float | Sequence[float], spacing: Sequence[float] | None) -> tuple[float, ...]:
+    widths = (float(sigma),) * 3 if isinstance(sigma, (int, float)) else tuple(float(width) for width in sigma)
+    steps = (1.0,) * 3 if spacing is None else tuple(float(step) for step in spacing)
+    if len(widths) != 3 or len(steps) != 3 or not all(value > 0 and math.isfinite(value) for value in widths + steps):
+        raise ValueError(f"sigma and spacing must be positive, one number an axis; got {sigma} and {spacing}")
+    return tuple(width / step for width, step in zip(widths, steps, strict=True))
+
+
+def _zeros(size: Sequence[int], dtype: torch.dtype, device: torch.device) -> Tensor:
+    if device.type != "cpu":
+        return torch.zeros(size, dtype=dtype, device=device)
+    # numpy asks the system for pages that are zero already; torch would write each of them once more.
+    memory = np.zeros(math.prod(size) * dtype.itemsize, dtype=np.uint8)
+    return torch.from_numpy(memory).view(dtype).view(*size)
+
+
+def _profiles(offsets: Sequence[Tensor], widths: Sequence[float]) -> list[Tensor]:
+    """The Gaussian's factor along each axis at distances `offsets` (voxels) from its centre, float32."""
+    return [torch.exp(-0.5 * (offset / width).square()).float() for offset, width in zip(offsets, widths, strict=True)]
+
+
+def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
+    """The rendering for a CPU: click by click, the box that it reaches."""
+    reach = [math.ceil(REACH_IN_SIGMAS * width) for width in widths]
+    x, y, z = _profiles([torch.arange(-r, r + 1, dtype=torch.float64) for r in reach], widths)
+    stamp = (x[:, None, None] * y[:, None] * z).to(guidance.dtype)
+    rows = torch.cat([clicks.batch[:, None], clicks.label[:, None], clicks.position], dim=1)[clicks.valid]
+    for batch, label, *centre in rows.tolist():
+        spans = [
+            (max(p - r, 0), min(p + r + 1, side)) for p, r, side in zip(centre, reach, guidance.shape[2:], strict=True)
+        ]
+        if any(low >= high for low, high in spans):
+            continue
+        target = guidance[(batch, label, *(slice(low, high) for low, high in spans))]
+        cut = [slice(low - p + r, high - p + r) for (low, high), p, r in zip(spans, centre, reach, strict=True)]
+        torch.maximum(target, stamp[tuple(cut)], out=target)
+    return guidance
+
+
+def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
+    """The rendering for a GPU: the boxes of many clicks at once, voxels outside of the volume carrying zero."""
+    sides = guidance.shape[2:]
+    reach = [min(math.ceil(REACH_IN_SIGMAS * width), 1 << 20) for width in widths]
+    spans = [torch.arange(-r, r + 1, device=guidance.device) for r in reach]
+    many = max(1, _SCRATCH_VOXELS // math.prod(len(span) for span in spans))
+    strides = (math.prod(sides), sides[1] * sides[2], sides[2], 1)
+    flat = guidance.view(-1)
+    for start in range(0, len(clicks), many):
+        part = slice(start, start + many)
+        known = clicks.valid[part] & (clicks.batch[part] >= 0) & (clicks.batch[part] < guidance.shape[0])
+        channel = (clicks.batch[part] * guidance.shape[1] + clicks.label[part]) * known
+        weight = known[:, None, None, None].float()
+        index = (channel * strides[0])[:, None, None, None]
+        for axis, profile in enumerate(_profiles([span.double() for span in spans], widths)):
+            along = [-1 if other == axis + 1 else 1 for other in range(4)]
+            along[0] = -1 if axis < 0 else clicks.position[part].shape[0]
+            at = clicks.position[part, axis, None] + spans[axis]
+            within = (at >= 0) & (at < sides[axis])
+            index = index + (at.clamp(0, sides[axis] - 1) * strides[axis + 1]).view(along)
+            weight = weight * (profile * within).view(along)
+        flat.scatter_reduce_(0, index.reshape(-1), weight.reshape(-1).to(flat.dtype), "amax")
+    return guidance
+
+
+def _smoothed_ones(clicks: Clicks, size: Sequence[int], widths: Sequence[float]) -> Tensor:
+    """The reference's rendering, float32."""
+    sides = torch.tensor(size[2:], device=clicks.batch.device)
+    keep = clicks.valid & (clicks.position >= 0).all(1)
+    x, y, z = torch.minimum(clicks.position.clamp(min=0), sides - 1).unbind(1)
+    signal = torch.zeros(size, device=clicks.batch.device)
+    signal.index_put_((clicks.batch, clicks.label, x, y, z), keep.float(), accumulate=True)
+    signal = signal.clamp_(max=1).flatten(0, 1)[:, None]
+    for axis, width in enumerate(widths):
+        tail = int(max(REFERENCE_REACH_IN_SIGMAS * width, 0.5) + 0.5)
+        edges = torch.arange(-tail, tail + 2, dtype=torch.float64, device=signal.device) - 0.5
+        kernel = 0.5 * torch.special.erf(edges / (width * math.sqrt(2))).diff()
+        shape = [-1 if other == axis + 2 else 1 for other in range(5)]
+        padding = [tail if other == axis else 0 for other in range(3)]
+        signal = F.conv3d(signal, kernel.float().view(shape), padding=padding)
+    low, high = signal.amin((2, 3, 4), keepdim=True), signal.amax((2, 3, 4), keepdim=True)
+    return ((signal - low) / (high - low).clamp(min=1e-20)).view(*size)
