@@ -127,11 +127,12 @@ def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> No
     _write(path, labels, smallest, like, compression=6)
 
 
-def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume) -> None:
-    """Write real numbers, such as probabilities, as float32 on the grid of `like`; otherwise as `write_label`.
+def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
+    """Write numbers, such as probabilities, on the grid of `like`; otherwise as `write_label`.
 
     Args:
         data: ``[X, Y, Z]``, or ``[C, X, Y, Z]``, whose channels become the file's last axis.
+        dtype: of the file, such as int16 for HU; values are cast.
 
     Raises:
         FileError: if the file cannot be written.
@@ -141,7 +142,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume) -> Non
     if data.ndim not in (3, 4) or data.shape[-3:] != like.shape:
         raise ValueError(f"data of shape {data.shape} does not fit an image of shape {like.shape}")
     # Floats hardly compress; the lowest level is nearly as small and several times faster.
-    _write(path, np.moveaxis(data, 0, -1) if data.ndim == 4 else data, np.dtype(np.float32), like, compression=1)
+    _write(path, np.moveaxis(data, 0, -1) if data.ndim == 4 else data, np.dtype(dtype), like, compression=1)
 
 
 def _decompressed(file: BinaryIO, path: str | os.PathLike) -> BinaryIO:
