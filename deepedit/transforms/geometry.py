@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deepedit.errors import FileError
+from deepedit.transforms.decide import class_type, decide_from_labels, decide_from_logits
 from deepedit.transforms.resample import Taps, make_taps, resample, slabs
 
 Shape = tuple[int, int, int]
@@ -83,7 +84,9 @@ def closest_canonical(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[b
     rotation = left @ right
     permutation, flips = [0, 0, 0], [False, False, False]
     free = [0, 1, 2]
-    for axis in range(3):
+    # The voxel axis that lies closest to any world axis chooses first.
+    strength = np.abs(rotation).max(axis=0).round(9)
+    for axis in np.argsort(-strength, kind="stable").tolist():
         world = max(free, key=lambda each: (round(abs(rotation[each, axis]), 9), -each))
         free.remove(world)
         permutation[world], flips[world] = axis, bool(rotation[world, axis] < 0)
@@ -186,10 +189,8 @@ class GridMap:
             raise ValueError(f"mode must be linear or nearest; got {mode!r}")
         self._check(labels.shape, self.native_shape)
         taps = self._to_network_taps([0.0 if mode == "nearest" else max(scale, 1.0) for scale in self.scale])
-        oriented = labels[None].permute(0, *(1 + axis for axis in self.permutation))
-        result = torch.zeros(self.network_shape, dtype=_class_type(num_classes), device=labels.device)
-        for rows, part, local in slabs(oriented, taps, channels=2):
-            result[rows] = _resample_classes(part[0], local).to(result.dtype)
+        result = torch.empty(self.network_shape, dtype=class_type(num_classes), device=labels.device)
+        decide_from_labels(labels.permute(self.permutation), taps, num_classes, out=result)
         return result
 
     def to_native(self, tensor: Tensor, fill: float = 0.0) -> Tensor:
@@ -212,11 +213,9 @@ class GridMap:
         Returns:
             ``[*native_shape]`` uint8 (int16 past 256 classes); 0 outside of the network's grid, ties to the lowest.
         """
-        result = torch.zeros(self.native_shape, dtype=_class_type(len(logits)), device=logits.device)
-        oriented = result.permute(self.permutation)
-        for rows, part, local in self.native_slabs(logits):
-            # Outside, all classes are equal, and the lowest is the background.
-            oriented[rows] = resample(part, local).argmax(0).to(result.dtype)
+        self._check(logits.shape[1:], self.network_shape)
+        result = torch.empty(self.native_shape, dtype=class_type(len(logits)), device=logits.device)
+        decide_from_logits(logits, self._to_native_taps(), out=result.permute(self.permutation))
         return result
 
     def native_slabs(self, tensor: Tensor) -> Iterator[tuple[slice, Tensor, tuple[Taps, Taps, Taps]]]:
@@ -226,11 +225,7 @@ class GridMap:
             rows of that native axis, the part of `tensor` that they need, the taps from one to the other.
         """
         self._check(tensor.shape[1:], self.network_shape)
-        taps = [
-            make_taps(size, self.native_shape[axis], 1 / slope, -intercept / slope)
-            for axis, size, (slope, intercept) in zip(self.permutation, self.network_shape, self._lines(), strict=True)
-        ]
-        return slabs(tensor, taps)
+        return slabs(tensor, self._to_native_taps())
 
     def _to_network_taps(self, widths: Sequence[float], snap: bool = False) -> list[Taps]:
         return [
@@ -238,6 +233,12 @@ class GridMap:
             for axis, size, (slope, intercept), width in zip(
                 self.permutation, self.network_shape, self._lines(), widths, strict=True
             )
+        ]
+
+    def _to_native_taps(self) -> list[Taps]:
+        return [
+            make_taps(size, self.native_shape[axis], 1 / slope, -intercept / slope)
+            for axis, size, (slope, intercept) in zip(self.permutation, self.network_shape, self._lines(), strict=True)
         ]
 
     def _lines(self) -> list[tuple[float, float]]:
@@ -251,27 +252,6 @@ class GridMap:
     def _check(shape: Sequence[int], expected: Shape) -> None:
         if tuple(shape) != tuple(expected):
             raise ValueError(f"an array of {tuple(expected)} voxels is expected; got {tuple(shape)}")
-
-
-def _class_type(num_classes: int) -> torch.dtype:
-    return torch.uint8 if num_classes <= 256 else torch.int16
-
-
-def _resample_classes(labels: Tensor, taps: Sequence[Taps]) -> Tensor:
-    """Classes ``[X', Y', Z']`` with the largest share, interpolating one class that occurs at a time."""
-    present = torch.unique(labels).tolist()
-    if present == [0] or (len(present) == 1 and not any(each.outside.any() for each in taps)):
-        return torch.full([len(each.index) for each in taps], present[0], device=labels.device)
-    best, share = None, None
-    for value in sorted({0, *present}):
-        mine = resample((labels == value)[None], taps, fill=float(value == 0))[0]
-        if best is None:
-            best, share = torch.zeros_like(mine, dtype=torch.int64), mine
-        else:
-            # Equal shares that were rounded differently are still a tie, and that goes to the lowest class.
-            more = mine > share + 1e-6
-            best[more], share = value, torch.where(more, mine, share)
-    return best
 
 
 def to_voxel(position: Sequence[float], space: str, affine: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 # Float32 elements that a slab may hold at its largest: small enough to stay near the caches, large enough that
 # the calls cost nothing, and the bound on what is held beyond input and output.
-SLAB_ELEMENTS = 2**22
+SLAB_ELEMENTS = 2**20
 
 # Continuous coordinates closer than this to a voxel's edge count as on it.
 EDGE = 1e-6
@@ -46,6 +46,16 @@ class Taps:
         """Whether the output is the input."""
         rows = len(self.index)
         return self.copies and rows == self.size and torch.equal(self.index[:, 0].cpu(), torch.arange(rows))
+
+    def pick(self, tensor: Tensor, dim: int, tap: int) -> Tensor:
+        """The input voxels that the given tap of each output voxel takes, along axis `dim` of a tensor."""
+        index = self.index[:, tap]
+        if len(index) == 1:
+            return tensor.narrow(dim, int(index), 1)
+        if dim < tensor.ndim - 1:
+            return tensor.index_select(dim, index)
+        # Along the last axis index_select is several times slower than gather; along the others it copies rows.
+        return tensor.gather(dim, index.expand(*tensor.shape[:-1], -1))
 
     def to(self, device: torch.device | str) -> "Taps":
         return Taps(self.index.to(device), self.weight.to(device), self.outside.to(device), self.size)
@@ -115,7 +125,9 @@ def slabs(
     for start in range(0, count, step):
         stop = min(start + step, count)
         local, first, last = taps[0].rows(start, stop)
-        yield slice(start, stop), tensor[:, first:last], (local, *taps[1:])
+        part = tensor[:, first:last]
+        # Files lie in memory with the first axis fastest: turned here, a slab at a time, within the caches.
+        yield slice(start, stop), part if part.stride(-1) == 1 else part.contiguous(), (local, *taps[1:])
 
 
 def _resample_axis(tensor: Tensor, dim: int, taps: Taps, fill: float) -> Tensor:
@@ -127,17 +139,12 @@ def _resample_axis(tensor: Tensor, dim: int, taps: Taps, fill: float) -> Tensor:
 
 
 def _weighted_sum(tensor: Tensor, dim: int, taps: Taps) -> Tensor:
-    def pick(tap: int) -> Tensor:
-        # index_select is several times slower than indexing along the last axis, and faster along the others.
-        index = taps.index[:, tap]
-        return tensor[..., index] if dim == tensor.ndim - 1 else tensor.index_select(dim, index)
-
-    result = pick(0)
+    result = taps.pick(tensor, dim, 0)
     if taps.copies:
         return result
     shape = [1] * tensor.ndim
     shape[dim] = -1
-    result = result.mul_(taps.weight[:, 0].view(shape))
+    result = result * taps.weight[:, 0].view(shape)
     for tap in range(1, taps.index.shape[1]):
-        result.addcmul_(pick(tap), taps.weight[:, tap].view(shape))
+        result.addcmul_(taps.pick(tensor, dim, tap), taps.weight[:, tap].view(shape))
     return result

@@ -1,0 +1,119 @@
+"""Interpolated decisions between classes, made only where they are open.
+
+Where all voxels that an output voxel is made of agree on a class, so does their weighted mean: no interpolation is
+needed there, whatever the number of classes. Only the voxels along boundaries are worked out, in chunks. The result
+is that of interpolating every class everywhere, without its time and without its memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+
+import torch
+from torch import Tensor
+
+from deepedit.transforms.resample import SLAB_ELEMENTS, Taps, slabs
+
+# Shares of a voxel that differ by less are a tie that rounding has broken.
+TIE = 1e-6
+
+Corners = Iterator[tuple[Tensor, Tensor]]
+
+
+def class_type(num_classes: int) -> torch.dtype:
+    """The integer type that class indices are kept in."""
+    return torch.uint8 if num_classes <= 256 else torch.int16
+
+
+def decide_from_logits(logits: Tensor, taps: Sequence[Taps], out: Tensor) -> None:
+    """The class with the largest interpolated logit, the lowest of several.
+
+    Args:
+        logits: ``[C, X, Y, Z]``.
+        taps: for the three axes.
+        out: ``[X', Y', Z']``, written in place; 0 outside of the input.
+    """
+    classes = torch.empty(logits.shape[1:], dtype=class_type(len(logits)), device=logits.device)
+    step = max(1, SLAB_ELEMENTS // max(1, logits[:, 0].numel()))
+    for start in range(0, len(classes), step):
+        rows = slice(start, start + step)
+        classes[rows] = _lowest_argmax(logits[:, rows]).to(classes.dtype)
+    flat = logits.flatten(1)
+
+    def weigh(corners: Corners, count: int) -> Tensor:
+        total = torch.zeros((len(flat), count), device=flat.device)
+        for index, weight in corners:
+            total.addcmul_(flat.gather(1, index.expand(len(flat), -1)).float(), weight)
+        return _lowest_argmax(total)
+
+    _decide(classes, taps, weigh, len(logits), out)
+
+
+def decide_from_labels(labels: Tensor, taps: Sequence[Taps], num_classes: int, out: Tensor) -> None:
+    """The class with the largest share of each output voxel, the lowest of several.
+
+    Args:
+        labels: ``[X, Y, Z]`` integer class indices.
+        taps: for the three axes.
+        num_classes: background included.
+        out: ``[X', Y', Z']``, written in place; 0 outside of the input.
+    """
+    flat = labels.reshape(-1)
+
+    def weigh(corners: Corners, count: int) -> Tensor:
+        shares = torch.zeros((num_classes, count), device=flat.device)
+        for index, weight in corners:
+            shares.scatter_add_(0, flat[index].long()[None], weight[None])
+        return _lowest_argmax(shares, TIE)
+
+    _decide(labels, taps, weigh, num_classes, out)
+
+
+def _decide(
+    classes: Tensor, taps: Sequence[Taps], weigh: Callable[[Corners, int], Tensor], num_classes: int, out: Tensor
+) -> None:
+    """Copies `classes` to where its taps agree, and asks `weigh` where they do not."""
+    taps = [each.to(classes.device) for each in taps]
+    for rows, part, local in slabs(classes[None], taps):
+        low = high = part[0]
+        for dim, each in enumerate(local):
+            low, high = _extreme(low, dim, each, torch.minimum), _extreme(high, dim, each, torch.maximum)
+        decided = low.to(out.dtype)
+        open_voxels = (low != high).nonzero()
+        for voxels in open_voxels.split(max(1, SLAB_ELEMENTS // num_classes)):
+            place = tuple(voxels.T)
+            first = (place[0] + rows.start, *place[1:])
+            decided[place] = weigh(_corners(first, taps), len(voxels)).to(out.dtype)
+        for dim, each in enumerate(local):
+            if each.outside.any():
+                decided.index_fill_(dim, each.outside.nonzero()[:, 0], 0)
+        out[rows] = decided
+
+
+def _extreme(classes: Tensor, dim: int, taps: Taps, choose: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """The lowest or highest class among each output voxel's taps along one axis."""
+    if taps.identity:
+        return classes
+    result = taps.pick(classes, dim, 0)
+    for tap in range(1, taps.index.shape[1]):
+        result = choose(result, taps.pick(classes, dim, tap))
+    return result
+
+
+def _corners(place: tuple[Tensor, ...], taps: Sequence[Taps]) -> Corners:
+    """The input voxels that some output voxels are made of: flat index and weight, one at a time.
+
+    Args:
+        place: the output voxels, ``[P]`` int64 for each axis.
+    """
+    indices = [each.index[where] for each, where in zip(taps, place, strict=True)]
+    weights = [each.weight[where] for each, where in zip(taps, place, strict=True)]
+    for i, j, k in product(*(range(each.index.shape[1]) for each in taps)):
+        index = (indices[0][:, i] * taps[1].size + indices[1][:, j]) * taps[2].size + indices[2][:, k]
+        yield index, weights[0][:, i] * weights[1][:, j] * weights[2][:, k]
+
+
+def _lowest_argmax(values: Tensor, tolerance: float = 0.0) -> Tensor:
+    """The first index of the largest value along the first axis, on every device."""
+    index = torch.arange(len(values), dtype=torch.int16, device=values.device)
+    index = index.view(-1, *[1] * (values.ndim - 1))
+    return torch.where(values >= values.amax(0) - tolerance, index, len(values)).amin(0)
