@@ -48,9 +48,10 @@ def region_depth(codes: Tensor, limit: int) -> Tensor:
         codes: uint8 or a signed integer type.
         limit: max(X, Y, Z) of the whole volume, the depth where there is no other code.
     """
-    inside = codes != 0
-    inner = (_cube_min(codes, 1) == ~_cube_min(~codes, 1)) & inside
-    depth = inner.to(torch.uint8 if limit <= 255 else torch.int16)
+    # Seen as uint8, since arithmetic of mixed types costs a conversion each time.
+    inside = (codes != 0).view(torch.uint8)
+    uniform = (_cube_min(codes, 1) == ~_cube_min(~codes, 1)).view(torch.uint8)
+    depth = uniform.bitwise_and_(inside).to(torch.uint8 if limit <= 255 else torch.int16)
     reach = 1
     while reach < limit - 1:
         # Only where asking costs nothing: on a CPU the rounds end with the deepest region.
@@ -81,12 +82,12 @@ def bounding_box(codes: Tensor) -> tuple[slice, ...]:
     """
     if codes.device.type != "cpu" or not codes.numel():
         return (slice(None),) * 4
+    used = (codes != 0).view(torch.uint8)
+    across = used.amax((0, 1))
     box = [slice(None)]
-    for axis in (1, 2, 3):
-        others = tuple(other for other in range(4) if other != axis)
-        hit = codes.ne(0).any(others).nonzero()
-        low, high = (int(hit[0]), int(hit[-1])) if len(hit) else (0, -1)
-        box.append(slice(max(low - 1, 0), min(high + 2, codes.shape[axis])) if len(hit) else slice(0, 0))
+    for profile in (used.amax((0, 2, 3)), across.amax(1), across.amax(0)):
+        hit = profile.nonzero()
+        box.append(slice(max(int(hit[0]) - 1, 0), int(hit[-1]) + 2) if len(hit) else slice(0, 0))
     return tuple(box)
 
 

@@ -114,21 +114,20 @@ def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> T
 def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
     """The rendering for a GPU: the boxes of many clicks at once, voxels outside of the volume carrying zero."""
     sides = guidance.shape[2:]
-    reach = [min(math.ceil(REACH_IN_SIGMAS * width), 1 << 20) for width in widths]
+    reach = [math.ceil(REACH_IN_SIGMAS * width) for width in widths]
     spans = [torch.arange(-r, r + 1, device=guidance.device) for r in reach]
     many = max(1, _SCRATCH_VOXELS // math.prod(len(span) for span in spans))
     strides = (math.prod(sides), sides[1] * sides[2], sides[2], 1)
     flat = guidance.view(-1)
     for start in range(0, len(clicks), many):
         part = slice(start, start + many)
-        known = clicks.valid[part] & (clicks.batch[part] >= 0) & (clicks.batch[part] < guidance.shape[0])
+        known = clicks.valid[part]
         channel = (clicks.batch[part] * guidance.shape[1] + clicks.label[part]) * known
         weight = known[:, None, None, None].float()
         index = (channel * strides[0])[:, None, None, None]
         for axis, profile in enumerate(_profiles([span.double() for span in spans], widths)):
-            along = [-1 if other == axis + 1 else 1 for other in range(4)]
-            along[0] = -1 if axis < 0 else clicks.position[part].shape[0]
             at = clicks.position[part, axis, None] + spans[axis]
+            along = [len(at) if other == 0 else -1 if other == axis + 1 else 1 for other in range(4)]
             within = (at >= 0) & (at < sides[axis])
             index = index + (at.clamp(0, sides[axis] - 1) * strides[axis + 1]).view(along)
             weight = weight * (profile * within).view(along)
@@ -138,11 +137,10 @@ def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) ->
 
 def _smoothed_ones(clicks: Clicks, size: Sequence[int], widths: Sequence[float]) -> Tensor:
     """The reference's rendering, float32."""
-    sides = torch.tensor(size[2:], device=clicks.batch.device)
     keep = clicks.valid & (clicks.position >= 0).all(1)
-    x, y, z = torch.minimum(clicks.position.clamp(min=0), sides - 1).unbind(1)
+    voxel = [axis.clamp(0, side - 1) for axis, side in zip(clicks.position.unbind(1), size[2:], strict=True)]
     signal = torch.zeros(size, device=clicks.batch.device)
-    signal.index_put_((clicks.batch, clicks.label, x, y, z), keep.float(), accumulate=True)
+    signal.index_put_((clicks.batch * keep, clicks.label * keep, *voxel), keep.float(), accumulate=True)
     signal = signal.clamp_(max=1).flatten(0, 1)[:, None]
     for axis, width in enumerate(widths):
         tail = int(max(REFERENCE_REACH_IN_SIGMAS * width, 0.5) + 0.5)

@@ -31,7 +31,8 @@ def error_regions(prediction: Tensor, label: Tensor, num_classes: int | None = N
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
     dtype = torch.uint8 if num_classes is not None and num_classes <= 255 else torch.int32
-    return label.to(dtype).add(1).mul_(prediction != label)
+    # Seen as uint8, the mask is multiplied without a conversion.
+    return (label.to(dtype) + 1).mul_((prediction != label).view(torch.uint8))
 
 
 def sample_clicks(regions: Tensor, num_classes: int, generator: Randomness = None) -> Clicks:
@@ -43,12 +44,16 @@ def sample_clicks(regions: Tensor, num_classes: int, generator: Randomness = Non
     Args:
         regions: ``[B, X, Y, Z]`` codes as of `error_regions`: class + 1, or 0.
         num_classes: C, number of classes, background included.
-        generator: source of randomness, or one for each sample, so that a sample's clicks do not depend on its batch.
+        generator: source of randomness (default: torch's own), or one for each sample, so that a sample's clicks do not depend on its batch.
             A CPU generator serves tensors on CUDA as well: it seeds one there.
 
     Returns:
         Always B * C clicks, ordered by sample, then class; not valid (and at voxel 0, 0, 0) where a class has no
         region. The same seed gives the same clicks on the same kind of device. No host synchronisation on CUDA.
+
+    Raises:
+        ValueError: if `regions` is no such tensor or, on a CPU, where it can be seen, has a code above `num_classes`;
+            if the number of generators is not that of the samples.
 
     Source: Sakinis et al., Interactive segmentation of medical images through fully convolutional neural networks,
     2019; the weight exp(d) - 1 is that of Diaz-Pinto et al., DeepEdit, 2022.
@@ -65,14 +70,15 @@ def draw_cells(codes: Tensor, depth: Tensor, num_classes: int, generator: Random
 
     Args:
         codes: ``[B, X, Y, Z]``, class + 1 or 0.
-        depth: the same shape; a voxel's weight is exp(depth) - 1.
+        depth: the same shape; a voxel's weight is w = exp(depth) - 1, used as log w = d + log(1 - exp(-d)), since w
+            itself would overflow.
     """
-    draw = _draw_listed if codes.device.type == "cpu" else _draw_dense
-    cells = [
-        draw(codes[sample].reshape(-1), depth[sample].reshape(-1), num_classes, source)
-        for sample, source in enumerate(per_sample(generator, codes.shape[0], codes.device))
-    ]
-    return torch.stack(cells) if cells else torch.zeros((0, num_classes), dtype=torch.int64, device=codes.device)
+    sources = per_sample(generator, codes.shape[0], codes.device)
+    if codes.device.type != "cpu":
+        return _draw_dense(codes, depth, num_classes, sources)
+    parts = zip(codes.flatten(1), depth.flatten(1), sources, strict=True)
+    drawn = [_draw_listed(*part, num_classes) for part in parts]
+    return torch.stack(drawn) if drawn else torch.zeros((0, num_classes), dtype=torch.int64)
 
 
 def clicks_at(cell: Tensor, shape: Sequence[int], offset: Sequence[int]) -> Clicks:
@@ -103,60 +109,65 @@ def _moved(source: torch.Generator, device: torch.device) -> torch.Generator:
     return torch.Generator(device).manual_seed(seed)
 
 
-def _log_weight(depth: Tensor) -> Tensor:
-    """log(exp(d) - 1), which would overflow as it is written; -inf at 0."""
-    return depth + torch.log1p(-torch.exp(-depth))
-
-
-def _gumbel(shape: Sequence[int], device: torch.device, generator: torch.Generator | None) -> Tensor:
-    # float64: float32 noise has 2**24 values, and the voxels that tie for the greatest would favour one end.
-    noise = torch.empty(shape, dtype=torch.float64, device=device)
+def _gumbel_(noise: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Fills float64 `noise`. In float32 it has 2**24 values, and the voxels that tie would favour one end."""
     return noise.exponential_(generator=generator).log_().neg_()
 
 
-def _draw_listed(codes: Tensor, depth: Tensor, num_classes: int, generator: torch.Generator | None) -> Tensor:
+def _draw_listed(codes: Tensor, depth: Tensor, generator: torch.Generator | None, num_classes: int) -> Tensor:
     """The draw for a CPU: first the depth, by how many voxels of the class have it, then one of those voxels.
 
     All voxels of a class at one depth weigh the same, so that this is the same distribution with a random number for
     each depth instead of each voxel.
     """
+    if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= num_classes:
+        raise ValueError(
+            f"region codes are class + 1, at most {num_classes}; got {int(codes.min())}..{int(codes.max())}"
+        )
     cells = np.flatnonzero((codes != 0).numpy())
-    depths = int(depth.max()) + 1 if depth.numel() else 1
-    key = codes.numpy()[cells].astype(np.int64) * depths + depth.numpy()[cells]
-    counts = torch.from_numpy(np.bincount(key, minlength=(num_classes + 1) * depths)).reshape(-1, depths)[1:]
-    weights = counts.double().log() + _log_weight(torch.arange(depths, dtype=torch.float64))
-    chosen = (weights + _gumbel(weights.shape, weights.device, generator)).argmax(1, keepdim=True)
-    among = counts.gather(1, chosen).squeeze(1)
-    rank = (torch.rand(num_classes, dtype=torch.float64, generator=generator) * among).long().numpy()
+    depths = int(depth.max()) + 1 if len(cells) else 1
+    kinds = (num_classes + 1) * depths
+    # A voxel's kind is its class and depth; in the narrowest type, since these are the only lists of all voxels.
+    narrow = np.min_scalar_type(kinds)
+    kind = codes.numpy()[cells].astype(narrow) * narrow.type(depths) + depth.numpy()[cells].astype(narrow)
+    counts = torch.from_numpy(np.bincount(kind, minlength=kinds)).view(-1, depths)[1:]
+    distance = torch.arange(depths, dtype=torch.float64)
+    weight = counts.double().log() + distance + torch.log1p(-torch.exp(-distance))
+    chosen = (weight + _gumbel_(torch.empty_like(weight), generator)).argmax(1)
+    among = counts.gather(1, chosen[:, None])[:, 0]
+    rank = (torch.rand(num_classes, dtype=torch.float64, generator=generator) * among).long()
 
-    wanted = (torch.arange(1, num_classes + 1) * depths + chosen.squeeze(1)).numpy()
-    is_wanted = np.zeros((num_classes + 1) * depths, dtype=bool)
+    wanted = (torch.arange(1, num_classes + 1) * depths + chosen).tolist()
+    is_wanted = np.zeros(kinds, dtype=bool)
     is_wanted[wanted] = True
-    hits = np.flatnonzero(is_wanted[key])
-    hits = hits[np.argsort(key[hits], kind="stable")]
-    first = np.searchsorted(key[hits], wanted)
-    found = among.numpy() > 0
-    drawn = np.full(num_classes, -1, dtype=np.int64)
-    drawn[found] = cells[hits[(first + rank)[found]]]
-    return torch.from_numpy(drawn)
+    few = np.flatnonzero(is_wanted[kind])
+    few_kinds = kind[few]
+    drawn = [
+        int(cells[few[np.flatnonzero(few_kinds == want)[nth]]]) if count else -1
+        for want, nth, count in zip(wanted, rank.tolist(), among.tolist(), strict=True)
+    ]
+    return torch.tensor(drawn)
 
 
-def _draw_dense(codes: Tensor, depth: Tensor, num_classes: int, generator: torch.Generator | None) -> Tensor:
+def _draw_dense(codes: Tensor, depth: Tensor, num_classes: int, sources: Sequence[torch.Generator | None]) -> Tensor:
     """The draw for a GPU: noise for each voxel, the greatest of each class wins (the Gumbel-max trick).
 
-    Nothing waits for a count. The maximum is taken in two steps, first over voxels that are `lanes` apart, so that
-    neighbours, which mostly have one class, do not queue for the same cell of memory.
+    Nothing waits for a count. The maximum is first taken along x alone, over the voxels of each class: neighbours,
+    which mostly are of one class, then do not queue for the same cell of memory.
     """
-    total = codes.numel()
-    lanes = min(total, 1 << 14)
-    rows = -(-total // lanes)
-    score = _log_weight(depth.float()) + _gumbel((total,), codes.device, generator)
-    score = torch.nn.functional.pad(score, (0, rows * lanes - total), value=-torch.inf).view(rows, lanes)
-    index = torch.nn.functional.pad(codes.long(), (0, rows * lanes - total)).view(rows, lanes)
-    best = torch.full((num_classes + 1, lanes), -torch.inf, dtype=score.dtype, device=codes.device)
-    best.scatter_reduce_(0, index, score, "amax")
-    top, lane = best[1:].max(1)
-    # The winner's column again, where its row is the one with the winning score.
-    column = score[:, lane].where(index[:, lane] == torch.arange(1, num_classes + 1, device=codes.device), -torch.inf)
-    cell = column.argmax(0) * lanes + lane
-    return cell.where(top > -torch.inf, -1)
+    samples, rows = codes.shape[:2]
+    index = codes.flatten(2).long()
+    score = torch.empty(index.shape, dtype=torch.float64, device=codes.device)
+    for noise, source in zip(score, sources, strict=True):
+        _gumbel_(noise, source)
+    weight = depth.flatten(2).float()
+    score += weight
+    score += weight.neg_().exp_().neg_().log1p_()
+    best = score.new_full((samples, num_classes + 1, index.shape[2]), -torch.inf)
+    top, lane = best.scatter_reduce_(1, index, score, "amax")[:, 1:].max(2)
+
+    # The winner's row is the one that has the winning score, in the winner's column.
+    column = lane[:, None].expand(samples, rows, num_classes)
+    classes = torch.arange(1, num_classes + 1, device=codes.device)
+    row = score.gather(2, column).where(index.gather(2, column) == classes, -torch.inf).argmax(1)
+    return (row * index.shape[2] + lane).where(top > -torch.inf, -1)
