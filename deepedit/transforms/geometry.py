@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deepedit.errors import FileError
 from deepedit.transforms.decide import class_type, decide_from_labels, decide_from_logits
-from deepedit.transforms.resample import Taps, make_taps, resample, slabs
+from deepedit.transforms.resample import Taps, make_taps, resample, row_major, slabs
 
 Shape = tuple[int, int, int]
 
@@ -168,7 +168,7 @@ class GridMap:
         self._check(image.shape[1:], self.native_shape)
         widths = [scale if mode == "area" else max(scale, 1.0) for scale in self.scale]
         taps = self._to_network_taps(widths, snap=mode == "area")
-        oriented = image.permute(0, *(1 + axis for axis in self.permutation))
+        oriented = row_major(image.permute(0, *(1 + axis for axis in self.permutation)))
         result = torch.empty((len(image), *self.network_shape), dtype=torch.float32, device=image.device)
         for rows, part, local in slabs(oriented, taps):
             result[:, rows] = resample(part, local, fill)

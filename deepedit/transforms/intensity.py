@@ -26,7 +26,9 @@ def normalise(image: Tensor, intensity: Intensity) -> Tensor:
         deviation 1 for ``"zscore"``; zeros where a channel is constant.
     """
     result = image.to(torch.float32, copy=True)
-    for channel in result:
+    for volume in result:
+        # In memory order, whatever the order of axes: one pass over adjacent values each time.
+        channel = volume.permute(sorted(range(3), key=volume.stride, reverse=True)).view(-1)
         _make_finite(channel)
         if intensity.mode == "window":
             lower, upper = intensity.lower, intensity.upper
@@ -74,7 +76,7 @@ def _range(channel: Tensor, lower: float, upper: float) -> tuple[float, float]:
     if channel.device.type == "cpu":
         low, high = np.percentile(channel.numpy(), (lower, upper)).tolist()
     else:
-        ordered = channel.flatten().sort().values
+        ordered = channel.sort().values
         low, high = (_percentile(ordered, percent) for percent in (lower, upper))
     if low < high:
         return low, high
