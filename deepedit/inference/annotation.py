@@ -1,0 +1,55 @@
+"""The simulated annotator at work: looks at a session's result, clicks where it is most wrong, looks again."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from deepedit.clicks import largest_error_click
+from deepedit.inference.session import InteractiveSession
+
+
+@dataclass(frozen=True, eq=False)
+class Round:
+    """What the session showed after a number of clicks.
+
+    Attributes:
+        clicks: how many so far; 0 is the automatic result, or the segmentation that was given.
+        classes: ``[X, Y, Z]`` class indices on the image's own grid.
+        voxel, label: the newest click, on that grid, and its class index; None before the first.
+        seconds: from the click, or from the question, to the result.
+    """
+
+    clicks: int
+    classes: np.ndarray
+    voxel: tuple[int, int, int] | None
+    label: int | None
+    seconds: float
+
+
+def annotate(session: InteractiveSession, truth: np.ndarray, max_clicks: int) -> Iterator[Round]:
+    """Click the deepest voxel of the largest error, time and again, until nothing is wrong or the clicks are used up.
+
+    Args:
+        session: with its image set, and a segmentation, if the clicks are to correct one.
+        truth: ``[X, Y, Z]`` class indices on the image's own grid.
+        max_clicks: at most that many.
+
+    Yields:
+        The state before the first click, then one after each. A click more changes nothing once all is right, so
+        there are fewer rounds then.
+    """
+    labels = session.model.plan.labels
+    start = time.perf_counter()
+    classes = labels.to_classes(session.predict())
+    yield Round(0, classes, None, None, time.perf_counter() - start)
+    for count in range(1, max_clicks + 1):
+        click = largest_error_click(classes, truth)
+        if click is None:
+            return
+        voxel, label = click
+        start = time.perf_counter()
+        session.add_click(voxel, labels.class_names[label])
+        classes = labels.to_classes(session.predict())
+        yield Round(count, classes, voxel, label, time.perf_counter() - start)

@@ -1,0 +1,161 @@
+"""A network over a volume of any size: overlapping windows, blended with Gaussian weights."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from deepedit.clicks import Clicks, render_guidance
+from deepedit.network.checkpoint import Model
+from deepedit.network.inputs import assemble_input, mixed_precision
+
+Triple = tuple[int, int, int]
+
+STRETCH = 1.25
+"""A volume up to this many patches long is one window along that axis: two would see less and cost twice."""
+
+
+def sliding_window(
+    model: Model,
+    image: Tensor,
+    clicks: Clicks | None = None,
+    previous: Tensor | None = None,
+    overlap: float = 0.5,
+    amp: str = "auto",
+    progress: bool = False,
+) -> Tensor:
+    """Logits of a whole volume.
+
+    Args:
+        model: in evaluation mode.
+        image: ``[C, X, Y, Z]`` on the network's grid.
+        clicks: on that grid, their `batch` 0; none unless given.
+        previous: ``[X, Y, Z]`` class indices of the previous segmentation; none unless given.
+        overlap: of neighbouring windows, as a share of their sides, in [0, 1).
+        amp: precision, see `autocast_dtype`.
+        progress: show a bar.
+
+    Returns:
+        ``[L + 1, X, Y, Z]`` float32. Where one window covers the volume: the network's output, unchanged.
+    """
+    shape = image.shape[1:]
+    window = window_shape(shape, model.plan.patch_size, model.network.config.divisor)
+    starts = list(window_starts(shape, window, overlap))
+    if len(starts) == 1:
+        return crop(predict_window(model, image, clicks, previous, starts[0], window, amp), starts[0], shape)
+    weight = gaussian_weight(window, image.device)
+    total = image.new_zeros((model.plan.labels.num_classes, *shape), dtype=torch.float32)
+    weights = image.new_zeros(shape, dtype=torch.float32)
+    for start in _bar(starts, progress):
+        logits = predict_window(model, image, clicks, previous, start, window, amp)
+        inside, part = _spans(start, window, shape)
+        total[(slice(None), *inside)] += (logits * weight)[(slice(None), *part)]
+        weights[inside] += weight[part]
+    return total.div_(weights)
+
+
+@torch.inference_mode()
+def predict_window(
+    model: Model,
+    image: Tensor,
+    clicks: Clicks | None,
+    previous: Tensor | None,
+    start: Sequence[int],
+    window: Sequence[int],
+    amp: str = "auto",
+) -> Tensor:
+    """One pass of the network over the window at `start`, which may reach beyond the volume.
+
+    Returns:
+        ``[L + 1, *window]`` float32.
+    """
+    piece = cut(image, start, window)[None]
+    if previous is None:
+        given = torch.zeros((1, *window), dtype=torch.uint8, device=image.device)
+    else:
+        given = cut(previous[None], start, window)
+    clicks = Clicks.empty(image.device) if clicks is None else clicks
+    shifted = Clicks(
+        clicks.batch, clicks.label, clicks.position - torch.tensor(start, device=image.device), clicks.valid
+    )
+    guidance = render_guidance(shifted, window, model.plan.labels.num_classes, sigma=model.plan.sigma)
+    with mixed_precision(image.device, amp):
+        return model.network(assemble_input(piece, guidance, given))[0].float()
+
+
+def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Sequence[int]) -> Triple:
+    """Sides of the windows for a volume: its own, rounded up to `divisor`, where near the patch's, else the patch's."""
+    return tuple(
+        multiple * math.ceil(side / multiple) if side <= STRETCH * patch else patch
+        for side, patch, multiple in zip(shape, patch_size, divisor, strict=True)
+    )
+
+
+def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float = 0.5) -> Iterator[Triple]:
+    """First voxels of windows that cover a volume evenly; negative where a window is larger than the volume."""
+    if not 0 <= overlap < 1:
+        raise ValueError(f"overlap is a share in [0, 1); got {overlap}")
+    axes = []
+    for size, side in zip(shape, window, strict=True):
+        count = max(1, math.ceil((size - side) / (side * (1 - overlap)) - 1e-9) + 1)
+        step = (size - side) / max(count - 1, 1)
+        axes.append([round(index * step) for index in range(count)] if count > 1 else [(size - side) // 2])
+    return ((x, y, z) for x in axes[0] for y in axes[1] for z in axes[2])
+
+
+def window_around(voxel: Sequence[int], shape: Sequence[int], window: Sequence[int]) -> Triple:
+    """First voxel of the window with a voxel as near to its centre as the volume allows."""
+    return tuple(
+        (size - side) // 2 if size <= side else min(max(index - side // 2, 0), size - side)
+        for index, size, side in zip(voxel, shape, window, strict=True)
+    )
+
+
+def gaussian_weight(window: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """``[*window]``: the weight of a window's voxels, largest in the middle, where the network sees most around.
+
+    Source: Isensee et al., nnU-Net, Nature Methods 2021: a Gaussian whose width is an eighth of the window's.
+    """
+    weight = torch.ones((), device=device)
+    for axis, side in enumerate(window):
+        offset = (torch.arange(side, device=device) - (side - 1) / 2) / (side / 8)
+        profile = torch.exp(-0.5 * offset**2).clamp_min(1e-4)
+        weight = weight * profile.view([-1 if dim == axis else 1 for dim in range(3)])
+    return weight
+
+
+def cut(tensor: Tensor, start: Sequence[int], window: Sequence[int]) -> Tensor:
+    """``[C, *window]`` of ``[C, X, Y, Z]``, 0 where the window leaves it."""
+    inside, _ = _spans(start, window, tensor.shape[1:])
+    padding = [
+        pad
+        for a, side, size in reversed(list(zip(start, window, tensor.shape[1:], strict=True)))
+        for pad in (max(-a, 0), max(a + side - size, 0))
+    ]
+    piece = tensor[(slice(None), *inside)]
+    return F.pad(piece, padding) if any(padding) else piece
+
+
+def crop(tensor: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
+    """The part of a window's ``[C, *window]`` that lies in the volume."""
+    _, part = _spans(start, tensor.shape[1:], shape)
+    return tensor[(slice(None), *part)]
+
+
+def _spans(
+    start: Sequence[int], window: Sequence[int], shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Where a window lies in the volume, and which part of the window that is."""
+    inside = tuple(slice(max(a, 0), min(a + side, size)) for a, side, size in zip(start, window, shape, strict=True))
+    part = tuple(slice(span.start - a, span.stop - a) for span, a in zip(inside, start, strict=True))
+    return inside, part
+
+
+def _bar(items: Sequence, progress: bool) -> Sequence:
+    if not progress:
+        return items
+    from tqdm import tqdm
+
+    return tqdm(items, desc="windows", leave=False)

@@ -1,0 +1,147 @@
+"""Model files: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
+
+import os
+import pickle
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from deepedit.errors import FileError, ModelError
+from deepedit.network.inputs import input_channels
+from deepedit.network.unet import ResidualUNet, UNetConfig
+from deepedit.plan import Plan
+
+FORMAT_VERSION = 1
+
+
+@dataclass
+class Model:
+    """A network with all that it needs to be used.
+
+    Attributes:
+        network: in evaluation mode when loaded.
+        plan: labels, grid, intensities, clicks.
+        training_cases, validation_cases: names of the cases that it was trained on and selected by.
+    """
+
+    network: ResidualUNet
+    plan: Plan
+    training_cases: tuple[str, ...] = ()
+    validation_cases: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        return self.network.head.weight.device
+
+
+def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | None = None) -> None:
+    """Write a model file, atomically: a reader finds the old file or the new one.
+
+    Args:
+        path: by custom ``*.pt``.
+        model: what to save.
+        training: the state of the optimizer and all else that a resumed training needs; tensors, numbers, strings,
+            lists and dictionaries.
+
+    Raises:
+        FileError: if the file cannot be written.
+    """
+    entries = {
+        "format": "deepedit",
+        "version": FORMAT_VERSION,
+        "network": model.network.config.to_dict(),
+        "plan": model.plan.to_dict(),
+        "training_cases": list(model.training_cases),
+        "validation_cases": list(model.validation_cases),
+        "weights": {name: tensor.detach().cpu() for name, tensor in model.network.state_dict().items()},
+    }
+    if training is not None:
+        entries["training"] = dict(training)
+    write_atomically(Path(path), lambda temporary: torch.save(entries, temporary))
+
+
+def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """Read a model file. Nothing in it is executed.
+
+    Raises:
+        FileError: if there is no such file.
+        ModelError: if it is damaged, of a newer format, or no model of this project.
+    """
+    return model_from_entries(read_entries(path), path, device)
+
+
+def read_entries(path: str | Path) -> dict[str, Any]:
+    """The dictionary in a model file, its format checked.
+
+    Raises:
+        FileError, ModelError: as `load_model`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileError(f"{path}: no such model file; deepedit-train writes one as RUN/model.pt")
+    try:
+        entries = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        raise ModelError(
+            f"{path}: not a readable model file ({type(error).__name__}); it is damaged, or holds more than weights"
+        ) from error
+    if not isinstance(entries, dict) or entries.get("format") != "deepedit":
+        raise ModelError(f"{path}: not a model of this package; expected a file that deepedit-train wrote")
+    version = entries.get("version")
+    if not isinstance(version, int) or version > FORMAT_VERSION:
+        raise ModelError(f"{path}: model format {version} is newer than this package reads ({FORMAT_VERSION}); update")
+    return entries
+
+
+def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str | torch.device = "cpu") -> Model:
+    """The model in the dictionary that `read_entries` gave; `path` is named in errors.
+
+    Raises:
+        ModelError: if entries are missing or do not fit together.
+    """
+    try:
+        plan = Plan.from_dict(entries["plan"])
+        network = ResidualUNet(
+            input_channels(plan.image_channels, plan.labels.num_classes),
+            plan.labels.num_classes,
+            UNetConfig(**entries["network"]),
+        )
+        network.load_state_dict(entries["weights"])
+        cases = {key: tuple(map(str, entries[key])) for key in ("training_cases", "validation_cases")}
+    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ModelError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{path}: the model file is damaged: {reason}") from error
+    return Model(network.to(device).eval(), plan, **cases)
+
+
+def write_atomically(path: Path, write: Any) -> None:
+    """Call ``write(temporary)`` for a name beside `path`, then rename it to `path`; on failure leave nothing behind.
+
+    Raises:
+        FileError: if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written: {error.strerror}") from error
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        raise FileError(f"{path}: cannot be written: {reason}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def with_network(model: Model, network: ResidualUNet) -> Model:
+    """The same model with other weights."""
+    return replace(model, network=network)

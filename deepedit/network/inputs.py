@@ -1,0 +1,61 @@
+"""What goes into the network, in which order, at which precision."""
+
+import contextlib
+
+import torch
+from torch import Tensor
+
+
+def input_channels(image_channels: int, num_classes: int) -> int:
+    """Channels of the network's input: image, guidance of every class, previous segmentation of every label."""
+    return image_channels + num_classes + (num_classes - 1)
+
+
+def assemble_input(image: Tensor, guidance: Tensor, previous: Tensor) -> Tensor:
+    """The network's input.
+
+    Args:
+        image: ``[B, C, X, Y, Z]`` float.
+        guidance: ``[B, L + 1, X, Y, Z]`` in [0, 1], background first.
+        previous: ``[B, X, Y, Z]`` class indices of the previous segmentation; all 0 where there is none.
+
+    Returns:
+        ``[B, C + 2 L + 1, X, Y, Z]`` of the image's type.
+    """
+    labels = torch.arange(1, guidance.shape[1], device=image.device).view(1, -1, 1, 1, 1)
+    one_hot = previous[:, None] == labels
+    return torch.cat((image, guidance.to(image.dtype), one_hot.to(image.dtype)), dim=1)
+
+
+def autocast_dtype(device: torch.device, amp: str = "auto") -> torch.dtype | None:
+    """The type for mixed precision on a device, None for full precision.
+
+    ``amp="auto"``: bfloat16 on GPUs that have it and float16 on older ones; bfloat16 on CPUs with AMX or AVX-512 BF16
+    instructions, on which it is several times faster than float32; else, and for ``amp="off"``, none.
+    """
+    if amp == "off":
+        return None
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    if device.type == "cpu" and _cpu_has_bfloat16():
+        return torch.bfloat16
+    return None
+
+
+def _cpu_has_bfloat16() -> bool:
+    # The checks are private to torch and differ from version to version; where one is missing, the answer is no.
+    checks = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(check is not None and check() for check in checks)
+
+
+def mixed_precision(device: torch.device, amp: str = "auto") -> contextlib.AbstractContextManager:
+    """A context in which a network runs at the precision of `autocast_dtype`."""
+    dtype = autocast_dtype(device, amp)
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
+
+
+def pick_device(device: str | torch.device = "auto") -> torch.device:
+    """The device of that name; ``"auto"`` is CUDA where there is a GPU, else the CPU."""
+    if str(device) == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(device)

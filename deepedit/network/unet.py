@@ -1,0 +1,157 @@
+"""A 3D UNet with residual encoder blocks, of the family that MONAI calls DynUNet."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NEGATIVE_SLOPE = 0.01
+
+Triple = tuple[int, int, int]
+
+
+def triple(value: int | Sequence[int]) -> Triple:
+    """One int an axis from an int for all, or from three."""
+    return (value,) * 3 if isinstance(value, int) else tuple(value)
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The architecture of a `ResidualUNet`: one entry a resolution level in each tuple, the finest first.
+
+    Attributes:
+        filters: channels of each level.
+        strides: downsampling on the way into each level; the first is 1. An entry is an int or one int an axis.
+        kernels: convolution kernel sizes (odd) of each level; an entry is an int or one int an axis.
+    """
+
+    filters: tuple[int, ...]
+    strides: tuple[int | Triple, ...]
+    kernels: tuple[int | Triple, ...]
+
+    def __post_init__(self) -> None:
+        for name in ("filters", "strides", "kernels"):
+            entries = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in getattr(self, name))
+            object.__setattr__(self, name, entries)
+        if not len(self.filters) == len(self.strides) == len(self.kernels) >= 2:
+            raise ValueError(f"filters, strides and kernels need one entry for each of at least 2 levels; got {self}")
+        if triple(self.strides[0]) != (1, 1, 1):
+            raise ValueError(f"the first level keeps the resolution of the input; got stride {self.strides[0]}")
+
+    @property
+    def divisor(self) -> Triple:
+        """What each side of an input must be a multiple of, in voxels."""
+        return tuple(math.prod(triple(stride)[axis] for stride in self.strides) for axis in range(3))
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+
+NETWORKS = {
+    "light": UNetConfig(filters=(16, 32, 64, 128), strides=(1, 2, 2, 2), kernels=(3,) * 4),
+    "reference": UNetConfig(filters=(32, 64, 128, 256, 320, 320), strides=(1, 2, 2, 2, 2, (2, 2, 1)), kernels=(3,) * 6),
+}
+"""Named architectures; ``"reference"`` is that of MONAI's DeepEdit tutorial."""
+
+
+class ResidualUNet(nn.Module):
+    """Maps ``[B, in_channels, X, Y, Z]`` to logits ``[B, out_channels, X, Y, Z]``.
+
+    Each side of the input must be a multiple of ``config.divisor``. Residual blocks lead down, plain blocks lead up,
+    all with instance norm and leaky ReLU.
+
+    Source: Isensee et al., nnU-Net, Nature Methods 2021; the block order is that of MONAI's ``DynUNet`` with
+    ``res_block=True``.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, config: UNetConfig = NETWORKS["light"]) -> None:
+        super().__init__()
+        self.in_channels, self.out_channels, self.config = in_channels, out_channels, config
+        filters, strides, kernels = config.filters, config.strides, config.kernels
+        self.encoder = nn.ModuleList(
+            ResidualBlock(channels_in, channels, kernel, stride)
+            for channels_in, channels, kernel, stride in zip(
+                (in_channels, *filters[:-1]), filters, kernels, strides, strict=True
+            )
+        )
+        self.upsample = nn.ModuleList(
+            nn.ConvTranspose3d(filters[level + 1], filters[level], stride, stride, bias=False)
+            for level, stride in enumerate(map(triple, strides[1:]))
+        )
+        self.decoder = nn.ModuleList(
+            PlainBlock(2 * channels, channels, kernel)
+            for channels, kernel in zip(filters[:-1], kernels[1:], strict=True)
+        )
+        self.head = nn.Conv3d(filters[0], out_channels, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for block in self.encoder:
+            x = block(x)
+            skips.append(x)
+        for level in range(len(self.decoder) - 1, -1, -1):
+            x = torch.cat((self.upsample[level](x), skips[level]), dim=1)
+            x = self.decoder[level](x)
+        return self.head(x)
+
+
+class ResidualBlock(nn.Module):
+    """Two convolutions beside a shortcut, which is a convolution of its own where the shape changes."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel, stride), norm(out_channels)
+        self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels)
+        keeps_shape = in_channels == out_channels and triple(stride) == (1, 1, 1)
+        self.shortcut = (
+            None
+            if keeps_shape
+            else nn.Sequential(convolution(in_channels, out_channels, 1, stride), norm(out_channels))
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.leaky_relu(self.norm1(self.conv1(x)), NEGATIVE_SLOPE, inplace=True)
+        y = self.norm2(self.conv2(y))
+        y = y + (x if self.shortcut is None else self.shortcut(x))
+        return F.leaky_relu(y, NEGATIVE_SLOPE, inplace=True)
+
+
+class PlainBlock(nn.Module):
+    """Two convolutions one after the other."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel: int | Triple) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel), norm(out_channels)
+        self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.leaky_relu(self.norm1(self.conv1(x)), NEGATIVE_SLOPE, inplace=True)
+        return F.leaky_relu(self.norm2(self.conv2(x)), NEGATIVE_SLOPE, inplace=True)
+
+
+def build_network(in_channels: int, out_channels: int, config: UNetConfig, seed: int) -> ResidualUNet:
+    """A network with He-initialised weights that depend on `seed` alone; the global random state is left as it was.
+
+    Source: He et al., Delving Deep into Rectifiers, ICCV 2015.
+    """
+    with torch.random.fork_rng(devices=[]):
+        network = ResidualUNet(in_channels, out_channels, config)
+        generator = torch.Generator().manual_seed(seed)
+        for module in network.modules():
+            if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+                nn.init.kaiming_normal_(module.weight, a=NEGATIVE_SLOPE, generator=generator)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+    return network
+
+
+def convolution(in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple = 1) -> nn.Conv3d:
+    padding = tuple(side // 2 for side in triple(kernel))
+    return nn.Conv3d(in_channels, out_channels, triple(kernel), triple(stride), padding, bias=False)
+
+
+def norm(channels: int) -> nn.InstanceNorm3d:
+    return nn.InstanceNorm3d(channels, affine=True)

@@ -1,0 +1,55 @@
+"""The settings of a training run, each with the default that was measured best."""
+
+from dataclasses import asdict, dataclass, field
+
+from deepedit.clicks import Annotator
+from deepedit.transforms.augment import Augmentation
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How to train.
+
+    Attributes:
+        epochs: how often every training case is begun.
+        max_minutes: end by the clock instead, the schedule fitted to it; None: by epochs.
+        batch_size: patches in a step.
+        learning_rate: highest rate of AdamW.
+        warmup: share of the run in which the learning rate rises.
+        weight_decay: of AdamW.
+        click_probability: share of the network's passes that see clicks, from `clicks_from` on.
+        clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
+            rises, over as much again, to `click_probability`.
+        max_clicks: most clicks that a sample gets.
+        edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
+        click_loss: weight of the cross-entropy around the clicks.
+        click_loss_sigma: width of that neighbourhood, voxels.
+        ema_decay: of the moving average of the weights, which is what is validated and saved.
+        amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
+        validate_every: share of the run between two validations.
+        limit: use only that many training cases; None: all.
+        seed: of everything random.
+    """
+
+    epochs: int = 100
+    max_minutes: float | None = None
+    batch_size: int = 4
+    learning_rate: float = 1e-3
+    warmup: float = 0.02
+    weight_decay: float = 3e-5
+    click_probability: float = 0.6
+    clicks_from: float = 0.2
+    max_clicks: int = 10
+    edit_probability: float = 0.25
+    click_loss: float = 0.5
+    click_loss_sigma: float = 3.0
+    ema_decay: float = 0.995
+    amp: str = "auto"
+    validate_every: float = 0.2
+    limit: int | None = None
+    seed: int = 0
+    annotator: Annotator = field(default_factory=Annotator)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def to_dict(self) -> dict:
+        return asdict(self)

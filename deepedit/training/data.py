@@ -1,0 +1,158 @@
+"""Prepared cases on disk, and patches cut from them."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepedit.io.msd import Case, read_case
+from deepedit.io.nifti import read_label
+from deepedit.plan import Plan
+from deepedit.transforms.preprocess import Preprocessor
+
+VOXELS_REMEMBERED = 1000
+"""Foreground voxels of each label that are stored with a case, for crops centred on them."""
+
+MARGIN = 1.2
+"""Sides of a cut relative to the patch, so that rotation has something to turn in."""
+
+
+@dataclass(frozen=True)
+class PreparedCase:
+    """A case on the network's grid, mapped from disk: only what is cut is read.
+
+    Attributes:
+        name: of the case.
+        image: ``[C, X, Y, Z]`` float16.
+        label: ``[X, Y, Z]`` uint8 class indices.
+        voxels: ``[K, 4]``, some foreground voxels: class, i, j, k; for each class as many as there are, up to a limit.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    voxels: np.ndarray
+
+
+def prepare_case(case: Case, plan: Plan, folder: Path, seed: int = 0) -> PreparedCase:
+    """The case on the network's grid, computed at the first call and read from `folder` afterwards.
+
+    An entry is found by its files' paths, sizes and times and by the plan; it is written under a name of its own and
+    then renamed, so that several processes may prepare the same case at once.
+
+    Raises:
+        FileError: if a file cannot be read or does not fit.
+    """
+    entry = folder / _key(case, plan)
+    if not entry.is_dir():
+        _write_entry(case, plan, entry, seed)
+    arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "voxels")}
+    return PreparedCase(case.name, **arrays)
+
+
+def _key(case: Case, plan: Plan) -> str:
+    files = [
+        (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in (*case.image, case.label)
+    ]
+    grid = {key: value for key, value in plan.to_dict().items() if key not in ("patch_size", "sigma")}
+    digest = hashlib.sha256(json.dumps([files, grid], sort_keys=True).encode()).hexdigest()
+    return f"{case.name}-{digest[:16]}"
+
+
+def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
+    preprocess = Preprocessor(plan)
+    image, grid = preprocess(read_case(case))
+    label = preprocess.label(read_label(case.label), grid)
+    arrays = {
+        "image": image.numpy().astype(np.float16),
+        "label": label.numpy(),
+        "voxels": _foreground_voxels(label.numpy(), np.random.default_rng(seed)),
+    }
+    entry.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=entry.parent))
+    try:
+        for name, array in arrays.items():
+            np.save(temporary / f"{name}.npy", array)
+        os.rename(temporary, entry)
+    except OSError:
+        # Another process was faster; a folder that holds files cannot be renamed over.
+        if not entry.is_dir():
+            raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _foreground_voxels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    rows = [np.zeros((0, 4), np.int32)]
+    for index in np.unique(label[label > 0]):
+        voxels = np.argwhere(label == index)
+        chosen = voxels[rng.permutation(len(voxels))[:VOXELS_REMEMBERED]]
+        rows.append(np.column_stack((np.full(len(chosen), index), chosen)).astype(np.int32))
+    return np.concatenate(rows)
+
+
+def cut_patch(case: PreparedCase, patch_size: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A random piece of a case, a little larger than the patch.
+
+    In two of three cuts a foreground voxel, of a class drawn evenly, lies within the middle of the piece; else the
+    piece lies anywhere. An axis along which the case is shorter is filled with 0 on both sides.
+
+    Args:
+        patch_size: sides of the patch, voxels.
+        generator: on the CPU.
+
+    Returns:
+        Image ``[C, ...]`` float32 and label uint8 of `MARGIN` times the patch's sides.
+    """
+    sides = [cut_side(side) for side in patch_size]
+    focus = _focus(case, generator)
+    start = []
+    for axis, (side, patch, size) in enumerate(zip(sides, patch_size, case.label.shape, strict=True)):
+        # The patch itself, the middle of the piece, is what must lie within the case.
+        slack = size - patch
+        border = (side - patch) // 2
+        if slack <= 0:
+            start.append(slack // 2 - border)
+            continue
+        if focus is None:
+            low, high = 0, slack
+        else:
+            low = min(max(focus[axis] - 3 * patch // 4, 0), slack)
+            high = max(min(focus[axis] - patch // 4, slack), low)
+        start.append(int(torch.randint(low, high + 1, (), generator=generator)) - border)
+    return _window(case.image, start, sides).float(), _window(case.label[None], start, sides)[0]
+
+
+def cut_side(patch_side: int) -> int:
+    """Side of the piece that is cut for a patch of that side; both are even or both odd."""
+    return patch_side + 2 * int(patch_side * (MARGIN - 1) / 2)
+
+
+def _focus(case: PreparedCase, generator: torch.Generator) -> list[int] | None:
+    anywhere = torch.rand((), generator=generator) < 1 / 3
+    pick = torch.rand(2, generator=generator)
+    classes = np.unique(case.voxels[:, 0])
+    if anywhere or not len(classes):
+        return None
+    rows = np.flatnonzero(case.voxels[:, 0] == classes[int(pick[0] * len(classes))])
+    return case.voxels[rows[int(pick[1] * len(rows))], 1:].tolist()
+
+
+def _window(array: np.ndarray, start: Sequence[int], sides: Sequence[int]) -> Tensor:
+    """``[C, *sides]`` of ``[C, X, Y, Z]``, 0 where the window leaves the array."""
+    result = torch.zeros((len(array), *sides), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
+    inside = [
+        slice(max(a, 0), max(min(a + n, size), 0)) for a, n, size in zip(start, sides, array.shape[1:], strict=True)
+    ]
+    target = [slice(span.start - a, span.stop - a) for span, a in zip(inside, start, strict=True)]
+    if all(span.start < span.stop for span in inside):
+        result[(slice(None), *target)] = torch.from_numpy(array[(slice(None), *inside)].copy())
+    return result

@@ -1,0 +1,40 @@
+"""How well a segmentation agrees with the truth."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Dice of two masks of one shape, in [0, 1]; 1 where both are empty."""
+    total = np.count_nonzero(prediction) + np.count_nonzero(truth)
+    return 2 * np.count_nonzero(prediction & truth) / total if total else 1.0
+
+
+def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], tolerance: float = 2.0) -> float:
+    """Normalised surface distance: the share of both surfaces that lies within a tolerance of the other.
+
+    A surface is the set of a mask's voxels with a 6-neighbour outside of it, the outside of the volume included.
+
+    Args:
+        prediction, truth: ``[X, Y, Z]`` bool.
+        spacing: mm between voxels along each axis.
+        tolerance: mm.
+
+    Returns:
+        In [0, 1]; 1 where both are empty, 0 where one is.
+
+    Source: Nikolov et al., Clinically applicable segmentation of head and neck anatomy, JMIR 2021, with voxels in
+    place of surface elements.
+    """
+    if not prediction.any() or not truth.any():
+        return float(prediction.any() == truth.any())
+    from scipy import ndimage
+
+    both = prediction | truth
+    box = ndimage.find_objects(both.astype(np.uint8))[0]
+    masks = [np.pad(mask[box], 1) for mask in (prediction, truth)]
+    surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
+    distances = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
+    near = sum(np.count_nonzero(distances[1 - side][surfaces[side]] <= tolerance + 1e-6) for side in (0, 1))
+    return near / sum(np.count_nonzero(surface) for surface in surfaces)

@@ -1,0 +1,73 @@
+"""What is decided before training, from the data's own fingerprint: grid, patch, intensities."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from deepedit.errors import TrainingError
+from deepedit.io.msd import Dataset, read_case
+from deepedit.io.nifti import read_geometry
+from deepedit.network.unet import UNetConfig
+from deepedit.plan import Intensity, Plan
+from deepedit.transforms.geometry import closest_canonical, network_grid
+from deepedit.transforms.intensity import choose_intensity
+
+LARGEST_PATCH = 128
+CASES_LOOKED_AT = 8
+
+
+def make_plan(
+    dataset: Dataset,
+    network: UNetConfig,
+    spacing: Sequence[float] | None = None,
+    patch_size: Sequence[int] | None = None,
+    intensity: Intensity | None = None,
+) -> Plan:
+    """A plan for a dataset.
+
+    The spacing is the median of the cases', axis by axis after turning to R, A, S. The patch covers three quarters of
+    the cases whole, but no side exceeds 128 voxels.
+
+    Args:
+        dataset: found and checked.
+        network: its divisor is what the patch's sides are multiples of.
+        spacing: mm, instead of the median.
+        patch_size: voxels, instead of the one that the cases ask for.
+        intensity: instead of the choice by the dataset's modality, else by the values of its first cases.
+
+    Raises:
+        TrainingError: if a patch side is not a multiple of the network's divisor.
+        FileError: if a file cannot be read.
+    """
+    geometries = [read_geometry(case.image[0]) for case in dataset.cases]
+    if spacing is None:
+        spacing = np.median([_spacing(geometry.affine) for geometry in geometries], axis=0)
+    spacing = tuple(round(float(mm), 4) for mm in spacing)
+    shapes = [network_grid(geometry.shape, geometry.affine, spacing).network_shape for geometry in geometries]
+    if patch_size is None:
+        patch_size = [
+            fitting_side(float(np.percentile(sides, 75)), multiple)
+            for sides, multiple in zip(zip(*shapes, strict=True), network.divisor, strict=True)
+        ]
+    for side, multiple in zip(patch_size, network.divisor, strict=True):
+        if side < multiple or side % multiple:
+            raise TrainingError(
+                f"--patch-size {','.join(map(str, patch_size))}: each side must be a multiple of "
+                f"{','.join(map(str, network.divisor))} for this network"
+            )
+    if intensity is None:
+        sample = [] if dataset.modality else [read_case(case).data for case in dataset.cases[:CASES_LOOKED_AT]]
+        intensity = choose_intensity(dataset.modality, sample)
+    return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels)
+
+
+def fitting_side(size: float, multiple: int) -> int:
+    """The smallest multiple that holds `size` voxels, at most 128 (or one multiple, where that is more)."""
+    most = max(LARGEST_PATCH // multiple, 1)
+    return multiple * min(max(math.ceil(size / multiple), 1), most)
+
+
+def _spacing(affine: np.ndarray) -> np.ndarray:
+    """mm between voxels along R, A, S."""
+    return np.linalg.norm(affine[:3, :3], axis=0)[list(closest_canonical(affine)[0])]

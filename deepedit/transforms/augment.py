@@ -1,0 +1,150 @@
+"""Random augmentation of a batch of patches, image and label together, on the device that trains."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """Ranges of the random changes; each is drawn for each sample by itself.
+
+    The defaults are those of nnU-Net where it has the change, a little narrower for rotation.
+
+    Attributes:
+        spatial_probability: share of samples that are rotated, scaled and shifted.
+        rotation: largest angle about each axis, degrees.
+        scaling: smallest and largest zoom of the content; the same for all axes.
+        shift: largest displacement along each axis, as a share of the patch's side.
+        flip_axes: axes (0, 1, 2) that are mirrored in half of the samples. Only for axes along which no label is told
+            from another by its side; none by default.
+        intensity_probability: share of samples to which each one of the changes below is applied, by itself.
+        brightness: largest offset, in standard deviations of the patch.
+        contrast: smallest and largest factor about the mean.
+        gamma: smallest and largest exponent, applied on the patch's range scaled to [0, 1].
+        noise: largest standard deviation of Gaussian noise, in standard deviations of the patch.
+    """
+
+    spatial_probability: float = 0.7
+    rotation: float = 20.0
+    scaling: tuple[float, float] = (0.8, 1.25)
+    shift: float = 0.06
+    flip_axes: tuple[int, ...] = ()
+    intensity_probability: float = 0.3
+    brightness: float = 0.3
+    contrast: tuple[float, float] = (0.7, 1.4)
+    gamma: tuple[float, float] = (0.7, 1.5)
+    noise: float = 0.15
+
+
+def augment(
+    image: Tensor,
+    label: Tensor,
+    shape: tuple[int, int, int],
+    settings: Augmentation,
+    generators: Sequence[torch.Generator],
+) -> tuple[Tensor, Tensor]:
+    """Cut the middle out of every sample, turned, scaled and with its intensities changed.
+
+    Args:
+        image: ``[B, C, X, Y, Z]`` float.
+        label: ``[B, X, Y, Z]`` class indices; interpolated by nearest neighbour.
+        shape: sides of the result in voxels, at most X, Y, Z. What turns in from beyond a sample's border is 0.
+        settings: the ranges.
+        generators: one CPU generator a sample, so that a sample's changes do not depend on its company in the batch.
+
+    Returns:
+        Image ``[B, C, *shape]`` and label ``[B, *shape]``, of the types that came in.
+    """
+    matrices = torch.stack([_random_affine(shape, settings, generator) for generator in generators])
+    grid = _sampling_grid(matrices.to(image.device), shape, image.shape[2:])
+    moved = F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
+    classes = F.grid_sample(label[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
+    changed = [
+        _change_intensity(sample, settings, generator) for sample, generator in zip(moved, generators, strict=True)
+    ]
+    return torch.stack(changed), classes[:, 0].round().to(label.dtype)
+
+
+def _random_affine(shape: Sequence[int], settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """``[3, 4]``: offsets from the result's centre to offsets from the source's centre, both in voxels."""
+    draw = _Draw(generator)
+    moves = draw.chance(settings.spatial_probability)
+    angles = [math.radians(draw.between(-settings.rotation, settings.rotation)) for _ in range(3)]
+    # Drawn as a logarithm: doubling is as likely as halving.
+    zoom = math.exp(draw.between(math.log(settings.scaling[0]), math.log(settings.scaling[1])))
+    shift = [draw.between(-settings.shift, settings.shift) * side for side in shape]
+    matrix = torch.eye(3, 4)
+    if moves:
+        matrix[:, :3] = _rotation(angles) / zoom
+        matrix[:, 3] = torch.tensor(shift)
+    for axis in settings.flip_axes:
+        if draw.chance(0.5):
+            matrix[:, axis] *= -1
+    return matrix
+
+
+def _rotation(angles: Sequence[float]) -> Tensor:
+    """Product of the rotations about the three axes; angles in radians."""
+    result = torch.eye(3)
+    for axis, angle in enumerate(angles):
+        i, j = (axis + 1) % 3, (axis + 2) % 3
+        turn = torch.eye(3)
+        turn[i, i] = turn[j, j] = math.cos(angle)
+        turn[i, j], turn[j, i] = -math.sin(angle), math.sin(angle)
+        result = result @ turn
+    return result
+
+
+def _sampling_grid(matrices: Tensor, shape: Sequence[int], source: Sequence[int]) -> Tensor:
+    """``[B, *shape, 3]`` as `grid_sample` wants it: last axis first, the source's edges at -1 and 1."""
+    device = matrices.device
+    # An odd difference of sides would put the centres half a voxel apart and blur every patch.
+    rest = torch.tensor([(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)], device=device)
+    axes = [torch.arange(side, dtype=torch.float32, device=device) - (side - 1) / 2 for side in shape]
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    points = (
+        torch.einsum("bij,xyzj->bxyzi", matrices[:, :, :3], offsets) + (matrices[:, :, 3] - rest)[:, None, None, None]
+    )
+    return (points * 2 / torch.tensor(source, device=device)).flip(-1)
+
+
+def _change_intensity(sample: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
+    """The sample ``[C, X, Y, Z]`` with its channels changed alike."""
+    draw = _Draw(generator)
+    dims = (1, 2, 3)
+    if draw.chance(settings.intensity_probability):
+        sample = sample + draw.between(-settings.brightness, settings.brightness) * sample.std(dims, keepdim=True)
+    if draw.chance(settings.intensity_probability):
+        mean = sample.mean(dims, keepdim=True)
+        sample = mean + (sample - mean) * draw.between(*settings.contrast)
+    if draw.chance(settings.intensity_probability):
+        low, high = sample.amin(dims, keepdim=True), sample.amax(dims, keepdim=True)
+        width = (high - low).clamp_min(1e-6)
+        sample = low + ((sample - low) / width) ** draw.between(*settings.gamma) * width
+    if draw.chance(settings.intensity_probability):
+        spread = draw.between(0, settings.noise) * sample.std(dims, keepdim=True)
+        device_generator = torch.Generator(sample.device).manual_seed(draw.integer())
+        noise = torch.empty_like(sample).normal_(generator=device_generator)
+        sample = sample + spread * noise
+    return sample
+
+
+class _Draw:
+    """Python numbers from a CPU generator."""
+
+    def __init__(self, generator: torch.Generator) -> None:
+        self.generator = generator
+
+    def between(self, low: float, high: float) -> float:
+        return low + (high - low) * torch.rand((), generator=self.generator, dtype=torch.float64).item()
+
+    def chance(self, probability: float) -> bool:
+        return self.between(0, 1) < probability
+
+    def integer(self) -> int:
+        return int(torch.randint(2**62, (), generator=self.generator))

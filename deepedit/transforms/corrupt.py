@@ -1,0 +1,83 @@
+"""A true segmentation made wrong, as one that comes from elsewhere may be: another tool's, or a hurried hand's."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, generator: torch.Generator) -> Tensor:
+    """A copy of a label map with errors of every kind.
+
+    It is bent and shifted, some labels are grown or shrunk, pieces are cut out or given to another label, and
+    islands appear. All lengths grow with the size of the labels and with `severity`: at 0 nothing changes, at 1 about
+    half of a compact label is wrong. With the generator in the same state, what goes wrong is the same for every
+    severity, only more or less of it.
+
+    Args:
+        label: ``[X, Y, Z]`` class indices.
+        num_classes: background included.
+        severity: in [0, 1].
+        generator: on the CPU.
+
+    Returns:
+        ``[X, Y, Z]`` of the same type.
+    """
+    draw = torch.rand(5, generator=generator).tolist()
+    field = torch.randn(3, *(5,) * 3, generator=generator)
+    shift = torch.randn(3, generator=generator)
+    pieces = torch.rand(3, 6, generator=generator).tolist()
+    present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
+    if not present or severity <= 0:
+        return label.clone()
+    radius = (3 * float((label > 0).sum()) / len(present) / (4 * math.pi)) ** (1 / 3)
+    bend = 0.5 * severity * radius * draw[0] * field
+    moved = _displace(label, bend + 0.35 * severity * radius * draw[1] * shift.view(3, 1, 1, 1))
+    steps = round(0.5 * severity * radius * draw[2])
+    if steps and draw[3] < 0.6:
+        grown = present[int(draw[4] * len(present))]
+        moved = _grow(moved, grown, steps) if draw[3] < 0.3 else _shrink(moved, grown, steps)
+    for chance, size, *place, value in pieces:
+        if chance < 0.4:
+            _paint_ball(moved, label, 0.9 * severity * radius * size, place, int(value * num_classes))
+    return moved
+
+
+def _displace(label: Tensor, field: Tensor) -> Tensor:
+    """The label map read at displaced voxels; `field` is ``[3, x, y, z]`` in voxels on a coarse grid."""
+    shape = label.shape
+    smooth = F.interpolate(field[None].to(label.device), size=shape, mode="trilinear", align_corners=True)[0]
+    axes = [torch.arange(side, device=label.device) for side in shape]
+    voxels = torch.meshgrid(*axes, indexing="ij")
+    moved = [(voxel + step).round().long() for voxel, step in zip(voxels, smooth, strict=True)]
+    source = [each.clamp(0, side - 1) for each, side in zip(moved, shape, strict=True)]
+    return label[tuple(source)]
+
+
+def _grow(label: Tensor, index: int, steps: int) -> Tensor:
+    mask = _dilate(label == index, steps)
+    return torch.where(mask, torch.full_like(label, index), label)
+
+
+def _shrink(label: Tensor, index: int, steps: int) -> Tensor:
+    rim = (label == index) & _dilate(label != index, steps)
+    return torch.where(rim, torch.zeros_like(label), label)
+
+
+def _dilate(mask: Tensor, steps: int) -> Tensor:
+    return F.max_pool3d(mask[None, None].float(), 2 * steps + 1, stride=1, padding=steps)[0, 0] > 0
+
+
+def _paint_ball(target: Tensor, truth: Tensor, radius: float, place: Sequence[float], index: int) -> None:
+    """Paint a ball about a random foreground voxel of `truth` with a class, in place."""
+    voxels = truth.nonzero()
+    centre = voxels[int(place[0] * len(voxels))].tolist()
+    # Half of the balls stand off by up to twice their radius, so that islands appear as well as holes.
+    offset = [(2 * place[1] - 1) * 2 * radius * (axis == int(place[2] * 3)) for axis in range(3)]
+    distance = 0.0
+    for axis, side in enumerate(target.shape):
+        steps = torch.arange(side, device=target.device) - (centre[axis] + offset[axis])
+        distance = distance + (steps**2).view([-1 if dim == axis else 1 for dim in range(3)])
+    target[distance <= radius**2] = index
