@@ -72,7 +72,7 @@ def write_clicks(path: str | os.PathLike, clicks: Iterable[PointClick]) -> None:
     clicks = list(clicks)
     space = clicks[0].space if clicks else "voxel"
     entries = [
-        {"label": click.label, "position": list(click.position)}
+        {"label": click.label, "position": [float(number) for number in click.position]}
         | ({"space": click.space} if click.space != space else {})
         for click in clicks
     ]

@@ -15,7 +15,7 @@ from deepedit.errors import DeepEditError, FileError
 MAX_JSON_BYTES = 16 * 2**20
 
 
-def one_line(text: object, limit: int = 300) -> str:
+def one_line(text: object, limit: int = 4096) -> str:
     """Text from outside made fit for a one-line message: control characters escaped, cut at `limit` characters."""
     escaped = "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)[: limit + 1]

@@ -123,7 +123,7 @@ def _pairs_as_listed(
     groups = channel_groups([stem(path.name) for path in unlisted])
     cases: dict[str, Case] = {}
     for images, label in pairs:
-        if len(images) == 1 and not images[0].exists():  # older nnU-Net lists case.nii.gz for the channel files
+        if len(images) == 1 and not os.path.exists(images[0]):  # older nnU-Net lists case.nii.gz for the channel files
             ending = images[0].name.removeprefix(stem(images[0].name))
             members = groups.get(stem(images[0].name), [])
             images = tuple(images[0].with_name(member + ending) for member in members) or images

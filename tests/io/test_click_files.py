@@ -1,0 +1,184 @@
+"""Files of clicks, in our format, MONAI Label's and 3D Slicer's."""
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deepedit.errors import ClickError, DeepEditError, FileError
+from deepedit.io.click_files import PointClick, read_clicks, write_clicks
+
+LABELS = ["spleen", "liver"]
+
+
+@pytest.fixture
+def written(tmp_path):
+    """Write an object, a text or bytes as a file; returns its path."""
+
+    def written(content, name="clicks.json"):
+        path = tmp_path / name
+        text = content if isinstance(content, str | bytes) else json.dumps(content)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return written
+
+
+def markups(*points, **node):
+    return {"@schema": "markups-schema-v1.0.3.json#", "markups": [{"controlPoints": list(points), **node}]}
+
+
+def test_our_format(written):
+    content = {"space": "ras", "clicks": [{"label": "spleen", "position": [1, -2.5, 3]}]}
+    assert read_clicks(written(content), LABELS) == [PointClick("spleen", (1.0, -2.5, 3.0), "ras")]
+    assert read_clicks(written({"clicks": []})) == []
+
+
+def test_monai_labels_format(written):
+    content = {"spleen": [[1, 2, 3], [4, 5, 6]], "background": [[7, 8, 9]], "liver": []}
+    assert read_clicks(written(content), LABELS) == [
+        PointClick("spleen", (1.0, 2.0, 3.0), "voxel"),
+        PointClick("spleen", (4.0, 5.0, 6.0), "voxel"),
+        PointClick("background", (7.0, 8.0, 9.0), "voxel"),
+    ]
+
+
+def test_monai_labels_foreground_is_the_first_label(written):
+    path = written({"foreground": [[1, 2, 3]], "background": []})
+    assert read_clicks(path, ["background", *LABELS])[0].label == "spleen"
+    assert read_clicks(path, ["liver", "foreground"])[0].label == "foreground"
+    assert read_clicks(path)[0].label == "foreground"
+
+
+@pytest.mark.parametrize(
+    ("system", "space"), [("LPS", "lps"), ("RAS", "ras"), (0, "ras"), (1, "lps"), ("0", "ras"), (None, "lps")]
+)
+def test_slicers_coordinate_systems(written, system, space):
+    node = {} if system is None else {"coordinateSystem": system}
+    path = written(markups({"label": "liver-1", "position": [1, 2, 3]}, type="Fiducial", **node), "points.mrk.json")
+    assert read_clicks(path, LABELS) == [PointClick("liver", (1.0, 2.0, 3.0), space)]
+
+
+@pytest.mark.parametrize(
+    ("point", "node", "file", "label"),
+    [
+        ("spleen", None, "F.mrk.json", "spleen"),
+        ("spleen-12", None, "F.mrk.json", "spleen"),
+        ("spleen_3", None, "F.mrk.json", "spleen"),
+        ("background-1", None, "F.mrk.json", "background"),
+        ("F-1", "liver", "F.mrk.json", "liver"),
+        ("F-1", "liver_1", "F.mrk.json", "liver"),
+        ("F-1", None, "liver.mrk.json", "liver"),
+        ("", "spleen", "F.mrk.json", "spleen"),
+        (None, None, "spleen.json", "spleen"),
+        ("spleen-1", "liver", "F.mrk.json", "spleen"),
+    ],
+)
+def test_slicers_labels(written, point, node, file, label):
+    content = markups({"label": point, "position": [1, 2, 3]}, **({} if node is None else {"name": node}))
+    assert read_clicks(written(content, file), LABELS)[0].label == label
+    assert read_clicks(written(content, file))[0].label == label
+
+
+def test_a_label_that_ends_in_a_number_is_found(written):
+    for name in ("label_1", "label_1-1", "label_1_4"):
+        content = markups({"label": name, "position": [1, 2, 3]})
+        assert read_clicks(written(content), ["label_1", "label_2"])[0].label == "label_1"
+
+
+@pytest.mark.parametrize("status", ["undefined", "missing", "preview"])
+def test_slicers_points_without_a_place_are_left_out(written, status):
+    points = [{"label": "liver", "position": [1, 2, 3], "positionStatus": s} for s in (status, "defined")]
+    assert len(read_clicks(written(markups(*points)), LABELS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "match"),
+    [
+        (b"", "JSON"),
+        (b"[" * 100_000, "nested"),
+        ("[]", "object"),
+        ({"spleen": 3}, "list of positions"),
+        ({"spleen": [3]}, "three numbers"),
+        ({"spleen": [[1, 2]]}, "three numbers"),
+        ({"spleen": [[1, 2, "3"]]}, "three numbers"),
+        ({"spleen": [[1, 2, True]]}, "three numbers"),
+        ({"spleen": [[1, 2, 10**300]]}, "three numbers"),
+        ('{"spleen": [[1, 2, 1e999]]}', "three numbers"),
+        ('{"spleen": [[1, 2, NaN]]}', "NaN"),
+        ('{"spleen": ' + "[" * 800 + "]" * 800 + "}", "three numbers"),
+        ('{"spleen": [], "spleen": []}', "twice"),
+        ({"splen": [[1, 2, 3]]}, "did you mean spleen"),
+        ({"a\nb": [[1, 2, 3]]}, "not a name"),
+        ({"space": "ras"}, "clicks should be a list"),
+        ({"space": "mm", "clicks": []}, "voxel, ras or lps"),
+        ({"space": 3, "clicks": []}, "voxel, ras or lps"),
+        ({"space": "ras", "clicks": [3]}, "label and position"),
+        ({"clicks": [{"position": [1, 2, 3]}]}, "not a name"),
+        ({"clicks": [{"label": "spleen"}]}, "three numbers"),
+        ({"clicks": [{"label": "kidney", "position": [1, 2, 3]}]}, "not one of"),
+        ({"markups": 3}, "list of objects"),
+        ({"markups": [3]}, "list of objects"),
+        ({"markups": [{"controlPoints": 3}]}, "list of objects"),
+        ({"markups": [{"type": "ROI"}]}, "point lists"),
+        ({"markups": [{"coordinateSystem": "IJK"}]}, "LPS or RAS"),
+        ({"markups": [{"coordinateSystem": [[]]}]}, "LPS or RAS"),
+        ({"markups": [{"coordinateUnits": "m"}]}, "in mm"),
+        (markups({"label": "spleen"}), "three numbers"),
+        (markups({"label": "F-1", "position": [1, 2, 3]}), "not one of"),
+    ],
+)
+def test_files_that_are_malformed_or_hostile(written, content, match):
+    with pytest.raises((FileError, ClickError), match=match) as caught:
+        read_clicks(written(content), LABELS)
+    assert "clicks.json" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+clicks = st.builds(
+    PointClick,
+    label=st.sampled_from(["spleen", "liver", "background", "Milz ü"]),
+    position=st.tuples(*[st.floats(-1e6, 1e6)] * 3),
+    space=st.sampled_from(["voxel", "ras", "lps"]),
+)
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(clicks=st.lists(clicks, max_size=8))
+def test_what_is_written_is_read_again(tmp_path, clicks):
+    write_clicks(tmp_path / "clicks.json", clicks)
+    assert read_clicks(tmp_path / "clicks.json") == clicks
+
+
+def test_positions_may_be_integers_of_numpy(tmp_path):
+    write_clicks(tmp_path / "clicks.json", [PointClick("a", tuple(np.arange(3)), "voxel")])
+    assert read_clicks(tmp_path / "clicks.json")[0].position == (0.0, 1.0, 2.0)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["spleen", "RAS", "", "\n", "\ud800"]),
+    lambda child: (
+        st.lists(child, max_size=4)
+        | st.dictionaries(
+            st.sampled_from(
+                ["clicks", "space", "markups", "controlPoints", "label", "position", "spleen", "type", "name"]
+            ),
+            child,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=JSON)
+def test_any_json_is_clicks_or_a_deepedit_error(written, content):
+    message = ""
+    try:
+        assert all(len(click.position) == 3 for click in read_clicks(written(json.dumps(content)), LABELS))
+    except DeepEditError as error:
+        message = str(error)
+    assert "\n" not in message

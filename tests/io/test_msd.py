@@ -1,0 +1,369 @@
+"""Dataset folders: found, paired, checked, split."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from deepedit.errors import DatasetError, DeepEditError, FileError
+from deepedit.io.msd import Case, find_dataset, find_images, parse_labels, read_case, split_cases
+
+HIPPOCAMPUS = Path(__file__).parents[2].parent / "shared" / "data" / "Task04_Hippocampus"
+
+
+@pytest.fixture
+def dataset(tmp_path, save):
+    """Write a dataset of small cases; returns its folder."""
+
+    def dataset(images=("a.nii.gz", "b.nii.gz"), labels=("a.nii.gz", "b.nii.gz"), values=(1, 2), description=None):
+        folder = tmp_path / "data"
+        for name in images:
+            save(np.ones((4, 5, 6), np.float32), name=name, folder=folder / "imagesTr")
+        for name in labels:
+            content = np.zeros((4, 5, 6), np.int16)
+            content.flat[: len(values)] = values
+            save(content, name=name, folder=folder / "labelsTr")
+        if description is not None:
+            text = description if isinstance(description, str) else json.dumps(description)
+            (folder / "dataset.json").write_text(text)
+        return folder
+
+    return dataset
+
+
+def problems(folder, labels=None):
+    """The lines of the error that the folder's check ends in, its summary left out."""
+    with pytest.raises(DatasetError) as caught:
+        find_dataset(folder, labels)
+    summary, *lines = str(caught.value).split("\n")
+    assert summary.startswith(str(folder))
+    return [line.strip() for line in lines]
+
+
+MSD = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "2": "tumor"}}
+
+
+def test_pairs_by_name_and_values_name_themselves(dataset):
+    found = find_dataset(dataset(values=(1, 7)))
+    assert [case.name for case in found.cases] == ["a", "b"]
+    assert found.cases[0].image[0].name == "a.nii.gz"
+    assert (found.labels.names, found.labels.values) == (("label_1", "label_7"), (1, 7))
+    assert (found.modality, found.image_channels, found.warnings) == (None, 1, ())
+
+
+def test_the_decathlons_description(dataset):
+    training = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in "ba"]
+    found = find_dataset(dataset(description=MSD | {"training": training, "numTraining": 2}))
+    assert [case.name for case in found.cases] == ["a", "b"]
+    assert (found.labels.names, found.modality) == (("liver", "tumor"), "CT")
+
+
+def test_nnunets_description_and_channels(dataset):
+    files = [f"{case}_{channel:04d}.nii.gz" for case in ("a", "b_0001") for channel in range(2)]
+    description = {
+        "channel_names": {"0": "FLAIR", "1": "T1w"},
+        "labels": {"background": 0, "liver": 1, "tumor": 2},
+        "numTraining": 2,
+        "file_ending": ".nii.gz",
+    }
+    found = find_dataset(dataset(files, ("a.nii.gz", "b_0001.nii.gz"), description=description))
+    assert [[path.name for path in case.image] for case in found.cases] == [files[:2], files[2:]]
+    assert (found.labels.names, found.modality, found.image_channels) == (("liver", "tumor"), "FLAIR,T1w", 2)
+    assert read_case(found.cases[0]).data.shape == (2, 4, 5, 6)
+
+
+def test_older_nnunet_lists_cases_and_stores_channels(dataset):
+    training = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    found = find_dataset(dataset(["a_0000.nii.gz"], ["a.nii.gz"], description=MSD | {"training": training}))
+    assert found.cases[0].image[0].name == "a_0000.nii.gz"
+
+
+def test_newer_nnunet_lists_files_by_case(dataset):
+    listed = {"a": {"images": ["imagesTr/a.nii.gz"], "label": "labelsTr/a.nii.gz"}}
+    found = find_dataset(dataset(description=MSD | {"dataset": listed}))
+    assert [case.name for case in found.cases] == ["a"]
+    assert "b.nii.gz" in found.warnings[0]
+
+
+def test_hidden_files_are_not_seen(dataset):
+    folder = dataset()
+    for room in ("imagesTr", "labelsTr"):
+        (folder / room / "._a.nii.gz").write_bytes(b"resource fork")
+        (folder / room / ".DS_Store").write_bytes(b"")
+    assert len(find_dataset(folder).cases) == 2
+
+
+def test_labels_that_the_user_names_leave_the_others_to_the_background(dataset):
+    found = find_dataset(dataset(values=(1, 2, 9), description=MSD), labels={"tumour": 2})
+    assert (found.labels.names, found.labels.values) == (("tumour",), (2,))
+
+
+def test_every_problem_is_listed_at_once(dataset, save):
+    folder = dataset(
+        images=("a.nii.gz", "lost.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz"),
+        labels=("a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz", "alone.nii.gz"),
+        description=MSD,
+    )
+    save(np.zeros((4, 5, 7), np.uint8), name="a.nii.gz", folder=folder / "labelsTr")
+    moved = np.eye(4)
+    moved[0, 3] = 0.02
+    save(np.zeros((4, 5, 6), np.uint8), moved, name="b.nii.gz", folder=folder / "labelsTr")
+    (folder / "imagesTr" / "c.nii.gz").write_bytes(b"damaged")
+    save(np.full((4, 5, 6), 4, np.uint8), name="d.nii.gz", folder=folder / "labelsTr")
+    text = "\n".join(problems(folder))
+    assert "labelsTr/alone.nii.gz: has no image" in text
+    assert "imagesTr/lost.nii.gz: has no label" in text
+    assert "labelsTr/a.nii.gz does not lie on the grid of imagesTr/a.nii.gz: shape 4 x 5 x 6 against 4 x 5 x 7" in text
+    assert "affines differ by up to 0.02 voxels" in text
+    assert "imagesTr/c.nii.gz: this is not a NIfTI file" in text
+    assert "labelsTr/d.nii.gz: value 4 has no name in dataset.json (known: 1 liver, 2 tumor); name it with" in text
+    assert len(text.split("\n")) == 6
+
+
+def test_affines_may_differ_by_a_hundredth_of_a_voxel(dataset, save):
+    folder = dataset()
+    moved = np.eye(4)
+    moved[0, 3] = 0.009
+    save(np.ones((4, 5, 6), np.uint8), moved, name="a.nii.gz", folder=folder / "labelsTr")
+    assert len(find_dataset(folder).cases) == 2
+
+
+def test_a_turn_counts_where_it_moves_voxels_most(dataset, save):
+    folder = dataset()
+    turned = np.eye(4)
+    turned[0, 1] = 0.004  # 0.016 voxels at the far corner
+    save(np.ones((4, 5, 6), np.uint8), turned, name="a.nii.gz", folder=folder / "labelsTr")
+    assert "0.016 voxels" in problems(folder)[0]
+
+
+@pytest.mark.parametrize("values", [(-1,), (0.5,), (np.nan,)])
+def test_labels_that_are_none_are_problems(dataset, save, values):
+    folder = dataset()
+    save(np.full((4, 5, 6), values[0], np.float32), name="b.nii.gz", folder=folder / "labelsTr")
+    assert any(line.startswith("labelsTr/b.nii.gz: labels must be whole") for line in problems(folder))
+
+
+def test_a_requested_value_that_no_file_has(dataset):
+    assert "value 3 of kidney (found: 1, 2)" in problems(dataset(), {"liver": 1, "kidney": 3})[0]
+
+
+def test_files_empty_of_foreground_are_reported_and_do_no_harm(dataset, save):
+    folder = dataset(description=MSD)
+    save(np.zeros((4, 5, 6), np.uint8), name="b.nii.gz", folder=folder / "labelsTr")
+    assert find_dataset(folder).warnings == ("b: its label file is empty of foreground",)
+    assert "every label file is empty" in problems(dataset(values=(0,)))[0]
+
+
+def test_cases_of_other_numbers_of_channels(dataset, save):
+    folder = dataset(images=("a.nii.gz", "b.nii.gz", "c.nii.gz"), labels=("a.nii.gz", "b.nii.gz", "c.nii.gz"))
+    save(np.ones((4, 5, 6, 3), np.float32), name="b.nii.gz", folder=folder / "imagesTr")
+    assert problems(folder) == ["b: its image has 3 channels, most have 1"]
+
+
+def test_missing_empty_and_unusable_folders(tmp_path, dataset):
+    for path, match in ((tmp_path / "none", "no such folder"), (__file__, "not a folder"), ("nul\0", "cannot be")):
+        with pytest.raises(DatasetError, match=match):
+            find_dataset(path)
+    assert "no folder imagesTr and no folder labelsTr" in problems(tmp_path)[0]
+    for room in ("imagesTr", "labelsTr"):
+        (tmp_path / room).mkdir()
+    assert "convert" in problems(tmp_path)[0]
+
+
+def test_the_same_case_twice(dataset, save):
+    folder = dataset()
+    save(np.ones((4, 5, 6), np.float32), name="a.nii", folder=folder / "imagesTr")
+    assert problems(folder) == ["imagesTr/a is there as .nii and as .nii.gz; keep one"]
+    (folder / "imagesTr" / "a.nii").unlink()
+    pair = {"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}
+    (folder / "dataset.json").write_text(json.dumps({"training": [pair, pair]}))
+    assert "two cases of the name a" in problems(folder)[0]
+
+
+def test_a_missing_channel(dataset):
+    lines = problems(dataset(["a_0000.nii.gz", "a_0002.nii.gz"], ["a.nii.gz"]))
+    assert any("labelsTr/a.nii.gz: has no image" in line for line in lines)
+
+
+@pytest.mark.parametrize("path", ["../../etc/passwd", "/etc/passwd", "imagesTr/../../a.nii.gz", ".", "a\nb"])
+def test_listed_paths_stay_inside_of_the_folder(dataset, path):
+    lines = problems(dataset(description=MSD | {"training": [{"image": path, "label": "labelsTr/a.nii.gz"}]}))
+    assert "is not a path inside" in lines[0]
+
+
+def test_listed_files_that_are_not_there(dataset):
+    listed = {"training": [{"image": "imagesTr/z.nii.gz", "label": "labelsTr/z.nii.gz"}]}
+    assert problems(dataset(description=listed)) == [
+        "imagesTr/z.nii.gz: no such file; check the path",
+        "labelsTr/z.nii.gz: no such file; check the path",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        ([1, 2], "labels should be an object"),
+        ({"0": "background"}, "nothing but the background"),
+        ({"1": ""}, "not a short text"),
+        ({"1": "a\nb"}, "not a short text"),
+        ({"1": "a", "2": "a"}, "twice"),
+        ({"a": 1, "b": 1}, "twice"),
+        ({"1": "background"}, "background"),
+        ({"liver": -1}, "between"),
+        ({"liver": 10**400}, "between"),
+        ({"liver": 1e308}, "between"),
+        ({"liver": 1.5}, "whole number"),
+        ({"liver": True}, "whole number"),
+        ({"liver": None}, "whole number"),
+        ({"whole": [1, 2]}, "region"),
+        ({"ignore": 3}, "ignore"),
+        ({"1": {"a": "b"}}, "whole number"),
+    ],
+)
+def test_labels_in_the_description_that_make_no_sense(dataset, labels, match):
+    folder = dataset(description={"labels": labels})
+    assert match in "\n".join(problems(folder))
+    assert find_dataset(folder, labels={"liver": 1}).labels.names == ("liver",)
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        {"training": 3},
+        {"training": [3]},
+        {"training": [{"image": 3, "label": "a"}]},
+        {"training": [{"image": "imagesTr/a.nii.gz"}]},
+        {"modality": {"0": 3}},
+        {"modality": 3.5},
+        {"file_ending": ".nrrd"},
+        {"file_ending": ["x"]},
+    ],
+)
+def test_entries_of_wrong_types_are_problems(dataset, description):
+    assert problems(dataset(description=description))[0].startswith("dataset.json: ")
+
+
+def test_a_description_that_is_not_json(dataset):
+    for text in ("{", "[" * 100_000, '{"labels": NaN}'):
+        with pytest.raises(DatasetError, match=r"dataset\.json"):
+            find_dataset(dataset(description=text))
+
+
+def test_many_problems_are_cut(dataset):
+    names = [f"{number}.nii.gz" for number in range(40)]
+    lines = problems(dataset(names, ()))
+    assert (len(lines), lines[-1]) == (31, "and 10 more")
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda child: st.lists(child, max_size=3) | st.dictionaries(st.text(max_size=5), child, max_size=3),
+    max_leaves=8,
+)
+PATH = st.sampled_from(["imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "..", "/", "imagesTr", "", "a" * 300, "x/y/z"]) | JSON
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    description=st.fixed_dictionaries(
+        {},
+        optional={
+            "labels": JSON | st.dictionaries(st.sampled_from(["0", "1", "2", "a", "liver"]), JSON, max_size=4),
+            "modality": JSON,
+            "channel_names": JSON,
+            "training": JSON | st.lists(st.fixed_dictionaries({"image": PATH, "label": PATH}), max_size=3),
+            "dataset": JSON,
+            "numTraining": JSON,
+            "file_ending": JSON,
+        },
+    )
+)
+def test_any_description_is_a_dataset_or_a_deepedit_error(tmp_path, dataset, description):
+    folder = tmp_path / "data"
+    if not folder.exists():
+        dataset(("a.nii.gz",), ("a.nii.gz",))
+    (folder / "dataset.json").write_text(json.dumps(description))
+    message = ""
+    try:
+        assert find_dataset(folder).cases
+    except DeepEditError as error:
+        message = str(error)
+    assert all(line.isprintable() for line in message.split("\n"))
+
+
+@pytest.mark.skipif(not HIPPOCAMPUS.is_dir(), reason="the hippocampus dataset is not beside the project")
+def test_the_hippocampus_dataset():
+    found = find_dataset(HIPPOCAMPUS)
+    assert (len(found.cases), found.labels.names, found.modality) == (200, ("Anterior", "Posterior"), "MRI")
+    assert (found.image_channels, found.warnings) == (1, ())
+
+
+def test_images_of_a_folder(tmp_path, save):
+    for name in ("b.nii", "a_0000.nii.gz", "a_0001.nii.gz", "scan_2019.nii.gz", "._b.nii", "note.txt"):
+        if name.endswith((".nii", ".gz")):
+            save(np.ones((3, 3, 3), np.float32), name=name)
+    (tmp_path / "note.txt").write_text("")
+    cases = find_images(tmp_path)
+    assert [(case.name, len(case.image)) for case in cases] == [("a", 2), ("b", 1), ("scan_2019", 1)]
+    assert [case.name for case in find_images(tmp_path, image_channels=1)] == ["a_0000", "a_0001", "b", "scan_2019"]
+    with pytest.raises(DatasetError, match=r"no \.nii"):
+        find_images(Path(__file__).parent)
+
+
+def test_channels_on_different_grids_are_not_stacked(save):
+    paths = save(np.ones((3, 3, 3), np.float32)), save(np.ones((3, 3, 4), np.float32), name="b.nii")
+    with pytest.raises(FileError, match="shape"):
+        read_case(Case("a", paths))
+    several = save(np.ones((3, 3, 3, 2), np.float32), name="c.nii")
+    with pytest.raises(FileError, match="2 channels"):
+        read_case(Case("a", (paths[0], several)))
+    assert_array_equal(read_case(Case("a", (several,))).data, np.ones((2, 3, 3, 3)))
+
+
+def test_labels_on_the_command_line():
+    assert parse_labels("spleen=1, liver=6") == {"spleen": 1, "liver": 6}
+    for text in ("", "spleen", "spleen=", "=1", "spleen=x", "spleen=1.5", "a=1,a=2", "a=1,b=1", "a=0", "a=99999999999",
+                 "background=0", "background=2", "a=1,", "a=-1", "a=" + "9" * 5000):  # fmt: skip
+        with pytest.raises(DatasetError, match="--labels"):
+            parse_labels(text)
+
+
+names = st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=40, unique=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(names=names, share=st.floats(0.01, 1), seed=st.integers(0, 9))
+def test_a_split_leaves_no_side_empty_and_nobody_out(names, share, seed):
+    training, validation = split_cases(names, share, seed)
+    assert training
+    assert validation
+    assert sorted(training + validation) == sorted(names)
+    assert split_cases(reversed(names), share, seed) == (training, validation)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 1000), added=st.integers(0, 50))
+def test_adding_a_case_moves_no_other(seed, added):
+    names = [f"case_{number}" for number in range(60)]
+    training, validation = split_cases(names, 0.8, seed)
+    more_training, more_validation = split_cases([*names, f"new_{added}"], 0.8, seed)
+    assert set(training) <= set(more_training)
+    assert set(validation) <= set(more_validation)
+
+
+def test_the_share_holds_in_the_mean_and_the_seed_counts():
+    names = [f"case_{number}" for number in range(5000)]
+    training, _ = split_cases(names)
+    assert abs(len(training) / 5000 - 0.9) < 0.02
+    assert split_cases(names, seed=1)[0] != training
+
+
+def test_a_single_case_is_used_for_both():
+    assert split_cases(["a"]) == (("a",), ("a",))
+    for bad in ([], ["a", "a"]):
+        with pytest.raises(ValueError, match="split"):
+            split_cases(bad)
