@@ -1,0 +1,186 @@
+"""What the command lines share: how they end, how they tell where they are, how they read their arguments.
+
+A command line is three steps::
+
+    def main(argv: Sequence[str] | None = None) -> int:
+        return run("deepedit-infer", infer, argv)
+
+    def infer(argv: Sequence[str] | None) -> int | None:    # the exit status; None is 0
+        arguments = parser("deepedit-infer", "Segment images.").parse_args(argv)
+        ...
+
+    if __name__ == "__main__":
+        sys.exit(main())
+"""
+
+import argparse
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from deepedit.errors import DeepEditError, FileError
+
+USER_ERROR = 2
+INTERRUPTED = 130
+
+
+def run(program: str, body: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
+    """Run a command line; what the user can mend becomes ``program: message`` on standard error, without a traceback.
+
+    Args:
+        program: the name that messages begin with.
+        body: does the work, given `argv`, and returns an exit status or None for 0.
+        argv: the arguments; those of the process unless given.
+
+    Returns:
+        The exit status: that of `body`, 2 after a `DeepEditError`, 130 after Ctrl-C. Every other exception is a bug
+        and goes on to the caller.
+    """
+    try:
+        return body(argv) or 0
+    except DeepEditError as error:
+        complain(program, str(error))
+        return USER_ERROR
+    except KeyboardInterrupt:
+        complain(program, "interrupted")
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read the output has left, as `head` does; Python would complain once more while it shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def complain(program: str, message: str) -> None:
+    """One message on standard error, beside a progress bar if there is one."""
+    _write(f"{program}: {message}", sys.stderr)
+
+
+def say(text: str) -> None:
+    """One line on standard output, beside a progress bar if there is one."""
+    _write(text, sys.stdout)
+
+
+def _write(text: str, stream: Any) -> None:
+    from tqdm import tqdm
+
+    tqdm.write(text, file=stream)
+    stream.flush()
+
+
+def on_terminal() -> bool:
+    """Whether somebody watches: bars are for them, lines for everyone else."""
+    return sys.stderr.isatty()
+
+
+def progress(items: Iterable, description: str, total: int | None = None, unit: str = "case") -> Iterator:
+    """Goes through `items`: under a bar on a terminal; elsewhere in silence, as the caller says a line an item."""
+    if not on_terminal():
+        yield from items
+        return
+    from tqdm import tqdm
+
+    yield from tqdm(items, desc=description, total=total, unit=unit, dynamic_ncols=True)
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line, as all others; options are not abbreviated."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}; see {self.prog} --help")
+
+
+class UsageError(DeepEditError):
+    """Arguments that cannot be meant."""
+
+
+def parser(program: str, description: str, epilog: str | None = None) -> Parser:
+    """An argument parser; `epilog` keeps its line breaks and is the place for examples."""
+    return Parser(
+        program,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+
+
+def positive_int(text: str) -> int:
+    """A whole number from 1 on."""
+    return int(_number(text, int, "a whole number from 1 on", 1))
+
+
+def count(text: str) -> int:
+    """A whole number from 0 on."""
+    return int(_number(text, int, "a whole number from 0 on", 0))
+
+
+def positive(text: str) -> float:
+    """A number above 0."""
+    return _number(text, float, "a number above 0", sys.float_info.min)
+
+
+def share(text: str) -> float:
+    """A number from 0 to 1."""
+    return _number(text, float, "a number from 0 to 1", 0, 1)
+
+
+def triple(text: str) -> tuple[float, float, float]:
+    """Three numbers above 0, as ``1.5,1.5,3``; one number stands for all three."""
+    return _triple(text, positive)
+
+
+def int_triple(text: str) -> tuple[int, int, int]:
+    """Three whole numbers from 1 on, as ``64,64,32``; one number stands for all three."""
+    return _triple(text, positive_int)
+
+
+def device(text: str) -> str:
+    """The name of a device that is there, or ``auto``."""
+    import torch
+
+    try:
+        kind = "auto" if text == "auto" else torch.device(text).type
+        if kind not in ("auto", "cpu"):
+            torch.empty(0, device=text)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise argparse.ArgumentTypeError(f"device {text!r} is not there; use auto, cpu, or cuda with a GPU") from error
+    return text
+
+
+def _triple(text: str, read: Callable[[str], Any]) -> tuple:
+    values = tuple(read(part.strip()) for part in text.split(","))
+    if len(values) not in (1, 3):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one number, or three with commas between, as 1.5,1.5,3")
+    return values * (3 // len(values))
+
+
+def _number(text: str, kind: type, meaning: str, lowest: float, highest: float = math.inf) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = math.nan
+    if not (lowest <= value <= highest and math.isfinite(value)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
+    return value
+
+
+def add_common(options: argparse.ArgumentParser) -> None:
+    """The options that all command lines that run a network have: ``--device``, ``--amp``, ``--overwrite``."""
+    options.add_argument(
+        "--device", type=device, default="auto", help="auto (a GPU where there is one), cpu, cuda, ..."
+    )
+    options.add_argument("--amp", choices=("auto", "off"), default="auto", help="mixed precision (default: auto)")
+    options.add_argument("--overwrite", action="store_true", help="replace what is there already")
+
+
+def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
+    """Keep what is there from being overwritten, before long work begins.
+
+    Raises:
+        FileError: if `path` exists and `overwrite` is not set.
+    """
+    if not overwrite and os.path.lexists(path):
+        raise FileError(f"{Path(path)}: is there already; choose another name, or replace it with --overwrite")
