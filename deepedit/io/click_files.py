@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deepedit.errors import ClickError, FileError
-from deepedit.io.files import brief, one_line, read_json, replace_atomically
+from deepedit.files import brief, one_line, read_json, replace_atomically
 from deepedit.plan import BACKGROUND
 
 SPACES = ("voxel", "ras", "lps")

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from deepedit.errors import FileError
-from deepedit.io.files import one_line
+from deepedit.files import one_line
 from deepedit.io.nifti import Geometry, read_geometry, read_label
 
 MAX_MISFIT_VOXELS = 0.01

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import DatasetError
-from deepedit.io.files import brief, one_line, read_json
+from deepedit.files import brief, one_line, read_json
 from deepedit.plan import BACKGROUND
 
 MAX_VALUE = 2**31 - 1

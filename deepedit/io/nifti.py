@@ -15,7 +15,7 @@ import numpy as np
 from nibabel.nifti1 import Nifti1Header
 
 from deepedit.errors import FileError
-from deepedit.io.files import available_memory, one_line, open_for_reading, replace_atomically
+from deepedit.files import available_memory, one_line, open_for_reading, replace_atomically
 from deepedit.io.nifti_header import Geometry, Layout, header_size, new_header, parse_header, voxel_layout
 from deepedit.volume import Volume
 

@@ -9,7 +9,7 @@ from nibabel.nifti2 import Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from deepedit.errors import FileError
-from deepedit.io.files import one_line
+from deepedit.files import one_line
 from deepedit.volume import Volume
 
 MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e2

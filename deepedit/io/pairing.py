@@ -7,7 +7,7 @@ from pathlib import Path
 
 from deepedit.errors import DatasetError
 from deepedit.io.dataset_json import NIFTI_ENDINGS, Description
-from deepedit.io.files import one_line
+from deepedit.files import one_line
 
 
 @dataclass(frozen=True)

@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 
 from deepedit.errors import FileError
-from deepedit.io.files import one_line
+from deepedit.files import one_line
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.io.phantom_anatomy import FIELD_OF_VIEW_MM, LABELS, SmoothField, random_structures
 from deepedit.volume import Volume
 
 # Voxel axes as they come from scanners and tools; the last is tilted besides.
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "RAS tilted")
-AIR, NOISE_HU, BIAS_HU = -1000, 22, 10
+AIR, NOISE_HU, BIAS_HU = -1000, 18, 10
 # How far organs are pushed about, beyond the differences of their radii and places.
 BEND_MM = 2.5
 DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
@@ -154,7 +154,9 @@ def _paint(rng: np.random.Generator, affine: np.ndarray, scale: float, image: np
         plane = np.zeros(image.shape[:2], np.uint8)
         for structure in structures:
             depth = structure.depth(point)
-            share = 1 / (1 + np.exp(-np.clip(depth / blur * 2, -30, 30)))
+            if depth.max() < -4 * blur:
+                continue
+            share = 1 / (1 + np.exp(np.clip(depth * np.float32(-2 / blur), -30, 30)))
             own = structure.hounsfield + structure.grain * (patchy if structure.coarse else grainy)
             values += share * (own - values)
             plane[depth > 0] = structure.label

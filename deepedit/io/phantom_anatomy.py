@@ -83,7 +83,7 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
         Structure((Ellipsoid((0, 0, 0), (54, 45, ENDLESS)),), -95, 8),
         Structure((Ellipsoid((0, 0, 0), (50, 41, ENDLESS)),), muscle),
         # What lies between the organs wanders between fat and soft tissue.
-        Structure((Ellipsoid((0, 2, 0), (46, 37, ENDLESS)),), -5, 45, coarse=True),
+        Structure((Ellipsoid((0, 2, 0), (46, 37, ENDLESS)),), -20, 40, coarse=True),
     ]
     muscles = [Structure((tube(side * 17, -28, 8, 8),), muscle) for side in (-1, 1)]
     spine = [Structure((tube(0, -33, 11, 9),), float(rng.uniform(160, 280)), 45)]
@@ -97,7 +97,7 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
         Structure(
             (Ellipsoid((*rng.uniform((-30, -2), (30, 26)), rng.uniform(-46, -18)), about(9, 9, 11)),), soft(66, 18), 10
         )
-        for _ in range(6)
+        for _ in range(5)
     ]
     organs = [
         Structure(

@@ -1,16 +1,15 @@
 """Model files: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
 
-import os
 import pickle
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from deepedit.errors import FileError, ModelError
+from deepedit.files import replace_atomically
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import ResidualUNet, UNetConfig
 from deepedit.plan import Plan
@@ -61,7 +60,8 @@ def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | Non
     }
     if training is not None:
         entries["training"] = dict(training)
-    write_atomically(Path(path), lambda temporary: torch.save(entries, temporary))
+    with replace_atomically(path) as stream:
+        torch.save(entries, stream)
 
 
 def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -116,32 +116,3 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
         reason = str(error).splitlines()[0]
         raise ModelError(f"{path}: the model file is damaged: {reason}") from error
     return Model(network.to(device).eval(), plan, **cases)
-
-
-def write_atomically(path: Path, write: Any) -> None:
-    """Call ``write(temporary)`` for a name beside `path`, then rename it to `path`; on failure leave nothing behind.
-
-    Raises:
-        FileError: if the file cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
-    except OSError as error:
-        raise FileError(f"{path}: cannot be written: {error.strerror}") from error
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        os.replace(temporary, path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        raise FileError(f"{path}: cannot be written: {reason}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def with_network(model: Model, network: ResidualUNet) -> Model:
-    """The same model with other weights."""
-    return replace(model, network=network)

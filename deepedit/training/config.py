@@ -26,7 +26,7 @@ class TrainingConfig:
         click_loss_sigma: width of that neighbourhood, voxels.
         ema_decay: of the moving average of the weights, which is what is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
-        validate_every: share of the run between two validations.
+        validations: how many, evenly over the run; the last at its end.
         limit: use only that many training cases; None: all.
         seed: of everything random.
     """
@@ -45,7 +45,7 @@ class TrainingConfig:
     click_loss_sigma: float = 3.0
     ema_decay: float = 0.995
     amp: str = "auto"
-    validate_every: float = 0.2
+    validations: int = 8
     limit: int | None = None
     seed: int = 0
     annotator: Annotator = field(default_factory=Annotator)

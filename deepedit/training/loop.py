@@ -1,162 +1,174 @@
 """The training loop."""
 
 import copy
-import math
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from deepedit.errors import TrainingError
 from deepedit.network.checkpoint import Model
-from deepedit.network.inputs import assemble_input, autocast_dtype, mixed_precision
+from deepedit.network.inputs import autocast_dtype, mixed_precision
+from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
-from deepedit.training.data import PreparedCase, cut_patch
-from deepedit.training.interaction import Interaction
+from deepedit.training.data import PreparedCase
 from deepedit.training.losses import segmentation_loss
-from deepedit.training.schedule import Sample, visits
-from deepedit.transforms.augment import augment
-from deepedit.transforms.corrupt import corrupt_segmentation
+from deepedit.training.schedule import click_share, learning_rate
+
+LARGEST_GRADIENT = 12.0
+"""Norm that gradients are clipped to, as in nnU-Net."""
+
+STEPS_BETWEEN_LOOKS = 10
+"""Steps between two looks at the loss: on a GPU each look waits for the device."""
 
 
 @dataclass
-class State:
-    """All that changes while training, besides the samples in the batch."""
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: optimizer steps so far.
+        share: of the run that is over, in [0, 1].
+        seconds: trained so far, earlier parts of a resumed run included.
+        loss: mean over the samples, by kind of pass: ``"automatic"`` and ``"clicks"``; of the last look.
+        learning_rate: now.
+        timings: seconds spent in data, clicks, forward, backward.
+    """
 
     step: int = 0
-    begun: int = 0
+    share: float = 0.0
     seconds: float = 0.0
-    best: float = -1.0
+    learning_rate: float = 0.0
+    loss: dict[str, float] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
 
+
+class Trainer:
+    """A network in training: everything that a checkpoint must hold to go on from.
+
+    Args:
+        model: its network is trained in place, on the device where it lies.
+        cases: prepared.
+        config: how.
+        state: what `state` of an earlier trainer returned; None to begin.
+        workers: threads that cut patches.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        cases: Sequence[PreparedCase],
+        config: TrainingConfig,
+        state: dict[str, Any] | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.model, self.cases, self.config, self.device = model, cases, config, model.device
+        self.network = model.network
+        self.average = copy.deepcopy(model.network).eval()
+        self.optimizer = torch.optim.AdamW(
+            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
+        )
+        needs_scaler = autocast_dtype(self.device, config.amp) == torch.float16
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)
+        self.progress = Progress()
+        begun = state["begun"] if state else 0
+        self.batch = RollingBatch(cases, model.plan, config, self.device, workers, begun)
+        if state:
+            self.restore(state)
+
+    def train(self, on_step: Callable[[Progress], None]) -> None:
+        """Train to the end of the run; `on_step` is called after every step, and may raise to end it early."""
+        config, network, batch, progress = self.config, self.network.train(), self.batch, self.progress
+        earlier, start = progress.seconds, time.perf_counter()
+        while progress.share < 1:
+            with self.timed("data"):
+                batch.fill(click_share(progress.share, config))
+            with self.timed("clicks"):
+                inputs, nearness = batch.inputs(), batch.nearness()
+            progress.learning_rate = learning_rate(progress.share, config)
+            for group in self.optimizer.param_groups:
+                group["lr"] = progress.learning_rate
+
+            with self.timed("forward"):
+                with mixed_precision(self.device, config.amp):
+                    logits = network(inputs)
+                losses = segmentation_loss(logits, batch.label, nearness, config.click_loss)
+            with self.timed("backward"):
+                self.scaler.scale(losses.mean()).backward()
+                self.scaler.unscale_(self.optimizer)
+                nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
+                self.scaler.step(self.optimizer)
+                self.scaler.update()
+                self.optimizer.zero_grad(set_to_none=True)
+                move_average(self.average, network, config.ema_decay, progress.step)
+
+            if progress.step % STEPS_BETWEEN_LOOKS == 0:
+                self._look_at(losses.detach())
+            with self.timed("clicks"):
+                batch.answer(logits.detach())
+            progress.step += 1
+            progress.seconds = earlier + time.perf_counter() - start
+            progress.share = self._share_over()
+            on_step(progress)
+
+    def _share_over(self) -> float:
+        if self.config.max_minutes is not None:
+            return min(self.progress.seconds / (60 * self.config.max_minutes), 1.0)
+        return min(self.batch.begun / (self.config.epochs * len(self.cases)), 1.0)
+
+    def _look_at(self, losses: Tensor) -> None:
+        """Note the losses by kind of pass, and stop where one is not a number."""
+        values = losses.tolist()
+        if not all(value == value and abs(value) != float("inf") for value in values):
+            names = sorted({self.cases[visit.case].name for visit in self.batch.visits})
+            raise TrainingError(
+                f"the loss became {values} at step {self.progress.step} on {', '.join(names)}; look at these cases, "
+                "then resume from last.pt with a lower --learning-rate or with --amp off"
+            )
+        kinds = {"automatic": [], "clicks": []}
+        for value, used in zip(values, self.batch.used, strict=True):
+            kinds["clicks" if used else "automatic"].append(value)
+        self.progress.loss |= {kind: sum(found) / len(found) for kind, found in kinds.items() if found}
+
     @contextmanager
-    def timed(self, name: str, device: torch.device) -> Iterator[None]:
+    def timed(self, name: str) -> Iterator[None]:
+        """Add the seconds that a block takes to ``progress.timings``; on a GPU, those of putting its work in line."""
         start = time.perf_counter()
         yield
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        self.timings[name] = self.timings.get(name, 0.0) + time.perf_counter() - start
+        timings = self.progress.timings
+        timings[name] = timings.get(name, 0.0) + time.perf_counter() - start
 
+    def state(self) -> dict[str, Any]:
+        """All that a resumed run needs, as tensors and plain values."""
+        return {
+            "network": {name: tensor.cpu() for name, tensor in self.network.state_dict().items()},
+            "average": {name: tensor.cpu() for name, tensor in self.average.state_dict().items()},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "batch": self.batch.state(),
+            "begun": self.batch.begun,
+            "step": self.progress.step,
+            "share": self.progress.share,
+            "seconds": self.progress.seconds,
+        }
 
-def train(model: Model, cases: Sequence[PreparedCase], config: TrainingConfig, on_progress: Callable) -> None:
-    device = model.device
-    network, plan = model.network.train(), model.plan
-    average = copy.deepcopy(network).eval()
-    optimizer = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
-    scaler = torch.amp.GradScaler(device.type, enabled=autocast_dtype(device, config.amp) == torch.float16)
-    state = State()
-    stream = SampleStream(cases, plan.patch_size, config.seed)
-    slots = [stream.take() for _ in range(config.batch_size)]
-    interaction = None
-    passes_left = [0] * config.batch_size
-    generators: list[torch.Generator] = [None] * config.batch_size
-    classes = plan.labels.num_classes
-    start = time.perf_counter()
-    progress = 0.0
-    while progress < 1:
-        with state.timed("data", device):
-            for slot in range(config.batch_size):
-                if passes_left[slot]:
-                    continue
-                sample, image, label = slots[slot] if interaction is None else stream.take()
-                generator = generators[slot] = sample.generator(config.seed)
-                image, label = augment(
-                    image[None].to(device), label[None].to(device), plan.patch_size, config.augmentation, [generator]
-                )
-                if interaction is None:
-                    interaction = Interaction(
-                        image.new_zeros(config.batch_size, *image.shape[1:]),
-                        label.new_zeros(config.batch_size, *label.shape[1:]),
-                        classes,
-                        config.max_clicks,
-                        plan.sigma,
-                        config.annotator,
-                    )
-                interaction.begin(slot, image[0], label[0])
-                passes_left[slot], edits = draw_passes(generator, click_share(progress, config), config)
-                if edits:
-                    severity = torch.rand((), generator=generator).item()
-                    given = corrupt_segmentation(label[0], classes, severity, generator)
-                    interaction.answer([slot], given[None], [generator])
-        with state.timed("clicks", device):
-            guidance = interaction.guidance()
-            nearness = interaction.nearness(config.click_loss_sigma)
-            inputs = assemble_input(interaction.image, guidance, interaction.previous)
-        for group in optimizer.param_groups:
-            group["lr"] = config.learning_rate * min(1, progress / config.warmup) * (1 - progress) ** 0.9
-        with state.timed("forward", device):
-            with mixed_precision(device, config.amp):
-                logits = network(inputs)
-            losses = segmentation_loss(logits, interaction.label, nearness, config.click_loss)
-        with state.timed("backward", device):
-            scaler.scale(losses.mean()).backward()
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 12.0)
-            scaler.step(optimizer)
-            scaler.update()
-            optimizer.zero_grad(set_to_none=True)
-            update_average(average, network, config.ema_decay, state.step)
-        with state.timed("clicks", device):
-            passes_left = [left - 1 for left in passes_left]
-            stay = [slot for slot, left in enumerate(passes_left) if left]
-            prediction = logits.detach()[stay].argmax(1) if stay else None
-            interaction.answer(stay, prediction, [generators[slot] for slot in stay])
-        state.step += 1
-        progress = (
-            (time.perf_counter() - start) / (60 * config.max_minutes)
-            if config.max_minutes
-            else stream.begun / (config.epochs * len(cases))
-        )
-        on_progress(state, progress, losses.detach(), average)
-
-
-def click_share(progress: float, config: TrainingConfig) -> float:
-    """Share of passes with clicks at a point of the run."""
-    if not config.clicks_from:
-        return config.click_probability
-    return config.click_probability * min(max(progress / config.clicks_from - 1, 0.0), 1.0)
-
-
-def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig) -> tuple[int, bool]:
-    """How many passes a new sample stays, and whether it begins with a segmentation from elsewhere.
-
-    A sample that goes on with probability `share` after every pass spends that share of its passes with clicks.
-    """
-    draws = torch.rand(2, generator=generator).tolist()
-    more = int(math.log(max(draws[0], 1e-9)) / math.log(share)) if share > 0 else 0
-    more = min(more, config.max_clicks)
-    edits = more > 0 and draws[1] < config.edit_probability
-    return (more if edits else more + 1), edits
-
-
-class SampleStream:
-    """Pieces of the training cases in the order of their visits, cut ahead of time by threads."""
-
-    def __init__(self, cases: Sequence[PreparedCase], patch_size: Sequence[int], seed: int, workers: int = 1) -> None:
-        self.cases, self.patch_size, self.seed = cases, patch_size, seed
-        self.visits = visits(len(cases), seed)
-        self.pool = ThreadPoolExecutor(workers)
-        self.ahead: deque[tuple[Sample, Future]] = deque()
-        self.begun = 0
-
-    def take(self) -> tuple[Sample, Tensor, Tensor]:
-        while len(self.ahead) < 8:
-            sample = next(self.visits)
-            self.ahead.append((sample, self.pool.submit(self._cut, sample)))
-        sample, future = self.ahead.popleft()
-        self.begun += 1
-        return sample, *future.result()
-
-    def _cut(self, sample: Sample) -> tuple[Tensor, Tensor]:
-        return cut_patch(self.cases[sample.case], self.patch_size, sample.generator(self.seed, "cut"))
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.batch.restore(state["batch"])
+        self.progress.step, self.progress.seconds = state["step"], state["seconds"]
+        self.progress.share = self._share_over()
 
 
 @torch.no_grad()
-def update_average(average: torch.nn.Module, network: torch.nn.Module, decay: float, step: int) -> None:
-    """Move the moving average of the weights one step on; young averages forget faster."""
-    weight = 1 - min(decay, (1 + step) / (10 + step))
-    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), weight)
+def move_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
+    """Move an exponential moving average of the weights by a step; a young one forgets faster."""
+    share = 1 - min(decay, (1 + step) / (10 + step))
+    torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepedit.errors import DatasetError, FileError
-from deepedit.io.files import one_line, read_json, replace_atomically
+from deepedit.files import one_line, read_json, replace_atomically
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):

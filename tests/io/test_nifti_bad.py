@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from deepedit.errors import FileError
-from deepedit.io import files, read_geometry, read_label, read_volume
+from deepedit import files, read_geometry, read_label, read_volume
 
 READERS = (read_geometry, read_volume, read_label)
 

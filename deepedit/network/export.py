@@ -1,0 +1,71 @@
+"""A model as a file that runs without this package."""
+
+import json
+import warnings
+from pathlib import Path
+
+import torch
+
+from deepedit.files import replace_atomically
+from deepedit.network.checkpoint import Model
+from deepedit.network.inputs import input_channels
+
+METADATA = "deepedit.json"
+"""Name of the extra file in a TorchScript archive that holds the plan."""
+
+
+def export_torchscript(model: Model, path: str | Path) -> None:
+    """Write a TorchScript file that ``torch.jit.load`` runs without this package.
+
+    It maps the network's input (see `assemble_input`), each side a multiple of the network's divisor, to logits. Its
+    extra file ``deepedit.json`` holds the plan, the divisor and the order of the input's channels.
+
+    Raises:
+        FileError: if the file cannot be written.
+    """
+    network = model.network.float().eval()
+    with warnings.catch_warnings():
+        # torch announces that tracing will go one day; the file format stays readable.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.simplefilter("ignore", FutureWarning)
+        traced = torch.jit.trace(network, example_input(model), check_trace=False)
+        with replace_atomically(path) as stream:
+            torch.jit.save(traced, stream, _extra_files={METADATA: json.dumps(metadata(model), indent=1)})
+
+
+def export_program(model: Model, path: str | Path) -> None:
+    """Write a ``torch.export`` program, the newer form of the same, for any batch and volume.
+
+    Raises:
+        FileError: if the file cannot be written.
+        RuntimeError: where this version of torch cannot export the network.
+    """
+    network = model.network.float().eval()
+    divisor = network.config.divisor
+    sides = {axis + 2: divisor[axis] * torch.export.Dim(f"side{axis}", min=2, max=512) for axis in range(3)}
+    dimensions = {0: torch.export.Dim("batch", min=1, max=64), **sides}
+    program = torch.export.export(network, (example_input(model, batch=2),), dynamic_shapes=(dimensions,))
+    with replace_atomically(path) as stream:
+        torch.export.save(program, stream, extra_files={METADATA: json.dumps(metadata(model), indent=1)})
+
+
+def example_input(model: Model, batch: int = 1) -> torch.Tensor:
+    """Zeros of a shape that the network takes."""
+    channels = input_channels(model.plan.image_channels, model.plan.labels.num_classes)
+    sides = [4 * multiple for multiple in model.network.config.divisor]
+    return torch.zeros(batch, channels, *sides, device=model.device)
+
+
+def metadata(model: Model) -> dict:
+    """What a program needs to feed the network and to read its logits."""
+    labels = model.plan.labels
+    return {
+        "plan": model.plan.to_dict(),
+        "divisor": list(model.network.config.divisor),
+        "input_channels": [
+            *(f"image {channel}" for channel in range(model.plan.image_channels)),
+            *(f"guidance {name}" for name in labels.class_names),
+            *(f"previous {name}" for name in labels.names),
+        ],
+        "output_channels": list(labels.class_names),
+    }

@@ -1,0 +1,63 @@
+"""Weights of one model as the start of another, also where their labels differ."""
+
+import torch
+from torch import Tensor
+
+from deepedit.network.checkpoint import Model
+
+
+@torch.no_grad()
+def transfer_weights(source: Model, target: Model) -> list[str]:
+    """Copy into `target` what fits of `source`.
+
+    Channels of the first and last layers are matched by what they stand for: image channels by number, guidance,
+    previous segmentation and logits by the name of the label. All other tensors are copied where the shapes agree.
+
+    Returns:
+        One line for each thing that was not taken and keeps its random start.
+    """
+    inputs = _matches(_input_names(source), _input_names(target))
+    outputs = _matches(_output_names(source), _output_names(target))
+    left = [f"{name} has no counterpart" for name in _input_names(target) if name not in _input_names(source)]
+    left += [f"{name} has no counterpart" for name in _output_names(target) if name not in _output_names(source)]
+    weights = source.network.state_dict()
+    for name, tensor in target.network.state_dict().items():
+        found = weights.get(name)
+        if found is None:
+            left.append(f"{name} is new")
+        elif name.startswith("head."):
+            _copy_channels(found, tensor, outputs, dim=0)
+        elif name in ("encoder.0.conv1.weight", "encoder.0.shortcut.0.weight"):
+            if found.shape[0] == tensor.shape[0] and found.shape[2:] == tensor.shape[2:]:
+                _copy_channels(found, tensor, inputs, dim=1)
+            else:
+                left.append(f"{name} has another shape")
+        elif found.shape == tensor.shape:
+            tensor.copy_(found)
+        else:
+            left.append(f"{name} has another shape")
+    return left
+
+
+def _input_names(model: Model) -> list[str]:
+    labels = model.plan.labels
+    return [
+        *(f"image channel {channel}" for channel in range(model.plan.image_channels)),
+        *(f"guidance of {name}" for name in labels.class_names),
+        *(f"previous segmentation of {name}" for name in labels.names),
+    ]
+
+
+def _output_names(model: Model) -> list[str]:
+    return [f"output of {name}" for name in model.plan.labels.class_names]
+
+
+def _matches(source: list[str], target: list[str]) -> list[tuple[int, int]]:
+    return [(source.index(name), index) for index, name in enumerate(target) if name in source]
+
+
+def _copy_channels(source: Tensor, target: Tensor, pairs: list[tuple[int, int]], dim: int) -> None:
+    if source.movedim(dim, 0)[0].shape != target.movedim(dim, 0)[0].shape:
+        return
+    for theirs, ours in pairs:
+        target.select(dim, ours).copy_(source.select(dim, theirs))

@@ -1,0 +1,171 @@
+"""The conversation between the network and a simulated annotator, for every sample of a batch by itself.
+
+Every pass of the network is both a training step and the prediction that the annotator answers: no pass is spent on
+prediction alone. A sample stays in its slot of the batch for some passes, the first without clicks (or with a
+segmentation from elsewhere and one click), each further one with a click more and with the prediction of the pass
+before as its previous segmentation. Then the next sample takes the slot.
+"""
+
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deepedit.clicks import Clicks, render_guidance, simulate_clicks
+from deepedit.network.inputs import assemble_input
+from deepedit.plan import Plan
+from deepedit.training.config import TrainingConfig
+from deepedit.training.data import PreparedCase, cut_patch
+from deepedit.training.schedule import Visit, draw_passes, visits
+from deepedit.transforms.augment import augment
+from deepedit.transforms.corrupt import corrupt_segmentation
+
+CUT_AHEAD = 8
+"""Pieces that are cut before they are asked for, in multiples of a batch."""
+
+
+class RollingBatch:
+    """The samples that are being trained on, each with its clicks so far.
+
+    Attributes:
+        image: ``[B, C, X, Y, Z]``.
+        label: ``[B, X, Y, Z]`` uint8, the truth.
+        previous: ``[B, X, Y, Z]`` uint8, the segmentation that the next pass is given; 0 where there is none.
+        position, wanted, valid: ``[B, max_clicks, 3]``, and twice ``[B, max_clicks]``: voxels and classes of clicks, in
+            a table whose fixed size needs no count from the device.
+        used: clicks of each sample so far, on the host; likewise `passes_left`, `visits` and `generators`.
+        begun: samples that were begun since the run began.
+    """
+
+    def __init__(
+        self,
+        cases: Sequence[PreparedCase],
+        plan: Plan,
+        config: TrainingConfig,
+        device: torch.device,
+        workers: int = 1,
+        begun: int = 0,
+    ) -> None:
+        self.plan, self.config, self.device = plan, config, device
+        self.num_classes = plan.labels.num_classes
+        self.stream = PatchStream(cases, plan.patch_size, config.seed, begun, workers)
+        size, most = config.batch_size, max(config.max_clicks, 1)
+        self.image = torch.zeros(size, plan.image_channels, *plan.patch_size, device=device)
+        self.label = torch.zeros(size, *plan.patch_size, dtype=torch.uint8, device=device)
+        self.previous = torch.zeros_like(self.label)
+        self.position = torch.zeros(size, most, 3, dtype=torch.int64, device=device)
+        self.wanted = torch.zeros(size, most, dtype=torch.int64, device=device)
+        self.valid = torch.zeros(size, most, dtype=torch.bool, device=device)
+        self.used = [0] * size
+        self.passes_left = [0] * size
+        self.visits = [Visit(0, 0)] * size
+        self.generators = [torch.Generator()] * size
+        self.begun = begun
+
+    def fill(self, click_share: float) -> None:
+        """Begin a new sample in every slot whose sample is done.
+
+        Args:
+            click_share: of the passes of the new samples.
+        """
+        free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
+        for slot in free:
+            visit, image, label = self.stream.take()
+            self.begun += 1
+            generator = visit.generator(self.config.seed)
+            piece = image[None].to(self.device, non_blocking=True), label[None].to(self.device, non_blocking=True)
+            image, label = augment(*piece, self.plan.patch_size, self.config.augmentation, [generator])
+            self.image[slot], self.label[slot] = image[0], label[0]
+            self.previous[slot], self.valid[slot], self.used[slot] = 0, False, 0
+            self.visits[slot], self.generators[slot] = visit, generator
+            self.passes_left[slot], edits = draw_passes(generator, click_share, self.config)
+            if edits:
+                severity = torch.rand((), generator=generator).item()
+                given = corrupt_segmentation(label[0], self.num_classes, severity, generator)
+                self._click([slot], given[None])
+
+    def inputs(self) -> Tensor:
+        """The network's input for the next pass."""
+        shape = self.label.shape[1:]
+        guidance = render_guidance(self._clicks(), shape, self.num_classes, len(self.label), self.plan.sigma)
+        return assemble_input(self.image, guidance, self.previous)
+
+    def nearness(self) -> Tensor:
+        """``[B, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as a Gaussian with peak 1."""
+        clicks = self._clicks()
+        of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
+        sigma = self.config.click_loss_sigma
+        return render_guidance(of_any_class, self.label.shape[1:], 1, len(self.label), sigma)[:, 0]
+
+    def answer(self, logits: Tensor) -> None:
+        """The annotator looks at the pass that was just made and clicks once in every sample that stays."""
+        self.passes_left = [left - 1 for left in self.passes_left]
+        staying = [slot for slot, left in enumerate(self.passes_left) if left]
+        if staying:
+            self._click(staying, logits[staying].argmax(1))
+
+    def _click(self, slots: Sequence[int], prediction: Tensor) -> None:
+        rows = torch.tensor(slots).to(self.device, non_blocking=True)
+        columns = torch.tensor([self.used[slot] for slot in slots]).to(self.device, non_blocking=True)
+        generators = [self.generators[slot] for slot in slots]
+        annotator = self.config.annotator
+        clicks = simulate_clicks(prediction, self.label[rows], self.num_classes, annotator, generators)
+        self.previous[rows] = prediction.to(torch.uint8)
+        self.position[rows, columns] = clicks.position
+        self.wanted[rows, columns] = clicks.label
+        self.valid[rows, columns] = clicks.valid
+        for slot in slots:
+            self.used[slot] += 1
+
+    def _clicks(self) -> Clicks:
+        sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)
+        return Clicks(sample.flatten(), self.wanted.flatten(), self.position.flatten(0, 1), self.valid.flatten())
+
+    TENSORS = ("image", "label", "previous", "position", "wanted", "valid")
+
+    def state(self) -> dict[str, Any]:
+        """All of it as tensors and numbers, for a checkpoint."""
+        return {
+            "tensors": {name: getattr(self, name).cpu() for name in self.TENSORS},
+            "used": list(self.used),
+            "passes_left": list(self.passes_left),
+            "visits": [(visit.epoch, visit.case) for visit in self.visits],
+            "generators": [generator.get_state() for generator in self.generators],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what `state` returned."""
+        for name in self.TENSORS:
+            getattr(self, name).copy_(state["tensors"][name])
+        self.used, self.passes_left = list(state["used"]), list(state["passes_left"])
+        self.visits = [Visit(*entry) for entry in state["visits"]]
+        self.generators = [torch.Generator() for _ in self.used]
+        for generator, entry in zip(self.generators, state["generators"], strict=True):
+            generator.set_state(entry)
+
+
+class PatchStream:
+    """Pieces of the training cases in the order of their visits, cut ahead of time by threads."""
+
+    def __init__(
+        self, cases: Sequence[PreparedCase], patch_size: Sequence[int], seed: int, begun: int, workers: int
+    ) -> None:
+        self.cases, self.patch_size, self.seed = cases, patch_size, seed
+        self.visits = islice(visits(len(cases), seed), begun, None)
+        self.pool = ThreadPoolExecutor(workers)
+        self.ahead: deque[tuple[Visit, Future]] = deque()
+
+    def take(self) -> tuple[Visit, Tensor, Tensor]:
+        """The next visit, with an image ``[C, X, Y, Z]`` and a label ``[X, Y, Z]`` a little larger than the patch."""
+        while len(self.ahead) < CUT_AHEAD:
+            visit = next(self.visits)
+            self.ahead.append((visit, self.pool.submit(self._cut, visit)))
+        visit, future = self.ahead.popleft()
+        return visit, *future.result()
+
+    def _cut(self, visit: Visit) -> tuple[Tensor, Tensor]:
+        return cut_patch(self.cases[visit.case], self.patch_size, visit.generator(self.seed, "cut"))
