@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from deepedit.errors import DatasetError, FileError
+from deepedit.files import brief, one_line
 from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
 from deepedit.io.dataset_json import check_label, read_description
-from deepedit.files import brief, one_line
 from deepedit.io.nifti import Geometry, read_volume
 from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
 from deepedit.plan import Labels

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepedit.errors import DatasetError
-from deepedit.io.dataset_json import NIFTI_ENDINGS, Description
 from deepedit.files import one_line
+from deepedit.io.dataset_json import NIFTI_ENDINGS, Description
 
 
 @dataclass(frozen=True)

@@ -154,11 +154,10 @@ def _paint(rng: np.random.Generator, affine: np.ndarray, scale: float, image: np
         plane = np.zeros(image.shape[:2], np.uint8)
         for structure in structures:
             depth = structure.depth(point)
-            if depth.max() < -4 * blur:
-                continue
-            share = 1 / (1 + np.exp(np.clip(depth * np.float32(-2 / blur), -30, 30)))
-            own = structure.hounsfield + structure.grain * (patchy if structure.coarse else grainy)
-            values += share * (own - values)
+            touched = depth > -4 * blur
+            share = 1 / (1 + np.exp(np.clip(depth[touched] * np.float32(-2 / blur), -30, 30)))
+            own = structure.hounsfield + structure.grain * (patchy if structure.coarse else grainy)[touched]
+            values[touched] += share * (own - values[touched])
             plane[depth > 0] = structure.label
         values += BIAS_HU * bias.plane(index)[0]
         values += NOISE_HU * gaussian_filter(rng.standard_normal(values.shape, dtype=np.float32), 0.5) / 0.6

@@ -169,11 +169,11 @@ JSON = st.recursive(
             max_size=4,
         )
     ),
-    max_leaves=12,
+    max_leaves=8,
 )
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=JSON)
 def test_any_json_is_clicks_or_a_deepedit_error(written, content):
     message = ""

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from deepedit.errors import FileError
 from deepedit import files, read_geometry, read_label, read_volume
+from deepedit.errors import FileError
 
 READERS = (read_geometry, read_volume, read_label)
 
