@@ -13,6 +13,7 @@ from deepedit.transforms.decide import class_type, decide_from_labels, decide_fr
 from deepedit.transforms.resample import Taps, make_taps, resample, row_major, slabs
 
 Shape = tuple[int, int, int]
+Box = tuple[slice, slice, slice]
 
 # A grid whose spacing differs from the target by less than this part is left as it is.
 SAME_SPACING = 1e-3
@@ -204,19 +205,42 @@ class GridMap:
             oriented[:, rows] = resample(part, local, fill)
         return result
 
-    def labels_to_native(self, logits: Tensor) -> Tensor:
+    def labels_to_native(self, logits: Tensor, box: Box | None = None) -> Tensor:
         """Class indices on the native grid, interpolated before the decision, slab by slab.
 
         Args:
             logits: ``[C, *network_shape]``; or probabilities.
+            box: the part of the native grid that is wanted, as slices with start and stop; all of it unless given.
 
         Returns:
-            ``[*native_shape]`` uint8 (int16 past 256 classes); 0 outside of the network's grid, ties to the lowest.
+            ``[*native_shape]``, or the box, uint8 (int16 past 256 classes); 0 outside of the network's grid, ties to
+            the lowest.
         """
         self._check(logits.shape[1:], self.network_shape)
-        result = torch.empty(self.native_shape, dtype=class_type(len(logits)), device=logits.device)
-        decide_from_logits(logits, self._to_native_taps(), out=result.permute(self.permutation))
+        taps = self._to_native_taps()
+        shape = self.native_shape
+        if box is not None:
+            shape = tuple(span.stop - span.start for span in box)
+            rows = [box[axis] for axis in self.permutation]
+            cut = [each.rows(span.start, span.stop) for each, span in zip(taps, rows, strict=True)]
+            taps = [local for local, _, _ in cut]
+            logits = logits[(slice(None), *(slice(first, last) for _, first, last in cut))]
+        result = torch.empty(shape, dtype=class_type(len(logits)), device=logits.device)
+        decide_from_logits(logits, taps, out=result.permute(self.permutation))
         return result
+
+    def native_box(self, place: Box) -> Box:
+        """The smallest box of the native grid that holds all voxels interpolated from a box of the network's.
+
+        Args:
+            place: slices with start and stop, at least a voxel each way. A native grid much coarser than the
+                network's may have no voxel that depends on it: then some side of the result is empty.
+        """
+        box = [slice(0, 0)] * 3
+        for axis, taps, span in zip(self.permutation, self._to_native_taps(), place, strict=True):
+            rows = ((taps.index >= span.start) & (taps.index < span.stop)).any(1).nonzero()[:, 0].tolist()
+            box[axis] = slice(rows[0], rows[-1] + 1) if rows else slice(0, 0)
+        return tuple(box)
 
     def native_slabs(self, tensor: Tensor) -> Iterator[tuple[slice, Tensor, tuple[Taps, Taps, Taps]]]:
         """The interpolation back, cut into slabs along the native axis of the first network axis.
