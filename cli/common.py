@@ -157,12 +157,12 @@ def _triple(text: str, read: Callable[[str], Any]) -> tuple:
     return values * (3 // len(values))
 
 
-def _number(text: str, kind: type, meaning: str, lowest: float, highest: float = math.inf) -> float:
+def _number(text: str, kind: type, meaning: str, lowest: float, highest: float = sys.float_info.max) -> float:
     try:
         value = kind(text)
     except ValueError:
         value = math.nan
-    if not (lowest <= value <= highest and math.isfinite(value)):
+    if not lowest <= value <= highest:
         raise argparse.ArgumentTypeError(f"{text!r} is not {meaning}")
     return value
 

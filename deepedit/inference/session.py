@@ -1,7 +1,6 @@
 """One image, asked about again and again: what a viewer talks to."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,44 +9,28 @@ from torch import Tensor
 
 from deepedit.clicks import Clicks
 from deepedit.errors import ClickError, DeepEditError
+from deepedit.inference.given import given_classes
+from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
     crop,
+    fade_weight,
     predict_window,
     sliding_window,
     window_around,
     window_shape,
 )
+from deepedit.inference.turn import Turn, bounding_box, within
 from deepedit.io.click_files import PointClick
-from deepedit.io.nifti import read_label, read_volume, write_label
+from deepedit.io.nifti import read_volume, write_label
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
-from deepedit.transforms.geometry import inside, nearest_voxel, to_voxel, voxel_to_network
+from deepedit.transforms.decide import class_type
+from deepedit.transforms.geometry import Box, inside, nearest_voxel, to_voxel, voxel_to_network
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
 
-Box = tuple[slice, slice, slice]
-
 GIVEN_LOGIT = 4.0
 """How sure a segmentation from elsewhere counts where a window fades out over it."""
-
-
-@dataclass
-class _Turn:
-    """A click and what it changed, kept so that it can be taken back and given again.
-
-    Attributes:
-        voxel: on the network's grid.
-        place: of the window on the network's grid, and the logits there before and after.
-        changed: box on the image's grid, and the classes there before and after; None if none changed.
-    """
-
-    click: PointClick
-    voxel: tuple[int, int, int]
-    label: int
-    place: Box
-    logits: tuple[Tensor, ...] = ()
-    changed: Box | None = None
-    classes: tuple[np.ndarray, ...] = ()
 
 
 class InteractiveSession:
@@ -57,13 +40,15 @@ class InteractiveSession:
     no larger than the window that is all of it, in a larger one the rest keeps its result. The pass sees all clicks
     so far and, as previous segmentation, the result before the newest click.
 
-    In memory: the image on the network's grid (float32), the logits there (float16, one channel a class), the result
-    on the image's grid and the network's decision there (a byte a voxel each), and for each click that can be undone
-    or redone the logits of one window and the classes in the box that changed. The image itself is not kept.
+    In memory: on the network's grid the image (float32), the logits (float16, one channel a class) and their decision
+    (a byte a voxel); on the image's grid the result and the network's decision (a byte a voxel each); and for each
+    click that can be undone or redone the logits of one window and the classes in the box that changed. The image
+    itself is not kept.
 
     Args:
         model: in evaluation mode, on the device to use.
         amp: precision, ``"auto"`` or ``"off"``.
+        progress: show a bar while many windows are worked through.
 
     Example::
 
@@ -74,8 +59,8 @@ class InteractiveSession:
         session.save("segmentation.nii.gz")
     """
 
-    def __init__(self, model: Model, amp: str = "auto") -> None:
-        self.model, self.amp = model, amp
+    def __init__(self, model: Model, amp: str = "auto", progress: bool = False) -> None:
+        self.model, self.amp, self.progress = model, amp, progress
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
 
@@ -95,14 +80,15 @@ class InteractiveSession:
             image = Volume(image, np.eye(4) if affine is None else affine)
         elif not isinstance(image, Volume):
             image = read_volume(image)
+        self._volume, self._image = None, None
+        self._forget()
+        refuse_too_large(self._preprocess.grid(image.shape, image.affine), self.model)
         self._image, self._grid = self._preprocess(image)
         # Only the grid is still needed: the header to write results with, not the voxels.
         self._volume = Volume(np.broadcast_to(np.uint8(0), image.shape), image.affine, image.header)
         self._window = window_shape(
             self._image.shape[1:], self.model.plan.patch_size, self.model.network.config.divisor
         )
-        self._given: np.ndarray | None = None
-        self._forget()
 
     def set_segmentation(self, segmentation: str | Path | Volume | np.ndarray) -> None:
         """Start over from a segmentation of this image, in file values; those of no label count as background.
@@ -110,17 +96,14 @@ class InteractiveSession:
         Args:
             segmentation: a file, a volume, or an array on the image's grid. A file or volume on another grid is
                 brought to the image's by the two affines.
+
+        Raises:
+            FileError: if it cannot be read, is no label map, does not lie on the image, or is an array of another
+                shape.
         """
-        volume = self._require_image()
-        if isinstance(segmentation, np.ndarray):
-            segmentation = Volume(segmentation, volume.affine)
-        elif not isinstance(segmentation, Volume):
-            segmentation = read_label(segmentation)
-        if segmentation.shape != volume.shape or not np.allclose(segmentation.affine, volume.affine, atol=1e-3):
-            segmentation = _on_grid_of(segmentation, volume)
-        labels = self.model.plan.labels
-        self._given = labels.to_classes(segmentation.data.reshape(volume.shape))
+        given = given_classes(segmentation, self._require_image(), self.model.plan.labels)
         self._forget()
+        self._given = given
 
     def predict(self) -> np.ndarray:
         """The segmentation now: ``[X, Y, Z]`` on the image's own grid, in file values. Asking changes nothing."""
@@ -143,8 +126,11 @@ class InteractiveSession:
         """
         volume = self._require_image()
         index = self.model.plan.labels.index(label)
+        if np.shape(position) != (3,):
+            raise ClickError(f"a click is three numbers; got {position!r}")
         voxel = to_voxel(position, space, volume.affine)
-        if not np.isfinite(voxel).all() or not inside(voxel, volume.shape):
+        # Clipped first: what is far outside does not fit into an integer.
+        if not np.isfinite(voxel).all() or not inside(voxel.clip(-1, max(volume.shape)), volume.shape):
             raise ClickError(
                 f"the click at {_point(position)} ({space}) is voxel {_point(voxel)}, outside the image of "
                 f"{' x '.join(map(str, volume.shape))} voxels"
@@ -152,7 +138,6 @@ class InteractiveSession:
         self._start()
         target = tuple(voxel_to_network(nearest_voxel(voxel), self._grid).tolist())
         click = PointClick(label, tuple(float(value) for value in position), space)
-        del self._undone[:]
         return self._answer(click, target, index)
 
     def undo(self) -> Box | None:
@@ -174,8 +159,11 @@ class InteractiveSession:
     def reset(self) -> None:
         """Forget all clicks, and the segmentation that was given, if any; the image stays."""
         self._require_image()
-        self._given = None
-        self._forget()
+        if self._given is not None:
+            self._forget()
+        while self._turns:  # what was before the first click need not be worked out again
+            self.undo()
+        self._undone.clear()
 
     @property
     def clicks(self) -> list[PointClick]:
@@ -189,11 +177,12 @@ class InteractiveSession:
             label: one name, background included; all classes without it.
 
         Returns:
-            ``[X, Y, Z]`` float32 for one label, else ``[L + 1, X, Y, Z]``, the background first.
+            ``[X, Y, Z]`` float32 for one label, else ``[L + 1, X, Y, Z]``, the background first. Largest for the
+            label that `predict` shows, but where a segmentation that was given is finer than the network's grid.
         """
         self._start()
         index = None if label is None else [self.model.plan.labels.index(label)]
-        result = self._preprocess.probabilities_to_native(self._logits.float(), self._grid, index)
+        result = self._preprocess.probabilities_to_native(self._logits, self._grid, index)
         return result if label is None else result[0]
 
     def uncertainty(self) -> np.ndarray:
@@ -212,8 +201,9 @@ class InteractiveSession:
         return self._volume
 
     def _forget(self) -> None:
-        self._turns: list[_Turn] = []
-        self._undone: list[_Turn] = []
+        self._given: np.ndarray | None = None
+        self._turns: list[Turn] = []
+        self._undone: list[Turn] = []
         self._logits: Tensor | None = None
 
     def _start(self) -> None:
@@ -221,105 +211,66 @@ class InteractiveSession:
         self._require_image()
         if self._logits is not None:
             return
-        if self._given is None:
-            self._logits = sliding_window(self.model, self._image, amp=self.amp).half()
-            self._decided = self._decide()
-            self._result = self._decided.copy()
-            return
         classes = self.model.plan.labels.num_classes
-        given = torch.from_numpy(self._given).to(self.model.device)
-        on_grid = self._grid.labels_to_network(given, classes)
-        one_hot = torch.stack([on_grid == index for index in range(classes)])
-        self._logits = one_hot.half().mul_(2 * GIVEN_LOGIT).sub_(GIVEN_LOGIT)
-        self._decided = self._decide()
-        self._result = self._given.copy()
-
-    def _decide(self) -> np.ndarray:
-        return self._grid.labels_to_native(self._logits).cpu().numpy()
+        if self._given is None:
+            logits = sliding_window(self.model, self._image, amp=self.amp, progress=self.progress).half()
+        else:
+            given = torch.from_numpy(self._given.astype(np.uint8 if classes <= 256 else np.int16))
+            on_grid = self._grid.labels_to_network(given.to(self.model.device), classes)
+            logits = torch.stack([(on_grid == index).half() for index in range(classes)])
+            logits.mul_(2 * GIVEN_LOGIT).sub_(GIVEN_LOGIT)
+        self._classes = logits.argmax(0).to(class_type(classes))
+        self._decided = self._grid.labels_to_native(logits).cpu().numpy()
+        self._result = (self._decided if self._given is None else self._given).copy()
+        self._logits = logits
 
     def _answer(self, click: PointClick, voxel: tuple[int, int, int], label: int) -> Box | None:
         shape = self._image.shape[1:]
         start = window_around(voxel, shape, self._window)
         place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
-        turn = _Turn(click, voxel, label, place)
-        previous = self._logits.argmax(0).to(torch.uint8)
+        turn = Turn(click, voxel, label, place, self._grid.native_box(place))
         clicks = self._clicks([*self._turns, turn])
-        answer = predict_window(self.model, self._image, clicks, previous, start, self._window, self.amp)
+        answer = predict_window(self.model, self._image, clicks, self._classes, start, self._window, self.amp)
 
-        channels = (slice(None), *place)
-        before = self._logits[channels].clone()
-        after = torch.lerp(before.float(), crop(answer, start, shape), self._fade(shape, place)).half()
-        self._logits[channels] = after
+        before = self._logits[(slice(None), *place)].clone()
+        fade = fade_weight(place, shape, before.device)
+        turn.logits = (before, torch.lerp(before.float(), crop(answer, start, shape), fade).half())
+        old, shown = self._decided[turn.box].copy(), self._result[turn.box]
+        new = self._put_logits(turn, 1)
         # Where the network's decision stays the same, so does the result, to the last voxel: a segmentation from
         # elsewhere may be finer than the network's grid.
-        decided = self._decide()
-        moved = decided != self._decided
-        self._decided = decided
-        turn.changed = bounding_box(moved & (decided != self._result))
-        turn.logits = (before, after)
-        if turn.changed is not None:
-            old = self._result[turn.changed].copy()
-            turn.classes = (old, np.where(moved[turn.changed], decided[turn.changed], old))
-            self._result[turn.changed] = turn.classes[1]
+        changed = bounding_box((old != new) & (new != shown))
+        if changed is not None:
+            classes = np.where(old != new, new, shown)[changed]
+            turn.classes = (shown[changed].copy(), classes)
+            turn.changed = within(turn.box, changed)
+            self._result[turn.changed] = classes
         self._turns.append(turn)
+        self._undone.clear()
         return turn.changed
 
-    def _fade(self, shape: Sequence[int], place: Box) -> Tensor:
-        """``[*place]``: how much a window's answer counts, 1 in its middle and less near rims within the volume."""
-        weight = torch.ones((), device=self._image.device)
-        for axis, (span, size) in enumerate(zip(place, shape, strict=True)):
-            side = span.stop - span.start
-            depth = torch.full((side,), float(side), device=weight.device)
-            steps = torch.arange(side, device=weight.device) + 0.5
-            if span.start > 0:
-                depth = torch.minimum(depth, steps)
-            if span.stop < size:
-                depth = torch.minimum(depth, steps.flip(0))
-            profile = (depth / (side / 8)).clamp(max=1)
-            weight = weight * profile.view([-1 if dim == axis else 1 for dim in range(3)])
-        return weight
-
-    def _clicks(self, turns: Sequence[_Turn]) -> Clicks:
+    def _clicks(self, turns: Sequence[Turn]) -> Clicks:
+        """All clicks; of several on one voxel the newest, as two labels there would contradict each other."""
+        newest = {turn.voxel: turn.label for turn in turns}
         device = self.model.device
-        position = torch.tensor([turn.voxel for turn in turns], device=device).reshape(-1, 3)
-        label = torch.tensor([turn.label for turn in turns], dtype=torch.int64, device=device)
+        position = torch.tensor(list(newest), device=device).reshape(-1, 3)
+        label = torch.tensor(list(newest.values()), dtype=torch.int64, device=device)
         return Clicks(torch.zeros_like(label), label, position)
 
-    def _put(self, turn: _Turn, side: int) -> Box | None:
+    def _put(self, turn: Turn, side: int) -> Box | None:
         """Put back what was there before a turn (`side` 0) or after it (1)."""
-        self._logits[(slice(None), *turn.place)] = turn.logits[side]
-        self._decided = self._decide()
+        self._put_logits(turn, side)
         if turn.changed is not None:
             self._result[turn.changed] = turn.classes[side]
         return turn.changed
 
-
-def bounding_box(mask: np.ndarray) -> Box | None:
-    """Smallest box, as slices, that holds all of a mask ``[X, Y, Z]``; None if it is empty."""
-    spans = []
-    for axis in range(3):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        if not len(hit):
-            return None
-        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(spans)
-
-
-def _on_grid_of(segmentation: Volume, volume: Volume) -> Volume:
-    """A label map read at the voxels of another grid, nearest neighbour; background beyond its own."""
-    from scipy import ndimage
-
-    matrix = np.linalg.solve(segmentation.affine, volume.affine)
-    data = ndimage.affine_transform(
-        segmentation.data.reshape(segmentation.shape),
-        matrix[:3, :3],
-        matrix[:3, 3],
-        output_shape=volume.shape,
-        order=0,
-        mode="constant",
-        cval=0,
-    )
-    return Volume(data, volume.affine, volume.header)
+    def _put_logits(self, turn: Turn, side: int) -> np.ndarray:
+        """Put a turn's logits in place; returns the network's decision in the turn's box of the image's grid."""
+        self._logits[(slice(None), *turn.place)] = turn.logits[side]
+        self._classes[turn.place] = turn.logits[side].argmax(0).to(self._classes.dtype)
+        if min(span.stop - span.start for span in turn.box) > 0:
+            self._decided[turn.box] = self._grid.labels_to_native(self._logits, turn.box).cpu().numpy()
+        return self._decided[turn.box]
 
 
 def _point(position: Sequence[float]) -> str:

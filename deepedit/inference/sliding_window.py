@@ -126,6 +126,30 @@ def gaussian_weight(window: Sequence[int], device: torch.device | str = "cpu") -
     return weight
 
 
+def fade_weight(place: Sequence[slice], shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """How much the answer of a single window counts against what is there already.
+
+    Args:
+        place: slices of the part of the window that lies in the volume.
+        shape: of the volume.
+
+    Returns:
+        The weight of each voxel of `place`: 1 inside, and from an eighth of a side away from a rim less and less,
+        so that no seam shows. Rims that are the volume's own do not fade.
+    """
+    weight = torch.ones((), device=device)
+    for axis, (span, size) in enumerate(zip(place, shape, strict=True)):
+        side = span.stop - span.start
+        steps = torch.arange(side, device=device) + 0.5
+        profile = torch.ones(side, device=device)
+        if span.start > 0:
+            profile = torch.minimum(profile, steps / (side / 8))
+        if span.stop < size:
+            profile = torch.minimum(profile, steps.flip(0) / (side / 8))
+        weight = weight * profile.view([-1 if dim == axis else 1 for dim in range(3)])
+    return weight
+
+
 def cut(tensor: Tensor, start: Sequence[int], window: Sequence[int]) -> Tensor:
     """``[C, *window]`` of ``[C, X, Y, Z]``, 0 where the window leaves it."""
     inside, _ = _spans(start, window, tensor.shape[1:])

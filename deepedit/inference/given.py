@@ -1,0 +1,66 @@
+"""A segmentation from elsewhere, brought to the grid of the image that it belongs to."""
+
+from pathlib import Path
+
+import numpy as np
+
+from deepedit.errors import FileError
+from deepedit.io.files import one_line
+from deepedit.io.nifti import read_label
+from deepedit.plan import Labels
+from deepedit.volume import Volume
+
+SAME_PLACE_MM = 1e-3
+
+
+def given_classes(segmentation: str | Path | Volume | np.ndarray, image: Volume, labels: Labels) -> np.ndarray:
+    """Class indices of a segmentation on the grid of an image.
+
+    Args:
+        segmentation: file values; those of no label count as background. A file or volume on another grid is brought
+            over by the two affines, each voxel taking the value of the nearest; an array must have the image's shape.
+        image: only its grid is used.
+
+    Returns:
+        ``[X, Y, Z]`` uint8, or uint16 past 255 labels; a copy.
+
+    Raises:
+        FileError: if it cannot be read, is no label map, or does not lie on the image.
+    """
+    name = "the segmentation"
+    if isinstance(segmentation, np.ndarray):
+        if segmentation.shape != image.shape:
+            raise FileError(
+                f"{name} has shape {segmentation.shape} where its image has {image.shape}; give an array on the "
+                "image's grid, or a Volume, whose affine says where it lies"
+            )
+        segmentation = Volume(segmentation, image.affine)
+    elif not isinstance(segmentation, Volume):
+        name = one_line(segmentation)
+        segmentation = read_label(segmentation)
+    if segmentation.channels != 1:
+        raise FileError(f"{name} has {segmentation.channels} channels; a label map has one")
+    data = segmentation.data.reshape(segmentation.shape)
+    if (data.dtype.kind == "f" and not (data == np.rint(data)).all()) or data.dtype.kind not in "biuf":
+        raise FileError(f"{name} holds values that are no labels; labels are whole numbers")
+    classes = labels.to_classes(data)
+    same_place = np.allclose(segmentation.affine, image.affine, rtol=0, atol=SAME_PLACE_MM)
+    if segmentation.shape == image.shape and same_place:
+        return classes
+    moved = _at_voxels_of(classes, segmentation.affine, image)
+    if classes.any() and not moved.any():
+        raise FileError(f"{name} lies beside its image: nothing of it is left there; is it of another image?")
+    return moved
+
+
+def _at_voxels_of(classes: np.ndarray, affine: np.ndarray, image: Volume) -> np.ndarray:
+    """Nearest neighbours at the voxels of another grid; background beyond the own."""
+    from scipy import ndimage
+
+    try:
+        matrix = np.linalg.solve(affine, image.affine)
+    except np.linalg.LinAlgError as error:
+        raise FileError("the affine of the segmentation is singular; repair the sform or qform") from error
+    return ndimage.affine_transform(
+        classes, matrix[:3, :3], matrix[:3, 3], output_shape=image.shape, order=0, mode="constant", cval=0
+    )
