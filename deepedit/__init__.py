@@ -1,0 +1,35 @@
+"""Interactive 3D segmentation: one network that segments by itself, from clicks, and by correction."""
+
+from typing import Any
+
+_PUBLIC = {
+    "Clicks": "deepedit.clicks",
+    "InteractiveSession": "deepedit.inference.session",
+    "ResidualUNet": "deepedit.network.unet",
+    "Volume": "deepedit.volume",
+    "chessboard_distance": "deepedit.clicks",
+    "error_regions": "deepedit.clicks",
+    "evaluate_dataset": "deepedit.evaluation",
+    "export_torchscript": "deepedit.network.export",
+    "load_model": "deepedit.network.checkpoint",
+    "read_volume": "deepedit.io.nifti",
+    "render_guidance": "deepedit.clicks",
+    "sample_clicks": "deepedit.clicks",
+    "save_model": "deepedit.network.checkpoint",
+    "write_label": "deepedit.io.nifti",
+}
+
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    # On demand, so that a program that only reads a volume does not wait for torch.
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'deepedit' has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

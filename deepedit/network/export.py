@@ -25,9 +25,10 @@ def export_torchscript(model: Model, path: str | Path) -> None:
     """
     network = model.network.float().eval()
     with warnings.catch_warnings():
-        # torch announces that tracing will go one day; the file format stays readable.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        warnings.simplefilter("ignore", FutureWarning)
+        # torch announces that tracing will go one day, and warns of the norms' checks of shapes, which are the same
+        # for every input.
+        for category in (DeprecationWarning, FutureWarning, torch.jit.TracerWarning):
+            warnings.simplefilter("ignore", category)
         traced = torch.jit.trace(network, example_input(model), check_trace=False)
         with replace_atomically(path) as stream:
             torch.jit.save(traced, stream, _extra_files={METADATA: json.dumps(metadata(model), indent=1)})

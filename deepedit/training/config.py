@@ -24,6 +24,7 @@ class TrainingConfig:
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
         click_loss: weight of the cross-entropy around the clicks.
         click_loss_sigma: width of that neighbourhood, voxels.
+        click_sigma: width of a click in the guidance, voxels of the network's grid.
         ema_decay: of the moving average of the weights, which is what is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
         validations: how many, evenly over the run; the last at its end.
@@ -43,6 +44,7 @@ class TrainingConfig:
     edit_probability: float = 0.25
     click_loss: float = 0.5
     click_loss_sigma: float = 3.0
+    click_sigma: float = 2.0
     ema_decay: float = 0.995
     amp: str = "auto"
     validations: int = 8

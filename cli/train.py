@@ -1,0 +1,237 @@
+"""deepedit-train: train on a dataset folder, go on with a run, or export a model."""
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from deepedit_cli.common import (
+    UsageError,
+    add_common,
+    count,
+    int_triple,
+    on_terminal,
+    parser,
+    positive,
+    positive_int,
+    refuse_existing,
+    run,
+    say,
+    share,
+    triple,
+)
+
+from deepedit.errors import DeepEditError, FileError, TrainingError
+
+EXAMPLES = """examples:
+  deepedit-train --output run                                 train on a synthetic dataset that is written on the spot
+  deepedit-train --input Task09_Spleen --output run           train on your own
+  deepedit-train --output run --resume                        go on with a run that was interrupted
+  deepedit-train --input run/model.pt --output run/model.ts --export
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("deepedit-train", train, argv)
+
+
+def options() -> argparse.ArgumentParser:
+    """All options of the command line."""
+    add = parser(
+        "deepedit-train", "Train a network that segments automatically, from clicks, and by correction.", EXAMPLES
+    )
+    add.add_argument("--input", type=Path, help="dataset folder; default: a phantom dataset written to RUN/phantom")
+    add.add_argument("--output", type=Path, required=True, help="run folder; with --export the file to write")
+    add.add_argument("--resume", action="store_true", help="go on with the run in --output, with its own settings")
+    add.add_argument("--config", type=Path, help="config.json of a run whose settings to repeat")
+    add.add_argument("--init-weights", type=Path, metavar="MODEL", help="model to start from")
+    add.add_argument(
+        "--export", nargs="?", const=True, default=False, type=_truth, help="write --input, a model, as TorchScript"
+    )
+
+    data = add.add_argument_group("data")
+    data.add_argument("--labels", help="names and file values, as in spleen=1,liver=6; others become background")
+    data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
+    data.add_argument("--spacing", type=triple, help="mm of the network's grid (default: the median of the cases)")
+    data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
+    data.add_argument("--limit", type=positive_int, help="use only so many training cases")
+    data.add_argument("--cache-dir", type=Path, help="where prepared cases are kept (default: RUN/cache)")
+    data.add_argument("--workers", type=positive_int, default=2, help="threads that prepare data (default: 2)")
+
+    how = add.add_argument_group("training")
+    how.add_argument("--network", choices=("light", "reference"), default="light", help="architecture (default: light)")
+    how.add_argument("--epochs", type=positive_int, default=100, help="visits to each case (default: 100)")
+    how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
+    how.add_argument("--batch-size", type=positive_int, help="patches a step (default: 4)")
+    how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.001)")
+    how.add_argument("--click-probability", type=share, help="share of the network's passes that see clicks")
+    how.add_argument("--max-clicks", type=count, help="most clicks that a sample gets")
+    how.add_argument("--seed", type=count, default=0, help="of everything random (default: 0)")
+    add_common(add)
+    return add
+
+
+def train(argv: Sequence[str] | None) -> None:
+    arguments = options().parse_args(argv)
+    if arguments.export:
+        export(arguments)
+        return
+    folder = arguments.output
+    given = vars(arguments)
+    if arguments.resume:
+        given = restored(folder, given)
+    else:
+        if arguments.config is not None:
+            given = restored(arguments.config, given)
+        claim(folder, arguments.overwrite)
+    if given["input"] is None:
+        given["input"] = phantom(folder, given["seed"])
+    work(folder, given, arguments.resume)
+
+
+def work(folder: Path, given: dict[str, Any], resume: bool) -> None:
+    """Train with these arguments, and say what to do next."""
+    # Late, so that --help does not wait for torch.
+    from deepedit.training.run import Run, write_config
+
+    settings = run_settings(given)
+    if not resume:
+        write_config(folder, given, settings)
+    training = Run(folder, settings, say, given["device"], resume)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with _Bar(training.trainer.progress.share) as bar:
+            training.train(bar.show if on_terminal() else None)
+    except KeyboardInterrupt:
+        training.save_last()
+        say(f"stopped; go on with: deepedit-train --output {folder} --resume")
+        raise
+    best = training.best
+    say(f"best validation Dice (mean over labels and numbers of clicks): {best:.4f}")
+    image = training.validation_cases[0].image[0]
+    model, result = folder / "model.pt", folder / "segmentation.nii.gz"
+    say(f"try it: deepedit-infer --model {model} --input {image} --output {result}")
+
+
+def run_settings(given: dict[str, Any]) -> Any:
+    """The settings that the arguments mean; what is not given keeps its default."""
+    from deepedit.io.msd import parse_labels
+    from deepedit.training.config import TrainingConfig
+    from deepedit.training.run import RunSettings
+
+    names = ("epochs", "max_minutes", "batch_size", "learning_rate", "click_probability", "max_clicks", "amp", "limit")
+    config = TrainingConfig(seed=given["seed"], **{name: given[name] for name in names if given[name] is not None})
+    return RunSettings(
+        dataset=Path(given["input"]),
+        labels=parse_labels(given["labels"]) if given["labels"] else None,
+        split=given["split"],
+        spacing=_tuple(given["spacing"]),
+        patch_size=_tuple(given["patch_size"]),
+        network=given["network"],
+        init_weights=Path(given["init_weights"]) if given["init_weights"] else None,
+        cache=Path(given["cache_dir"]) if given["cache_dir"] else None,
+        workers=given["workers"],
+        config=config,
+    )
+
+
+def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of an earlier run, but for where this one runs and writes."""
+    from deepedit.training.run import read_run_config
+
+    earlier = read_run_config(source)
+    here = {name: given[name] for name in ("output", "device", "workers", "resume", "overwrite", "export", "config")}
+    unknown = set(given) - set(earlier)
+    if unknown:
+        raise TrainingError(f"{source}: lacks the settings {', '.join(sorted(unknown))}; it is of another version")
+    return {**{name: earlier[name] for name in given}, **here}
+
+
+def claim(folder: Path, overwrite: bool) -> None:
+    """Make the run folder; what a finished or broken run left there goes only with --overwrite."""
+    if folder.is_dir() and any((folder / name).exists() for name in ("model.pt", "last.pt", "config.json")):
+        if not overwrite:
+            raise FileError(f"{folder}: holds a run already; go on with it by --resume, or replace it by --overwrite")
+        for name in ("model.pt", "last.pt", "config.json"):
+            (folder / name).unlink(missing_ok=True)
+        for events in (folder / "tensorboard").glob("events.*"):
+            events.unlink()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+
+
+def phantom(folder: Path, seed: int) -> Path:
+    """The synthetic dataset of a run without one of its own."""
+    from deepedit.io.phantom import write_phantom
+
+    target = folder / "phantom"
+    if not (target / "dataset.json").exists():
+        say(f"no --input: writing a phantom dataset to {target}")
+        write_phantom(target, seed=seed)
+    return target
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a model as TorchScript, and as a torch.export program beside it where torch can."""
+    if arguments.input is None:
+        raise UsageError("--export needs --input MODEL, as in --input run/model.pt --output run/model.ts --export")
+    refuse_existing(arguments.output, arguments.overwrite)
+    from deepedit.network.checkpoint import load_model
+    from deepedit.network.export import export_program, export_torchscript
+
+    model = load_model(arguments.input)
+    export_torchscript(model, arguments.output)
+    say(f"wrote {arguments.output}, for torch.jit.load")
+    program = arguments.output.with_suffix(".pt2")
+    try:
+        export_program(model, program)
+        say(f"wrote {program}, for torch.export.load")
+    except DeepEditError:
+        raise
+    except Exception as error:  # torch.export fails in many ways, by version; the first file is written all the same
+        say(f"no {program}: this version of torch cannot export the network ({type(error).__name__})")
+
+
+class _Bar:
+    """A tqdm bar over the share of the run that is over; on a terminal only."""
+
+    def __init__(self, share: float) -> None:
+        self.bar = None
+        if on_terminal():
+            from tqdm import tqdm
+
+            self.bar = tqdm(total=100, initial=round(100 * share, 1), unit="%", dynamic_ncols=True)
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self.bar is not None:
+            self.bar.close()
+
+    def show(self, progress: Any) -> None:
+        self.bar.n = round(100 * progress.share, 1)
+        losses = {f"loss {kind}": f"{value:.3f}" for kind, value in progress.loss.items()}
+        self.bar.set_postfix({"step": progress.step, **losses})
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _tuple(values: Sequence | None) -> tuple | None:
+    return None if values is None else tuple(values)
+
+
+def _truth(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text.lower() == "true"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,254 @@
+"""A training run in a folder: begin it, go on with it, end it with a model worth keeping."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from deepedit.errors import TrainingError
+from deepedit.files import one_line, replace_atomically
+from deepedit.io.msd import Case, find_dataset, split_cases
+from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
+from deepedit.network.inputs import input_channels, pick_device
+from deepedit.network.transfer import transfer_weights
+from deepedit.network.unet import NETWORKS, build_network
+from deepedit.training.board import Board
+from deepedit.training.config import TrainingConfig
+from deepedit.training.data import PreparedCase, prepare_case
+from deepedit.training.loop import Progress, Trainer
+from deepedit.training.planning import make_plan
+from deepedit.training.validation import Validation, validate
+
+SECONDS_BETWEEN_LINES = 20
+SECONDS_BETWEEN_CHECKPOINTS = 300
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What to train on, and with what.
+
+    Attributes:
+        dataset: folder.
+        labels: names to file values, instead of the dataset's own; None: all.
+        split: share of the cases to train on.
+        spacing, patch_size: mm and voxels; None: planned from the data.
+        network: one of `NETWORKS`.
+        init_weights: model to start from.
+        cache: folder for prepared cases.
+        workers: threads that prepare cases and cut patches.
+        config: how to train.
+    """
+
+    dataset: Path
+    labels: Mapping[str, int] | None = None
+    split: float = 0.9
+    spacing: tuple[float, float, float] | None = None
+    patch_size: tuple[int, int, int] | None = None
+    network: str = "light"
+    init_weights: Path | None = None
+    cache: Path | None = None
+    workers: int = 2
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+
+
+class Run:
+    """A run folder: ``model.pt`` the best model, ``last.pt`` the newest with all that training needs, ``config.json``
+    what was asked for and with which versions, ``tensorboard`` the curves and pictures.
+
+    Args:
+        folder: exists only if the run is resumed.
+        settings: what to train on, and how.
+        say: called with every line that is worth telling.
+        device: see `pick_device`.
+        resume: go on from ``last.pt``.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        settings: RunSettings,
+        say: Callable[[str], None],
+        device: str = "auto",
+        resume: bool = False,
+    ) -> None:
+        self.folder, self.settings, self.say, self.device = folder, settings, say, pick_device(device)
+        self.config = settings.config
+        self.dataset = find_dataset(settings.dataset, settings.labels)
+        for warning in self.dataset.warnings:
+            say(f"note: {warning}")
+        state = None
+        if resume:
+            self.model, state, self.best = self._read_last()
+        else:
+            self.model, self.best = self._new_model(), -1.0
+        by_name = {case.name: case for case in self.dataset.cases}
+        missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
+        if missing:
+            raise TrainingError(f"{settings.dataset}: cases that the run was begun with are gone: {', '.join(missing)}")
+        self.validation_cases = [by_name[name] for name in self.model.validation_cases]
+        cases = self._prepare([by_name[name] for name in self.model.training_cases])
+        self.trainer = Trainer(self.model, cases, self.config, state, settings.workers)
+
+    def train(self, on_progress: Callable[[Progress], None] | None = None) -> Validation:
+        """Train to the end, validating on the way.
+
+        Args:
+            on_progress: called after every step.
+
+        Returns:
+            The last validation.
+        """
+        progress = self.trainer.progress
+        board = Board(self.folder / "tensorboard", progress.step)
+        validations = self.config.validations
+        self._next = int(progress.share * validations) + 1
+        said = saved = time.monotonic()
+        before: dict[str, float] = {}
+        before_step, result = progress.step, None
+
+        def on_step(progress: Progress) -> None:
+            nonlocal said, saved, before, before_step, result
+            if on_progress:
+                on_progress(progress)
+            if time.monotonic() - said > SECONDS_BETWEEN_LINES or progress.share >= 1:
+                steps = max(progress.step - before_step, 1)
+                seconds = {part: (total - before.get(part, 0)) / steps for part, total in progress.timings.items()}
+                board.progress(progress, seconds)
+                if not on_progress:
+                    self.say(describe(progress, seconds))
+                before, before_step, said = dict(progress.timings), progress.step, time.monotonic()
+            if progress.share * validations >= self._next:
+                result = self._validate(board, progress)
+                self._next = int(progress.share * validations) + 1
+            elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self.save_last()
+                saved = time.monotonic()
+
+        try:
+            self.trainer.train(on_step)
+        finally:
+            board.close()
+        return result or self._validate(board, progress)
+
+    def save_last(self) -> None:
+        """Write ``last.pt``: the averaged model, and the state of training beside it."""
+        state = {"trainer": self.trainer.state(), "best": self.best, "config": self.config.to_dict()}
+        save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
+
+    def _validate(self, board: Board, progress: Progress) -> Validation:
+        average = replace(self.model, network=self.trainer.average)
+        result = validate(average, self.validation_cases, self.config.amp)
+        board.validation(result, progress.step)
+        if result.score > self.best:
+            self.best = result.score
+            save_model(self.folder / "model.pt", average)
+        self.save_last()
+        means = ", ".join(f"{result.mean(clicks):.4f} with {clicks}" for clicks in result.dice)
+        self.say(f"validation at {progress.share:4.0%}: mean Dice {means} clicks")
+        return result
+
+    def _new_model(self) -> Model:
+        settings, seed = self.settings, self.config.seed
+        if settings.init_weights is not None:
+            source = load_model(settings.init_weights)
+            network_config = source.network.config
+        else:
+            source, network_config = None, NETWORKS[settings.network]
+        plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size)
+        plan = replace(plan, sigma=self.config.click_sigma)
+        channels = input_channels(plan.image_channels, plan.labels.num_classes)
+        network = build_network(channels, plan.labels.num_classes, network_config, seed)
+        names = [case.name for case in self.dataset.cases]
+        training, validation = split_cases(names, settings.split, seed)
+        if self.config.limit is not None:
+            training = training[: self.config.limit]
+        model = Model(network, plan, training, validation)
+        if source is not None:
+            for line in transfer_weights(source, model):
+                self.say(f"not taken from {settings.init_weights}: {line}")
+        self.say(
+            f"{len(training)} cases to train on, {len(validation)} to validate; labels "
+            f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}; spacing "
+            f"{' x '.join(f'{mm:g}' for mm in plan.spacing)} mm; patch {' x '.join(map(str, plan.patch_size))}; "
+            f"intensities by {plan.intensity.mode}"
+        )
+        model.network.to(self.device)
+        return model
+
+    def _read_last(self) -> tuple[Model, dict[str, Any], float]:
+        path = self.folder / "last.pt"
+        entries = read_entries(path)
+        model = model_from_entries(entries, path, self.device)
+        try:
+            training = entries["training"]
+            state, best = training["trainer"], float(training["best"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
+        return model, state, best
+
+    def _prepare(self, cases: list[Case]) -> list[PreparedCase]:
+        cache = self.settings.cache or self.folder / "cache"
+        with ThreadPoolExecutor(self.settings.workers) as pool:
+            return list(pool.map(lambda case: prepare_case(case, self.model.plan, cache, self.config.seed), cases))
+
+
+def describe(progress: Progress, seconds: Mapping[str, float]) -> str:
+    """One line on how a run is doing."""
+    losses = ", ".join(f"{kind} {value:.3f}" for kind, value in progress.loss.items())
+    parts = ", ".join(f"{part} {value:.3f}" for part, value in seconds.items())
+    return f"{progress.share:4.0%}  step {progress.step}  loss {losses}  seconds a step: {parts}"
+
+
+def write_config(folder: Path, arguments: Mapping[str, Any], settings: RunSettings) -> None:
+    """Write ``config.json``: the arguments, all settings as they were resolved, versions, and the command."""
+    record = {
+        "arguments": dict(arguments),
+        "training": settings.config.to_dict(),
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git": _git_commit(),
+    }
+    with replace_atomically(folder / "config.json") as stream:
+        stream.write(json.dumps(record, indent=1, default=str).encode())
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("deepedit", "torch", "numpy", "scipy", "nibabel"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _git_commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    where = Path(__file__).parent
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The arguments that a run was begun with, from its ``config.json``.
+
+    Raises:
+        TrainingError: if the file is not that of a run.
+        FileError: if there is none.
+    """
+    from deepedit.files import read_json
+
+    record = read_json(folder / "config.json" if folder.is_dir() else folder, TrainingError)
+    if not isinstance(record.get("arguments"), dict):
+        raise TrainingError(f"{one_line(folder)}: not the config.json of a run")
+    return record["arguments"]

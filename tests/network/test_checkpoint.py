@@ -1,0 +1,105 @@
+"""Model files: what is written comes back, what is damaged or hostile is refused, and nothing is half-written."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from deepedit.errors import FileError, ModelError
+from deepedit.network.checkpoint import FORMAT_VERSION, load_model, read_entries, save_model
+
+
+def test_a_model_comes_back_as_it_was_saved(model, tmp_path):
+    save_model(tmp_path / "model.pt", model)
+    loaded = load_model(tmp_path / "model.pt")
+    assert loaded.plan == model.plan
+    assert loaded.network.config == model.network.config
+    assert (loaded.training_cases, loaded.validation_cases) == (("a", "b"), ("c",))
+    assert not loaded.network.training
+    inputs = torch.randn(1, 6, 16, 16, 8, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(loaded.network(inputs), model.network(inputs))
+
+
+def test_the_state_of_training_travels_beside_the_model(model, tmp_path):
+    save_model(tmp_path / "last.pt", model, training={"step": 3, "tensor": torch.ones(2)})
+    assert read_entries(tmp_path / "last.pt")["training"]["step"] == 3
+    assert load_model(tmp_path / "last.pt").plan == model.plan
+
+
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_truncated_file_is_refused(model, tmp_path, share):
+    path = tmp_path / "model.pt"
+    save_model(path, model)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(share * len(content))])
+    with pytest.raises(ModelError, match=r"model\.pt"):
+        load_model(path)
+
+
+class Payload:
+    def __reduce__(self):
+        return os.mkdir, ("executed",)
+
+
+def test_code_in_a_file_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"format": "deepedit", "weights": Payload()}, tmp_path / "torch.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Payload()))
+    for name in ("torch.pt", "plain.pt"):
+        with pytest.raises(ModelError, match=name):
+            load_model(tmp_path / name)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_other_files_and_newer_formats_are_named(model, tmp_path):
+    torch.save({"state_dict": {}}, tmp_path / "other.pt")
+    with pytest.raises(ModelError, match="not a model of this package"):
+        load_model(tmp_path / "other.pt")
+    save_model(tmp_path / "new.pt", model)
+    entries = torch.load(tmp_path / "new.pt", weights_only=True)
+    torch.save({**entries, "version": FORMAT_VERSION + 1}, tmp_path / "new.pt")
+    with pytest.raises(ModelError, match="newer"):
+        load_model(tmp_path / "new.pt")
+    with pytest.raises(FileError, match="no such"):
+        load_model(tmp_path / "missing.pt")
+
+
+@pytest.mark.parametrize(
+    ("entry", "damage"),
+    [
+        *((entry, damage) for entry in ("plan", "network", "weights") for damage in (None, 3, {"x": 1}, "text")),
+        ("training_cases", None),
+        ("training_cases", 3),
+    ],
+)
+def test_a_damaged_entry_is_an_error_of_the_package(model, tmp_path, entry, damage):
+    save_model(tmp_path / "model.pt", model)
+    entries = torch.load(tmp_path / "model.pt", weights_only=True)
+    torch.save({**entries, entry: damage}, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path / "model.pt")
+
+
+def test_weights_of_another_shape_are_refused(model, tmp_path):
+    save_model(tmp_path / "model.pt", model)
+    entries = torch.load(tmp_path / "model.pt", weights_only=True)
+    entries["plan"]["labels"] = {"names": ["liver"], "values": [1]}
+    torch.save(entries, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path / "model.pt")
+
+
+def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(model, tmp_path, monkeypatch):
+    path = tmp_path / "model.pt"
+    save_model(path, model)
+    before = path.read_bytes()
+
+    def full(*_args, **_kwargs):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(FileError, match="No space left"):
+        save_model(path, model)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["model.pt"]

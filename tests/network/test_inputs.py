@@ -1,0 +1,22 @@
+"""The order of the input's channels, and the precision."""
+
+import torch
+
+from deepedit.network.inputs import assemble_input, autocast_dtype, input_channels
+
+
+def test_channels_are_image_then_guidance_then_previous_segmentation():
+    image = torch.full((2, 1, 3, 3, 3), 5.0)
+    guidance = torch.rand(2, 3, 3, 3, 3, generator=torch.Generator().manual_seed(0))
+    previous = torch.randint(0, 3, (2, 3, 3, 3), generator=torch.Generator().manual_seed(0))
+    inputs = assemble_input(image, guidance, previous)
+    assert inputs.shape[1] == input_channels(1, 3) == 6
+    assert torch.equal(inputs[:, :1], image)
+    assert torch.equal(inputs[:, 1:4], guidance)
+    for label in (1, 2):
+        assert torch.equal(inputs[:, 3 + label], (previous == label).float())
+
+
+def test_full_precision_is_there_for_the_asking():
+    assert autocast_dtype(torch.device("cpu"), "off") is None
+    assert autocast_dtype(torch.device("cpu"), "auto") in (None, torch.bfloat16)
