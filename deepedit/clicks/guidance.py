@@ -136,11 +136,12 @@ def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) ->
 
 
 def _smoothed_ones(clicks: Clicks, size: Sequence[int], widths: Sequence[float]) -> Tensor:
-    """The reference's rendering, float32."""
+    """The reference's rendering, float64."""
     keep = clicks.valid & (clicks.position >= 0).all(1)
     voxel = [axis.clamp(0, side - 1) for axis, side in zip(clicks.position.unbind(1), size[2:], strict=True)]
-    signal = torch.zeros(size, device=clicks.batch.device)
-    signal.index_put_((clicks.batch * keep, clicks.label * keep, *voxel), keep.float(), accumulate=True)
+    # float64: a GPU may round the factors of a float32 convolution to TF32.
+    signal = torch.zeros(size, dtype=torch.float64, device=clicks.batch.device)
+    signal.index_put_((clicks.batch * keep, clicks.label * keep, *voxel), keep.double(), accumulate=True)
     signal = signal.clamp_(max=1).flatten(0, 1)[:, None]
     for axis, width in enumerate(widths):
         tail = int(max(REFERENCE_REACH_IN_SIGMAS * width, 0.5) + 0.5)
@@ -148,6 +149,6 @@ def _smoothed_ones(clicks: Clicks, size: Sequence[int], widths: Sequence[float])
         kernel = 0.5 * torch.special.erf(edges / (width * math.sqrt(2))).diff()
         shape = [-1 if other == axis + 2 else 1 for other in range(5)]
         padding = [tail if other == axis else 0 for other in range(3)]
-        signal = F.conv3d(signal, kernel.float().view(shape), padding=padding)
+        signal = F.conv3d(signal, kernel.view(shape), padding=padding)
     low, high = signal.amin((2, 3, 4), keepdim=True), signal.amax((2, 3, 4), keepdim=True)
     return ((signal - low) / (high - low).clamp(min=1e-20)).view(*size)

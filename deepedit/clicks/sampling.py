@@ -44,8 +44,8 @@ def sample_clicks(regions: Tensor, num_classes: int, generator: Randomness = Non
     Args:
         regions: ``[B, X, Y, Z]`` codes as of `error_regions`: class + 1, or 0.
         num_classes: C, number of classes, background included.
-        generator: source of randomness (default: torch's own), or one for each sample, so that a sample's clicks do not depend on its batch.
-            A CPU generator serves tensors on CUDA as well: it seeds one there.
+        generator: source of randomness (default: torch's own), or one for each sample, so that a sample's clicks do
+            not depend on its batch. A CPU generator serves tensors on CUDA as well: it seeds one there.
 
     Returns:
         Always B * C clicks, ordered by sample, then class; not valid (and at voxel 0, 0, 0) where a class has no

@@ -1,0 +1,71 @@
+"""Slow code that is obviously right, and the volumes it is tried on."""
+
+import numpy as np
+from hypothesis import strategies as st
+from scipy import ndimage
+
+
+@st.composite
+def code_maps(draw, max_side=9, max_code=4, dtype=np.uint8):
+    """Maps of region codes ``[X, Y, Z]``: sides from 1 on, from nearly empty to nearly full, noise or blocks."""
+    shape = tuple(draw(st.tuples(*[st.integers(1, max_side)] * 3)))
+    codes = draw(st.integers(1, max_code))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    density = draw(st.sampled_from([0.0, 0.02, 0.3, 0.7, 0.98, 1.0]))
+    grain = draw(st.sampled_from([1, 3, 6]))
+    coarse = tuple(-(-side // grain) for side in shape)
+    values = np.where(rng.random(coarse) < density, rng.integers(1, codes + 1, coarse), 0)
+    for axis in range(3):
+        values = values.repeat(grain, axis)
+    return values[tuple(slice(side) for side in shape)].astype(dtype)
+
+
+def slow_chessboard_distance(codes):
+    """scipy's distance, code by code."""
+    distance = np.zeros(codes.shape, dtype=np.int32)
+    for code in set(np.unique(codes).tolist()) - {0}:
+        region = codes == code
+        if region.all():
+            return np.full(codes.shape, max(codes.shape), dtype=np.int32)
+        distance[region] = ndimage.distance_transform_cdt(region, metric="chessboard")[region]
+    return distance
+
+
+def slow_largest_error_click(prediction, label):
+    """The annotator of evaluation, by flood fill and by every pair of voxels."""
+    wrong = {tuple(voxel): int(label[tuple(voxel)]) for voxel in np.argwhere(prediction != label).tolist()}
+    components, seen = [], set()
+    for start in wrong:
+        if start in seen:
+            continue
+        component, queue = [], [start]
+        seen.add(start)
+        while queue:
+            x, y, z = voxel = queue.pop()
+            component.append(voxel)
+            beside = [(x - 1, y, z), (x + 1, y, z), (x, y - 1, z), (x, y + 1, z), (x, y, z - 1), (x, y, z + 1)]
+            found = [near for near in beside if near not in seen and wrong.get(near) == wrong[start]]
+            seen.update(found)
+            queue += found
+        components.append(sorted(component))
+    if not components:
+        return None
+    # max keeps the first of equals, and components come in the order of their first voxels.
+    largest = max(components, key=len)
+    grid = np.ones([side + 2 for side in label.shape], dtype=bool)
+    grid[tuple(np.array(largest).T + 1)] = False
+    outside = np.argwhere(grid) - 1
+    deepest = max(largest, key=lambda voxel: ((outside - voxel) ** 2).sum(1).min())
+    return deepest, wrong[deepest]
+
+
+def slow_guidance(clicks, shape, num_classes, batch_size, sigma):
+    """Every click's Gaussian over every voxel, float64; `sigma` in voxels, one number an axis."""
+    guidance = np.zeros((batch_size, num_classes, *shape))
+    grid = np.indices(shape)
+    entries = (clicks.batch, clicks.label, clicks.position, clicks.valid)
+    for batch, label, position, valid in zip(*(entry.tolist() for entry in entries), strict=True):
+        if valid:
+            away = (grid - np.reshape(position, (3, 1, 1, 1))) / np.reshape(sigma, (3, 1, 1, 1))
+            guidance[batch, label] = np.maximum(guidance[batch, label], np.exp(-0.5 * (away**2).sum(0)))
+    return guidance
