@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from deepedit.errors import FileError
-from deepedit.io.files import one_line
+from deepedit.files import one_line
 from deepedit.io.nifti import read_label
 from deepedit.plan import Labels
 from deepedit.volume import Volume

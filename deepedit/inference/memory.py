@@ -5,7 +5,7 @@ import math
 import torch
 
 from deepedit.errors import DeepEditError
-from deepedit.io.files import available_memory
+from deepedit.files import available_memory
 from deepedit.network.checkpoint import Model
 from deepedit.transforms.geometry import GridMap, Shape
 
