@@ -1,7 +1,6 @@
 """Chessboard distance inside regions, exact, for every region of a batch in one pass."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -96,8 +95,9 @@ def _cube_min(volume: Tensor, radius: int) -> Tensor:
     samples, width, height, depth = volume.shape
     # Rows end in `radius` neutral voxels, so that the last axis can be shifted as one long row: short strided rows
     # would cost ten times as much on a CPU.
-    padded = F.pad(volume, (0, radius), value=torch.iinfo(volume.dtype).max)
     row = depth + radius
+    padded = volume.new_full((samples, width, height, row), torch.iinfo(volume.dtype).max)
+    padded[..., :depth] = volume
     for shape in (
         (samples, width, height * row),
         (samples * width, height, row),

@@ -1,0 +1,327 @@
+"""How long click simulation takes, stage by stage, beside the same work in numpy and scipy and in MONAI.
+
+    python benchmarks/click_simulation.py --quick
+    python benchmarks/click_simulation.py --sizes 128 --labels 1 7 14 --batch 1 --errors 0.25
+
+Without arguments every size, number of labels, batch and share of errors is run, which takes hours, most of them the
+peers'. MONAI takes part where it is installed (``pip install deepedit[bench]``). On CUDA the peers run as they do
+anywhere: on the host.
+"""
+
+import argparse
+import contextlib
+import ctypes
+import gc
+import itertools
+import json
+import logging
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import reference_clicks
+import torch
+from scipy import ndimage
+
+from deepedit.clicks import chessboard_distance, error_regions, render_guidance, sample_clicks
+from deepedit.clicks.sampling import draw_cells
+
+try:
+    import monai
+    from monai.apps.deepedit import transforms as monai_deepedit
+except ImportError:
+    monai = None
+
+SIGMA = 2.0
+STAGES = ("error regions", "distance", "sampling", "rendering", "together", "together, no rendering")
+WARM_UPS = 3
+
+
+@dataclass(frozen=True)
+class Case:
+    """One line of the grid that the benchmark runs over."""
+
+    size: int
+    labels: int
+    batch: int
+    errors: float
+    device: str
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return (self.size,) * 3
+
+    @property
+    def classes(self) -> int:
+        return self.labels + 1
+
+
+@dataclass
+class Result:
+    """Seconds of each run of each stage, by who ran it, and what else was measured."""
+
+    case: Case
+    seconds: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    copy_seconds: float = 0.0
+    peak_volumes: float | None = None
+
+    def median(self, who: str, stage: str) -> float | None:
+        runs = self.seconds.get(who, {}).get(stage)
+        return statistics.median(runs) if runs else None
+
+
+def smooth_problem(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Predictions and label maps ``[B, X, Y, Z]`` int64: smooth classes, smooth errors on the share asked for."""
+    random = np.random.default_rng(seed)
+
+    def smooth(share_of_side: float) -> np.ndarray:
+        noise = random.standard_normal(case.shape, dtype=np.float32)
+        return ndimage.gaussian_filter(noise, case.size * share_of_side, truncate=2.5, mode="wrap")
+
+    predictions, labels = [], []
+    for _ in range(case.batch):
+        label, best = np.zeros(case.shape, dtype=np.int64), smooth(1 / 16)
+        for index in range(1, case.classes):
+            field_of_class = smooth(1 / 16)
+            label[field_of_class > best] = index
+            np.maximum(best, field_of_class, out=best)
+        badness = smooth(1 / 32)
+        wrong = badness > np.quantile(badness, 1 - case.errors)
+        predictions.append(np.where(wrong, (label + 1) % case.classes, label))
+        labels.append(label)
+    return np.stack(predictions), np.stack(labels)
+
+
+def timed(work: Callable[[], object], device: str, repeats: int, seconds: float) -> list[float]:
+    """Seconds of each run after the warm-ups; no more runs once `seconds` are spent, but one at least."""
+
+    def once() -> float:
+        if device == "cuda":
+            torch.cuda.synchronize()
+        start = time.perf_counter()
+        work()
+        if device == "cuda":
+            torch.cuda.synchronize()
+        return time.perf_counter() - start
+
+    spent = [once()]
+    while len(spent) < WARM_UPS + repeats and sum(spent) < seconds:
+        spent.append(once())
+    return spent[min(WARM_UPS, len(spent) - 1) :]
+
+
+def our_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable[[], object]]:
+    """Every stage on inputs that are on the device already."""
+    predicted, true = (torch.from_numpy(volume).to(case.device) for volume in (prediction, label))
+    generator = torch.Generator(case.device).manual_seed(0)
+    regions = error_regions(predicted, true, case.classes)
+    depth = chessboard_distance(regions)
+    clicks = sample_clicks(regions, case.classes, generator)
+
+    def place() -> object:
+        return sample_clicks(error_regions(predicted, true, case.classes), case.classes, generator)
+
+    def render(given: object) -> torch.Tensor:
+        return render_guidance(given, case.shape, case.classes, case.batch, sigma=SIGMA)
+
+    return {
+        "error regions": lambda: error_regions(predicted, true, case.classes),
+        "distance": lambda: chessboard_distance(regions),
+        "sampling": lambda: draw_cells(regions, depth, case.classes, generator),
+        "rendering": lambda: render(clicks),
+        "together": lambda: render(place()),
+        "together, no rendering": place,
+    }
+
+
+def reference_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable[[], object]]:
+    """Every stage as `reference_clicks` does it, sample by sample."""
+    random = np.random.default_rng(0)
+    pairs = list(zip(prediction, label, strict=True))
+    regions = [reference_clicks.error_regions(*pair, case.classes) for pair in pairs]
+    distance = [reference_clicks.distances(masks) for masks in regions]
+
+    def draw() -> list:
+        return [reference_clicks.sample_clicks(*both, random) for both in zip(regions, distance, strict=True)]
+
+    clicks = draw()
+
+    def place() -> list:
+        placed = []
+        for pair in pairs:
+            masks = reference_clicks.error_regions(*pair, case.classes)
+            placed.append(reference_clicks.sample_clicks(masks, reference_clicks.distances(masks), random))
+        return placed
+
+    def render(given: list) -> list:
+        return [reference_clicks.render_guidance(each, case.shape, SIGMA) for each in given]
+
+    return {
+        "error regions": lambda: [reference_clicks.error_regions(*pair, case.classes) for pair in pairs],
+        "distance": lambda: [reference_clicks.distances(masks) for masks in regions],
+        "sampling": draw,
+        "rendering": lambda: render(clicks),
+        "together": lambda: render(place()),
+        "together, no rendering": place,
+    }
+
+
+def monai_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable[[], object]]:
+    """The click transforms of MONAI's DeepEdit tutorial; distance and sampling are one transform there."""
+    logging.getLogger("monai").setLevel(logging.ERROR)
+    names = {"background": 0} | {f"label_{index}": index for index in range(1, case.classes)}
+    regions = monai_deepedit.FindDiscrepancyRegionsDeepEditd("label", pred="pred", discrepancy="discrepancy")
+    draw = monai_deepedit.AddRandomGuidanceDeepEditd("NA", "guidance", "discrepancy", "probability")
+    draw.set_random_state(0)
+    signal = monai_deepedit.AddGuidanceSignalDeepEditd("image", guidance="guidance", sigma=SIGMA)
+    samples = [
+        {
+            "image": np.zeros((1, *case.shape), dtype=np.float32),
+            "label": true[None].astype(np.float32),
+            "pred": predicted[None].astype(np.float32),
+            "label_names": names,
+            "guidance": {name: [] for name in names},
+            "probability": 1.0,
+        }
+        for predicted, true in zip(prediction, label, strict=True)
+    ]
+    with_regions = [regions(sample) for sample in samples]
+    with_clicks = [draw(sample) for sample in with_regions]
+    return {
+        "error regions": lambda: [regions(sample) for sample in samples],
+        "distance": None,
+        "sampling": lambda: [draw(sample) for sample in with_regions],
+        "rendering": lambda: [signal(sample) for sample in with_clicks],
+        "together": lambda: [signal(draw(regions(sample))) for sample in samples],
+        "together, no rendering": lambda: [draw(regions(sample)) for sample in samples],
+    }
+
+
+def peak_bytes(work: Callable[[], object], device: str) -> int | None:
+    """Memory that one run takes above what was there before; None where the system does not tell."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        work()
+        return torch.cuda.max_memory_allocated() - before
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")  # the peak of the resident set starts anew
+        before = _status_bytes("VmRSS")
+        work()
+        return _status_bytes("VmHWM") - before
+    return None
+
+
+def _status_bytes(entry: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(entry))
+
+
+def run(case: Case, options: argparse.Namespace) -> Result:
+    """One case, everyone in turn."""
+    prediction, label = smooth_problem(case, options.seed)
+    result = Result(case)
+    everyone = {"ours": our_stages, "numpy+scipy": reference_stages, "MONAI": monai_stages}
+    for who in [name for name in everyone if name == "ours" or (not options.no_peers and (name != "MONAI" or monai))]:
+        stages = everyone[who](case, prediction, label)
+        device, limit = (case.device, 60.0) if who == "ours" else ("cpu", options.peer_seconds)
+        if who == "ours":
+            # float32 of every guidance channel, and as many bytes for a voxel as an int32 label map has.
+            outputs = 4 * case.batch * case.classes * case.size**3 if case.device == "cuda" else 0
+            peak = peak_bytes(stages["together"], device)
+            result.peak_volumes = None if peak is None else (peak - outputs) / (4 * case.batch * case.size**3)
+        result.seconds[who] = {
+            stage: timed(work, device, options.repeats, limit) for stage, work in stages.items() if work
+        }
+    source = torch.ones((case.batch, case.classes, *case.shape), device=case.device)
+    target = torch.ones_like(source)
+    result.copy_seconds = statistics.median(timed(lambda: target.copy_(source), case.device, options.repeats, 60.0))
+    return result
+
+
+def table(result: Result, options: argparse.Namespace) -> Iterator[str]:
+    """The lines that a person reads."""
+    case, peers = result.case, [who for who in result.seconds if who != "ours"]
+    yield (
+        f"\n{case.size}^3, batch {case.batch}, {case.labels} labels, errors on {case.errors:.0%} of the voxels, "
+        f"{case.device}, {torch.get_num_threads()} threads, median (spread) of {options.repeats} after {WARM_UPS} "
+        f"warm-ups, peers for {options.peer_seconds:g} s a stage"
+    )
+    yield f"{'stage':24}{'ours':>26}" + "".join(f"{who:>28}{'ratio':>9}" for who in peers)
+    for stage in STAGES:
+        line = f"{stage:24}{_milliseconds(result.seconds['ours'][stage]):>26}"
+        for who in peers:
+            theirs = result.median(who, stage)
+            ratio = "" if theirs is None else f"{theirs / result.median('ours', stage):.1f}x"
+            line += f"{_milliseconds(result.seconds[who].get(stage)):>28}{ratio:>9}"
+        yield line
+    together = result.median("ours", "together")
+    voxels = case.batch * case.size**3
+    yield (
+        f"{case.batch * case.classes / together:.0f} clicks a second; {together * 1e9 / voxels:.1f} ns a voxel; "
+        f"{together / result.copy_seconds:.2f} times a copy of the guidance "
+        f"({result.copy_seconds * 1e3:.2f} ms); peak memory "
+        + ("unknown" if result.peak_volumes is None else f"{result.peak_volumes:.2f} int32 label maps")
+    )
+
+
+def _milliseconds(runs: list[float] | None) -> str:
+    if not runs:
+        return "with sampling"
+    low, middle, high = (seconds * 1e3 for seconds in (min(runs), statistics.median(runs), max(runs)))
+    return f"{middle:.2f} ms ({low:.2f}-{high:.2f})"
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192], help="voxels along each axis")
+    parser.add_argument("--labels", type=int, nargs="+", default=[1, 3, 7, 14], help="besides the background")
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
+    parser.add_argument("--errors", type=float, nargs="+", default=[0.05, 0.25], help="share of wrong voxels")
+    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="default: all that there are")
+    parser.add_argument("--quick", action="store_true", help="64^3, 1 and 7 labels, batch 1, errors on 25 %%")
+    parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--peer-seconds", type=float, default=10.0, help="no further run of a peer's stage after these")
+    parser.add_argument("--no-peers", action="store_true")
+    parser.add_argument("--threads", type=int, help="default: torch's own choice")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
+    options = parser.parse_args()
+    if options.quick:
+        options.sizes, options.labels, options.batch, options.errors = [64], [1, 7], [1], [0.25]
+    options.devices = options.devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+    return options
+
+
+def main() -> None:
+    options = arguments()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    machine = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "monai": monai.__version__ if monai else None,
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if "cuda" in options.devices else None,
+    }
+    if not options.json:
+        print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    results = []
+    grid = itertools.product(options.devices, options.sizes, options.errors, options.batch, options.labels)
+    for device, size, errors, batch, labels in grid:
+        results.append(run(Case(size, labels, batch, errors, device), options))
+        if not options.json:
+            print("\n".join(table(results[-1], options)), flush=True)
+    if options.json:
+        json.dump({"machine": machine, "results": [asdict(result) for result in results]}, sys.stdout, indent=1)
+
+
+if __name__ == "__main__":
+    main()
