@@ -1,0 +1,196 @@
+"""``deepedit-infer``: segment an image, or a folder of them, automatically, from clicks, or by correcting a result."""
+
+import argparse
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from deepedit.io.files import one_line, replace_atomically
+from deepedit_cli.common import UsageError, add_common, complain, on_terminal, parser, progress, run, say
+from deepedit_cli.infer_jobs import Job, find_jobs
+
+from deepedit.errors import DeepEditError, FileError
+from deepedit.inference.preview import preview
+from deepedit.inference.session import InteractiveSession
+from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
+from deepedit.io.msd import read_case
+from deepedit.io.nifti import write_volume
+from deepedit.network.checkpoint import Model, load_model
+from deepedit.network.inputs import pick_device
+from deepedit.volume import Volume
+
+PROGRAM = "deepedit-infer"
+DESCRIPTION = """\
+Segment an image, or every image of a folder: automatically; from clicks; or, given a segmentation, by correcting it
+with clicks. Labels are written on the image's own grid with the values they had in the training files.
+"""
+EXAMPLES = """\
+examples:
+  deepedit-infer --model RUN/model.pt --input case.nii.gz --output seg.nii.gz
+  deepedit-infer --model RUN/model.pt --input case.nii.gz --output seg.nii.gz \\
+      --click spleen:120,85,40 --click background:90,80,40 --preview seg.png
+  deepedit-infer --model RUN/model.pt --input case.nii.gz --output better.nii.gz \\
+      --initial-segmentation seg.nii.gz --clicks case.mrk.json
+  deepedit-infer --model RUN/model.pt --input imagesTs --output segmentations --clicks clicks
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run(PROGRAM, infer, argv)
+
+
+def infer(argv: Sequence[str] | None) -> int:
+    """Segment what the arguments say; returns the exit status."""
+    options = _parse(argv)
+    clicks = [parse_click(text, options.space) for text in options.click]
+    if Path(options.input).is_dir() and clicks:
+        raise UsageError(f"--click belongs to one image, and {options.input} is a folder; use --clicks FOLDER")
+    model = load_model(options.model, _device(options.device))
+    # What can be refused is refused here: a folder may take hours.
+    for click in clicks:
+        model.plan.labels.index(click.label)
+    jobs = find_jobs(options, model.plan.image_channels)
+    single = not Path(options.input).is_dir()
+    session = InteractiveSession(model, options.amp, progress=single and on_terminal())
+    if single:
+        say(segment(session, jobs[0], clicks))
+        return 0
+    failed = 0
+    for job in progress(jobs, PROGRAM):
+        try:
+            say(segment(session, job, clicks))
+        except DeepEditError as error:
+            failed += 1
+            complain(PROGRAM, str(error))
+    if failed:
+        raise DeepEditError(f"{failed} of {len(jobs)} images failed, as said above; the others are in {options.output}")
+    return 0
+
+
+def segment(session: InteractiveSession, job: Job, clicks: Sequence[PointClick] = ()) -> str:
+    """Segment one image and write all that was asked for; returns a line that says what came out.
+
+    Args:
+        session: any; starts over.
+        job: what to read and what to write.
+        clicks: to give after those of the job's file.
+
+    Raises:
+        DeepEditError: what went wrong, naming the file.
+    """
+    start = time.perf_counter()
+    plan = session.model.plan
+    volume = read_case(job.case)
+    with _naming(job.case.image[0]):
+        session.set_image(volume)
+    if job.initial is not None:
+        session.set_segmentation(job.initial)
+    from_file = [] if job.clicks is None else read_clicks(job.clicks, plan.labels.names)
+    for click in from_file:
+        with _naming(job.clicks):
+            session.add_click(click.position, click.label, click.space)
+    for click in clicks:
+        with _naming(job.case.image[0]):
+            session.add_click(click.position, click.label, click.space)
+    result = session.predict()
+    _write_extras(session, job, volume, result)
+    # Last: where the segmentation is, all else is there too.
+    session.save(job.output)
+    done = f"{job.output}: {_volumes(result, volume, session.model)}"
+    count = len(session.clicks)
+    return f"{done} ({count} click{'s' * (count != 1)}, {time.perf_counter() - start:.1f} s)"
+
+
+def parse_click(text: str, space: str = "voxel") -> PointClick:
+    """A click from ``label:i,j,k``.
+
+    Raises:
+        UsageError: if it reads differently.
+    """
+    label, separator, position = text.rpartition(":")
+    try:
+        numbers = tuple(float(part) for part in position.split(","))
+    except ValueError:
+        numbers = ()
+    if not separator or not label.strip() or len(numbers) != 3 or not np.isfinite(numbers).all():
+        raise UsageError(f"--click {one_line(text, 60)}: should be a label and a position, as in spleen:120,85,40")
+    return PointClick(label.strip(), numbers, space)
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser(PROGRAM, DESCRIPTION, EXAMPLES)
+    options.add_argument("--model", required=True, metavar="MODEL", help="model.pt, as deepedit-train writes it")
+    options.add_argument("--input", required=True, metavar="IMAGE|FOLDER", help="NIfTI image; or a folder")
+    options.add_argument("--output", required=True, metavar="SEG|FOLDER", help="NIfTI; or a folder")
+    options.add_argument(
+        "--click",
+        action="append",
+        default=[],
+        metavar="LABEL:I,J,K",
+        help="a click, or several in order; label background takes away",
+    )
+    options.add_argument("--space", choices=SPACES, default="voxel", help="of --click: voxels (default), or mm")
+    options.add_argument(
+        "--clicks",
+        metavar="FILE|FOLDER",
+        help="clicks to give before those of --click: JSON of ours, MONAI Label's, or 3D Slicer's .mrk.json",
+    )
+    options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="what the clicks are to correct")
+    options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
+    options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI, a volume a class")
+    options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
+    add_common(options)
+    return options.parse_args(argv)
+
+
+def _device(name: str) -> torch.device:
+    """The device of that name; of several GPUs the one that torchrun gave this process."""
+    device = pick_device(name)
+    if device.type == "cuda" and device.index is None:
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return device
+
+
+def _write_extras(session: InteractiveSession, job: Job, volume: Volume, result: np.ndarray) -> None:
+    if job.probabilities is not None:
+        write_volume(job.probabilities, session.probabilities(), volume)
+    if job.save_clicks is not None:
+        write_clicks(job.save_clicks, session.clicks)
+    if job.preview is not None:
+        plan = session.model.plan
+        window = (plan.intensity.lower, plan.intensity.upper) if plan.intensity.mode == "window" else None
+        picture = preview(volume, result, session.clicks, plan.labels, window)
+        from PIL import Image
+
+        with replace_atomically(job.preview) as stream:
+            Image.fromarray(picture).save(stream, "PNG")
+
+
+def _volumes(result: np.ndarray, volume: Volume, model: Model) -> str:
+    """How much there is of each label: the first thing that tells a result from nonsense."""
+    labels = model.plan.labels
+    voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
+    sizes = np.bincount(labels.to_classes(result).ravel(), minlength=labels.num_classes)[1:] * voxel_ml
+    found = [f"{name} {size:.3g} ml" for name, size in zip(labels.names, sizes, strict=True) if size]
+    return ", ".join(found) or "no label found"
+
+
+@contextlib.contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """Errors that do not say which file they are about say it."""
+    try:
+        yield
+    except DeepEditError as error:
+        name = one_line(path)
+        raise error if name in str(error) else type(error)(f"{name}: {error}") from error
+    except MemoryError as error:
+        raise FileError(f"{one_line(path)}: too large for this machine's memory; crop or resample it") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())

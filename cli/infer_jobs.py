@@ -1,0 +1,196 @@
+"""What ``deepedit-infer`` reads and writes: all found, matched and checked before the first image is segmented."""
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepedit.io.files import one_line
+from deepedit_cli.common import UsageError, refuse_existing
+
+from deepedit.errors import DatasetError, FileError
+from deepedit.io.dataset_json import NIFTI_ENDINGS
+from deepedit.io.msd import find_images
+from deepedit.io.pairing import Case, stem
+
+CLICK_ENDINGS = (".mrk.json", ".json")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image, what to read besides it, and what to write; None for what was not asked for."""
+
+    case: Case
+    output: Path
+    clicks: Path | None = None
+    initial: Path | None = None
+    save_clicks: Path | None = None
+    probabilities: Path | None = None
+    preview: Path | None = None
+
+    @property
+    def outputs(self) -> list[Path]:
+        paths = (self.output, self.save_clicks, self.probabilities, self.preview)
+        return [path for path in paths if path is not None]
+
+
+def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
+    """The images that the options name, one job each.
+
+    Args:
+        options: as `deepedit_cli.infer` parses them.
+        image_channels: of the model.
+
+    Raises:
+        DeepEditError: if something is missing or does not match, would be overwritten, or cannot be written.
+    """
+    if Path(options.input).is_dir():
+        jobs = _folder_jobs(options, image_channels)
+    else:
+        jobs = [_single_job(options, image_channels)]
+    _check_outputs(jobs, options.overwrite)
+    return jobs
+
+
+def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
+    case = _case_of(Path(options.input), image_channels)
+    output = Path(options.output)
+    if output.is_dir():
+        output = output / f"{case.name}.nii.gz"
+    for option in ("clicks", "initial_segmentation"):
+        path = _path(options, option)
+        if path is not None and not path.is_file():
+            what = (
+                "is a folder, and --input one image; give a file" if path.is_dir() else "no such file; check the path"
+            )
+            raise FileError(f"{one_line(path)}: {what}")
+    for option in ("save_clicks", "probabilities", "preview"):
+        path = _path(options, option)
+        if path is not None and path.is_dir():
+            raise UsageError(f"{_flag(option)} {one_line(path)}: is a folder, and --input one image; give a file")
+    return Job(
+        case,
+        output,
+        _path(options, "clicks"),
+        _path(options, "initial_segmentation"),
+        _path(options, "save_clicks"),
+        _path(options, "probabilities"),
+        _path(options, "preview"),
+    )
+
+
+def _case_of(image: Path, image_channels: int) -> Case:
+    """The case of one image file, with its other channels where the model wants several."""
+    if image_channels > 1 and image.is_file() and image.name.endswith(NIFTI_ENDINGS):
+        mine = (case for case in find_images(image.parent, image_channels) if image in case.image)
+        return next(mine, Case(stem(image.name), (image,)))
+    return Case(stem(image.name), (image,))
+
+
+def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
+    folder = Path(options.input)
+    if (folder / "imagesTr").is_dir() and not any(path.name.endswith(NIFTI_ENDINGS) for path in folder.iterdir()):
+        raise DatasetError(f"{one_line(folder)}: is a dataset; give a folder of images, as {folder / 'imagesTr'}")
+    cases = find_images(folder, image_channels)
+    names = [case.name for case in cases]
+    # Under torchrun each process takes its share.
+    cases = cases[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
+    clicks = _matching(options, "clicks", CLICK_ENDINGS, names)
+    initial = _matching(options, "initial_segmentation", NIFTI_ENDINGS, names)
+
+    def beside(option: str, case: Case, ending: str) -> Path | None:
+        target = _path(options, option)
+        return None if target is None else target / (case.name + ending)
+
+    jobs = [
+        Job(
+            case,
+            beside("output", case, ".nii.gz"),
+            clicks.get(case.name),
+            initial.get(case.name),
+            beside("save_clicks", case, ".json"),
+            beside("probabilities", case, ".nii.gz"),
+            beside("preview", case, ".png"),
+        )
+        for case in cases
+    ]
+    for option in ("output", "save_clicks", "probabilities", "preview"):
+        target = _path(options, option)
+        if target is not None:
+            _make_folder(target, _flag(option))
+    return jobs
+
+
+def _matching(
+    options: argparse.Namespace, option: str, endings: Sequence[str], names: Sequence[str]
+) -> dict[str, Path]:
+    """The files of a folder by the name of the case that they belong to.
+
+    Raises:
+        DatasetError: if two files belong to one case, or if files belong to none while a case has none: then a name
+            is wrong somewhere.
+        UsageError: if it is no folder.
+    """
+    folder = _path(options, option)
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise UsageError(f"{_flag(option)} {one_line(folder)}: is no folder, and --input is one; give a folder")
+    found: dict[str, Path] = {}
+    strays = []
+    for path in sorted(folder.iterdir()):
+        ending = next((ending for ending in endings if path.name.endswith(ending)), None)
+        if ending is None or path.name.startswith("."):
+            continue
+        name = path.name.removesuffix(ending)
+        if name in found:
+            raise DatasetError(f"{one_line(path)}: {one_line(found[name].name)} is for the same image; keep one")
+        if name not in names:
+            strays.append(path.name)
+        found[name] = path
+    if strays and len(found) - len(strays) < len(names):
+        listed = one_line(", ".join(strays[:5]), 300) + (f" and {len(strays) - 5} more" if len(strays) > 5 else "")
+        raise DatasetError(
+            f"{one_line(folder)}: {listed}: of no image in {one_line(options.input)}; "
+            "name each file as its image, or take it out"
+        )
+    return found
+
+
+def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
+    images = {os.path.realpath(path) for job in jobs for path in job.case.image}
+    written: set[str] = set()
+    for job in jobs:
+        for path in job.outputs:
+            real = os.path.realpath(path)
+            if real in images:
+                raise FileError(f"{one_line(path)}: is an image to segment, and would be replaced; choose another name")
+            if real in written:
+                raise FileError(f"{one_line(path)}: would be written twice; give each output a name of its own")
+            written.add(real)
+            refuse_existing(path, overwrite)
+            if not path.parent.is_dir():
+                raise FileError(f"{one_line(path)}: its folder does not exist; create it first")
+            if not os.access(path.parent, os.W_OK):
+                raise FileError(f"{one_line(path)}: its folder may not be written to; choose another")
+        for path in (job.output, job.probabilities):
+            if path is not None and not path.name.endswith(NIFTI_ENDINGS):
+                raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
+
+
+def _make_folder(path: Path, flag: str) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = "is a file, and --input a folder; give a folder" if path.is_file() else error.strerror
+        raise FileError(f"{flag} {one_line(path)}: {reason}") from error
+
+
+def _path(options: argparse.Namespace, option: str) -> Path | None:
+    value = getattr(options, option)
+    return None if value is None else Path(value)
+
+
+def _flag(option: str) -> str:
+    return "--" + option.replace("_", "-")
