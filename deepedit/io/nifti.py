@@ -9,15 +9,17 @@ import gzip
 import math
 import os
 import zlib
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header
 
 from deepedit.errors import FileError
 from deepedit.files import available_memory, one_line, open_for_reading, replace_atomically
 from deepedit.io.nifti_header import Geometry, Layout, header_size, new_header, parse_header, voxel_layout
 from deepedit.volume import Volume
+
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
 
 # A byte of deflate holds at most 1032 bytes: a gzipped file cannot hold more than this, whatever its header says.
 MAX_DEFLATE_RATIO = 1032
@@ -173,7 +175,7 @@ def _read_into(stream: BinaryIO, buffer: memoryview, path: str | os.PathLike) ->
     return filled
 
 
-def _read_header(stream: BinaryIO, path: str | os.PathLike) -> tuple[Nifti1Header, Geometry]:
+def _read_header(stream: BinaryIO, path: str | os.PathLike) -> tuple["Nifti1Header", Geometry]:
     """The header and its geometry; the stream stands behind the header."""
     name = one_line(path)
     start = bytearray(4)
@@ -186,7 +188,7 @@ def _read_header(stream: BinaryIO, path: str | os.PathLike) -> tuple[Nifti1Heade
     return parse_header(bytes(start + rest), name)
 
 
-def _read_stored(path: str | os.PathLike) -> tuple[Nifti1Header, Geometry, Layout, np.ndarray]:
+def _read_stored(path: str | os.PathLike) -> tuple["Nifti1Header", Geometry, Layout, np.ndarray]:
     """Header, geometry, layout, and the voxels as stored: flat, in file order, native byte order."""
     name = one_line(path)
     with open_for_reading(path) as file:
@@ -261,7 +263,7 @@ def _write(path: str | os.PathLike, data: np.ndarray, dtype: np.dtype, like: Vol
             _write_to(file, header, data)
 
 
-def _write_to(stream: BinaryIO, header: Nifti1Header, data: np.ndarray) -> None:
+def _write_to(stream: BinaryIO, header: "Nifti1Header", data: np.ndarray) -> None:
     stream.write(header.binaryblock)
     stream.write(bytes(header.single_vox_offset - header.sizeof_hdr))  # says: no extensions
     for trailing in np.ndindex(data.shape[:1:-1]):  # a slice at a time: no second copy of a large volume

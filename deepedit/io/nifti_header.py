@@ -1,19 +1,23 @@
-"""NIfTI headers: parsed by nibabel, believed only after every field that matters makes sense, and made anew."""
+"""NIfTI headers: parsed by nibabel, believed only after every field that matters makes sense, and made anew.
+
+nibabel is imported where it is used: it brings scipy with it, and importing this package should stay cheap.
+"""
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-from nibabel.nifti1 import Nifti1Header
-from nibabel.nifti2 import Nifti2Header
-from nibabel.spatialimages import HeaderDataError
 
 from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.volume import Volume
 
+if TYPE_CHECKING:
+    from nibabel.nifti1 import Nifti1Header
+
 MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e2
-KINDS = (Nifti1Header, Nifti2Header)
+NIFTI1_SIZE, NIFTI2_SIZE = 348, 540  # bytes of a header, which it says first
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,11 +53,12 @@ class Layout:
 
 def header_size(start: bytes) -> int:
     """Bytes of the header that starts with these four bytes; 0 if it is none of NIfTI's."""
-    sizes = [kind.sizeof_hdr for kind in KINDS]
-    return next((n for n in sizes if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0)
+    return next(
+        (n for n in (NIFTI1_SIZE, NIFTI2_SIZE) if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0
+    )
 
 
-def parse_header(raw: bytes, name: str) -> tuple[Nifti1Header, Geometry]:
+def parse_header(raw: bytes, name: str) -> tuple["Nifti1Header", Geometry]:
     """The header in `raw`, and the geometry that it describes.
 
     Args:
@@ -63,7 +68,9 @@ def parse_header(raw: bytes, name: str) -> tuple[Nifti1Header, Geometry]:
     Raises:
         FileError: if it is not of a single-file NIfTI, or its shape or affine is not usable.
     """
-    kind = next(kind for kind in KINDS if kind.sizeof_hdr == len(raw))
+    import nibabel as nib
+
+    kind = nib.Nifti1Header if len(raw) == NIFTI1_SIZE else nib.Nifti2Header
     endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
     # nibabel's own check would mend some faults silently and log others to the terminal; ours follow.
     header = kind(raw, endianness=endian, check=False)
@@ -73,12 +80,14 @@ def parse_header(raw: bytes, name: str) -> tuple[Nifti1Header, Geometry]:
     return header, Geometry(shape, _affine(header, name), channels)
 
 
-def voxel_layout(header: Nifti1Header, name: str) -> Layout:
+def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     """Where the voxels start, their type and their scaling.
 
     Raises:
         FileError: if the voxels are not real numbers of at most 8 bytes, or the fields make no sense.
     """
+    from nibabel.spatialimages import HeaderDataError
+
     try:
         dtype = header.get_data_dtype()
     except (HeaderDataError, KeyError) as error:
@@ -97,7 +106,7 @@ def voxel_layout(header: Nifti1Header, name: str) -> Layout:
     return Layout(int(offset), dtype, slope, intercept)
 
 
-def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> Nifti1Header:
+def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1Header":
     """A header for values of `dtype` on the grid of `like`: its qform, sform, codes and units, no scaling.
 
     Args:
@@ -106,9 +115,11 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> Nifti1H
     The header of `like` is followed where it says the same as the affine of `like`; where there is none or it does
     not, the affine goes into sform and qform, in millimetres. Extensions are left behind: they may name the patient.
     """
-    source = like.header if isinstance(like.header, Nifti1Header) else None
+    import nibabel as nib
+
+    source = like.header if isinstance(like.header, nib.Nifti1Header) else None
     fits_nifti1 = max(shape) <= np.iinfo(np.int16).max
-    kind = Nifti2Header if isinstance(source, Nifti2Header) or not fits_nifti1 else Nifti1Header
+    kind = nib.Nifti2Header if isinstance(source, nib.Nifti2Header) or not fits_nifti1 else nib.Nifti1Header
     header = kind(endianness="<")
     header.set_data_dtype(dtype.newbyteorder("<"))
     header.set_data_shape(shape)
@@ -129,7 +140,7 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> Nifti1H
     return header
 
 
-def _shape(header: Nifti1Header, name: str) -> tuple[tuple[int, int, int], int]:
+def _shape(header: "Nifti1Header", name: str) -> tuple[tuple[int, int, int], int]:
     """Spatial shape and number of channels."""
     dims = [int(n) for n in header["dim"]]
     if not 1 <= dims[0] <= 7 or min(dims[1 : dims[0] + 1]) < 1:
@@ -145,8 +156,10 @@ def _shape(header: Nifti1Header, name: str) -> tuple[tuple[int, int, int], int]:
     return tuple(shape[:3]), math.prod(shape[3:])
 
 
-def _affine(header: Nifti1Header, name: str) -> np.ndarray:
+def _affine(header: "Nifti1Header", name: str) -> np.ndarray:
     """The affine that nibabel would choose (sform, else qform, else spacing alone), refused if it is unusable."""
+    from nibabel.spatialimages import HeaderDataError
+
     # What nibabel's own check mends: qfac is 1 or -1 (0 means 1), and a negative spacing means its size.
     if header["pixdim"][0] not in (-1, 1):
         header["pixdim"][0] = 1

@@ -267,7 +267,7 @@ JSON = st.recursive(
 PATH = st.sampled_from(["imagesTr/a.nii.gz", "labelsTr/a.nii.gz", "..", "/", "imagesTr", "", "a" * 300, "x/y/z"]) | JSON
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     description=st.fixed_dictionaries(
         {},

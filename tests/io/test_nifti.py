@@ -1,6 +1,8 @@
 """NIfTI in and out: what nibabel reads and writes, ours reads and writes the same."""
 
 import gzip
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -25,8 +27,8 @@ def affines(draw):
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
     rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0] if draw(st.booleans()) else np.eye(3)
     affine = np.eye(4)
-    affine[:3, :3] = rotation @ (np.eye(3)[:, order] * signs * spacing)
-    affine[:3, :3] @= np.eye(3) + np.triu(rng.uniform(0, 0.2, (3, 3)), 1) * draw(st.booleans())
+    shear = np.eye(3) + np.triu(rng.uniform(0, 0.2, (3, 3)), 1) * draw(st.booleans())
+    affine[:3, :3] = rotation @ shear @ (np.eye(3)[:, order] * signs * spacing)
     affine[:3, 3] = draw(st.tuples(*[st.floats(-1000, 1000)] * 3))
     return affine
 
@@ -187,3 +189,9 @@ def test_what_is_not_a_label_map_of_the_image_is_not_written(tmp_path, bad):
 def test_a_name_that_is_not_nifti_is_refused(tmp_path):
     with pytest.raises(FileError, match=r"\.nii or \.nii\.gz"):
         write_label(tmp_path / "labels.mha", np.zeros((3, 3, 3), int), Volume(np.zeros((3, 3, 3), np.float32)))
+
+
+def test_importing_the_readers_brings_neither_scipy_nor_nibabel():
+    code = "import sys, deepedit.io.msd, deepedit.io.click_files, deepedit.io.phantom; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"scipy", "nibabel", "torch"} & set(modules)

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from deepedit import files, read_geometry, read_label, read_volume
+from deepedit import files
 from deepedit.errors import FileError
+from deepedit.io import read_geometry, read_label, read_volume
 
 READERS = (read_geometry, read_volume, read_label)
 
@@ -221,7 +222,7 @@ def real_file(ending):
     return REAL[ending]
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     ending=st.sampled_from([".nii", ".nii.gz"]),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(0, 7)), min_size=1, max_size=6),
