@@ -1,0 +1,104 @@
+"""The conversation in a batch: who is clicked when, and what the network is shown."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from deepedit.clicks import Annotator
+from deepedit.training.batch import RollingBatch
+from deepedit.training.config import TrainingConfig
+
+CPU = torch.device("cpu")
+
+
+def steady(**changes):
+    config = TrainingConfig(batch_size=3, annotator=Annotator.perfect(), edit_probability=0.0, clicks_from=0.0)
+    return dataclasses.replace(config, **changes)
+
+
+def logits_of(classes, num_classes=3):
+    return 10 * torch.nn.functional.one_hot(classes.long(), num_classes).movedim(-1, 1).float()
+
+
+def test_an_automatic_sample_has_neither_clicks_nor_a_previous_segmentation(cases, plan):
+    batch = RollingBatch(cases, plan, steady(), CPU)
+    batch.fill(click_share=0.0)
+    inputs = batch.inputs()
+    assert inputs.shape == (3, 6, *plan.patch_size)
+    assert inputs[:, 1:].abs().sum() == 0
+    assert inputs[:, :1].abs().sum() > 0
+    assert batch.nearness().sum() == 0
+
+
+def test_a_click_answers_an_error_and_the_prediction_comes_back(cases, plan):
+    batch = RollingBatch(cases, plan, steady(), CPU)
+    batch.fill(click_share=1.0)
+    wrong = torch.zeros_like(batch.label)
+    batch.answer(logits_of(wrong))
+    assert torch.equal(batch.previous, wrong)
+    assert batch.used == [1, 1, 1]
+    for sample in range(3):
+        i, j, k = batch.position[sample, 0].tolist()
+        assert batch.label[sample, i, j, k] == batch.wanted[sample, 0] != 0
+    guidance = batch.inputs()[:, 1:4]
+    assert guidance.amax((2, 3, 4)).max(1).values.tolist() == [1, 1, 1]
+    assert guidance[:, 0].sum() == 0
+    assert batch.nearness().amax((1, 2, 3)).tolist() == [1, 1, 1]
+
+
+def test_clicks_gather_until_the_sample_leaves_and_a_new_one_starts_clean(cases, plan):
+    batch = RollingBatch(cases, plan, steady(max_clicks=3), CPU)
+    batch.fill(click_share=1.0)
+    for clicks in (1, 2, 3):
+        batch.answer(logits_of(torch.zeros_like(batch.label)))
+        assert batch.used == [clicks] * 3
+        assert batch.begun == 3
+    batch.answer(logits_of(torch.zeros_like(batch.label)))
+    batch.fill(click_share=1.0)
+    assert batch.begun == 6
+    assert batch.used == [0, 0, 0]
+    assert batch.inputs()[:, 1:].sum() == 0
+
+
+def test_an_answer_that_is_right_gets_no_click(cases, plan):
+    batch = RollingBatch(cases, plan, steady(), CPU)
+    batch.fill(click_share=1.0)
+    batch.answer(logits_of(batch.label))
+    assert not batch.valid.any()
+
+
+def test_a_sample_that_edits_starts_from_a_wrong_segmentation_and_one_click(cases, plan):
+    batch = RollingBatch(cases, plan, steady(edit_probability=1.0), CPU)
+    batch.fill(click_share=1.0)
+    assert batch.used == [1, 1, 1]
+    assert (batch.previous > 0).flatten(1).any(1).all()
+
+
+def test_what_a_sample_meets_does_not_depend_on_its_company(cases, plan):
+    alone = RollingBatch(cases, plan, steady(batch_size=1), CPU)
+    together = RollingBatch(cases, plan, steady(batch_size=3), CPU)
+    alone.fill(0.5)
+    together.fill(0.5)
+    assert torch.equal(alone.image[0], together.image[0])
+    assert alone.passes_left[0] == together.passes_left[0]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_restored_batch_goes_on_as_if_nothing_had_happened(cases, plan, steps):
+    config = steady(edit_probability=0.3, annotator=Annotator())
+    batch = RollingBatch(cases, plan, config, CPU)
+
+    def go_on(batch, count):
+        for _ in range(count):
+            batch.fill(0.6)
+            batch.answer(logits_of(torch.roll(batch.label, 2, 1)))
+
+    go_on(batch, steps)
+    copy = RollingBatch(cases, plan, config, CPU, begun=batch.begun)
+    copy.restore(batch.state())
+    for each in (batch, copy):
+        go_on(each, 5)
+        each.fill(0.6)
+    assert torch.equal(batch.inputs(), copy.inputs())
+    assert torch.equal(batch.label, copy.label)

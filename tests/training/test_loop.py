@@ -1,0 +1,83 @@
+"""Training: it learns, it is a function of its seed, and it goes on where it stopped, to the bit."""
+
+import contextlib
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+
+from deepedit.errors import TrainingError
+from deepedit.network.checkpoint import read_entries, save_model
+from deepedit.training.config import TrainingConfig
+from deepedit.training.loop import Trainer, move_average
+from tests.training.conftest import ball_case, tiny_model
+
+CONFIG = TrainingConfig(epochs=4, batch_size=2, amp="off", clicks_from=0.1, learning_rate=5e-3)
+
+
+class Stop(Exception):
+    pass
+
+
+def trained(plan, cases, config, stop_at=None, state=None):
+    model = tiny_model(plan)
+    trainer = Trainer(model, cases, config, state)
+    seen = []
+
+    def on_step(progress):
+        seen.append(progress.loss.get("automatic"))
+        if progress.step == stop_at:
+            raise Stop
+
+    with contextlib.suppress(Stop):
+        trainer.train(on_step)
+    return trainer, seen
+
+
+def test_the_loss_falls(plan, cases):
+    _, seen = trained(plan, cases, dataclasses.replace(CONFIG, epochs=25))
+    assert np.mean(seen[-20:]) < 0.7 * seen[0]
+
+
+def test_two_runs_with_one_seed_end_with_the_same_weights(plan, cases):
+    one, two, other = (trained(plan, cases, dataclasses.replace(CONFIG, seed=seed))[0] for seed in (0, 0, 1))
+    same = [torch.equal(a, b) for a, b in zip(one.network.parameters(), two.network.parameters(), strict=True)]
+    assert all(same)
+    assert not torch.equal(one.network.head.weight, other.network.head.weight)
+
+
+@pytest.mark.parametrize("stop_at", [1, 5, 9])
+def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(plan, cases, tmp_path, stop_at):
+    whole, _ = trained(plan, cases, CONFIG)
+    stopped, _ = trained(plan, cases, CONFIG, stop_at=stop_at)
+    assert stopped.progress.step == stop_at < whole.progress.step
+    save_model(tmp_path / "last.pt", stopped.model, {"trainer": stopped.state()})
+    state = read_entries(tmp_path / "last.pt")["training"]["trainer"]
+    resumed, _ = trained(plan, cases, CONFIG, state=state)
+    assert resumed.progress.step == whole.progress.step
+    for part in ("network", "average"):
+        pairs = zip(getattr(whole, part).parameters(), getattr(resumed, part).parameters(), strict=True)
+        assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def test_a_run_by_the_clock_ends_by_the_clock(plan, cases):
+    config = dataclasses.replace(CONFIG, max_minutes=0.02)
+    trainer, _ = trained(plan, cases, config)
+    assert trainer.progress.share == 1
+    assert trainer.progress.seconds >= 1.2
+
+
+def test_a_loss_that_is_not_a_number_stops_and_names_the_cases(plan):
+    case = ball_case("broken_case", 0)
+    bad = dataclasses.replace(case, image=np.full_like(case.image, np.nan))
+    with pytest.raises(TrainingError, match="broken_case"):
+        trained(plan, [bad], CONFIG)
+
+
+def test_the_average_follows_the_weights(plan):
+    average, network = tiny_model(plan, 0).network, tiny_model(plan, 1).network
+    start = average.head.weight.clone()
+    move_average(average, network, 0.9, step=1000)
+    expected = 0.9 * start + 0.1 * network.head.weight
+    torch.testing.assert_close(average.head.weight, expected)

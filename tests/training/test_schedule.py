@@ -1,0 +1,65 @@
+"""The order of the cases, the share of passes with clicks, the learning rate."""
+
+from itertools import islice
+
+import pytest
+import torch
+
+from deepedit.training.config import TrainingConfig
+from deepedit.training.schedule import Visit, click_share, draw_passes, generator_for, learning_rate, visits
+
+
+def test_every_epoch_visits_every_case_once_in_an_order_of_its_own():
+    orders = [[visit.case for visit in islice(visits(9, seed=3), 9 * epoch, 9 * epoch + 9)] for epoch in range(3)]
+    assert all(sorted(order) == list(range(9)) for order in orders)
+    assert orders[0] != orders[1] != orders[2]
+    assert [visit.epoch for visit in islice(visits(9, seed=3), 27)] == [0] * 9 + [1] * 9 + [2] * 9
+
+
+def test_generators_depend_on_seed_epoch_case_and_use():
+    def first(*key):
+        return torch.rand((), generator=generator_for(*key)).item()
+
+    assert first(0, 1, 2, "") == first(0, 1, 2, "")
+    assert len({first(0, 1, 2, ""), first(1, 1, 2, ""), first(0, 2, 1, ""), first(0, 1, 2, "cut")}) == 4
+    same = Visit(1, 2).generator(0), Visit(1, 2).generator(0)
+    assert torch.rand((), generator=same[0]) == torch.rand((), generator=same[1])
+
+
+def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
+    config = TrainingConfig(click_probability=0.6, clicks_from=0.2)
+    shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.3, 0.4, 0.9, 1)]
+    assert shares == pytest.approx([0, 0, 0, 0.3, 0.6, 0.6, 0.6])
+    assert click_share(0, TrainingConfig(click_probability=0.6, clicks_from=0)) == 0.6
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
+def test_the_share_of_passes_with_clicks_is_what_was_asked_for(share):
+    config = TrainingConfig(max_clicks=50, edit_probability=0)
+    generator = torch.Generator().manual_seed(0)
+    passes = [draw_passes(generator, share, config)[0] for _ in range(20000)]
+    with_clicks = sum(count - 1 for count in passes)
+    assert with_clicks / sum(passes) == pytest.approx(share, abs=0.01)
+
+
+def test_no_sample_gets_more_clicks_than_the_most():
+    config = TrainingConfig(max_clicks=3, edit_probability=0.5)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(1000):
+        passes, edits = draw_passes(generator, 1.0, config)
+        assert passes == (3 if edits else 4)
+
+
+def test_without_clicks_every_pass_is_automatic():
+    generator = torch.Generator().manual_seed(0)
+    for config in (TrainingConfig(click_probability=0), TrainingConfig(max_clicks=0)):
+        assert draw_passes(generator, config.click_probability, config) == (1, False)
+
+
+def test_the_learning_rate_rises_and_falls_to_zero():
+    config = TrainingConfig(learning_rate=1e-2, warmup=0.1)
+    rates = [learning_rate(progress / 100, config) for progress in range(101)]
+    assert max(rates) <= 1e-2
+    assert rates.index(max(rates)) in (9, 10, 11)
+    assert rates[0] > 0
+    assert rates[100] == 0
