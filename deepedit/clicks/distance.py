@@ -11,7 +11,7 @@ def chessboard_distance(regions: Tensor) -> Tensor:
     codes touch, each bounds the other, so one pass serves all of them and its cost does not depend on their number.
 
     Args:
-        regions: bool or integer ``[..., X, Y, Z]``, sides below 32768; 0 is no region, any other value the code of one.
+        regions: bool or integer ``[..., X, Y, Z]``; 0 is no region, any other value the code of one.
 
     Returns:
         int32 of the same shape; 0 where the code is 0. The outside of the volume counts as nothing: a volume that is
@@ -50,7 +50,7 @@ def region_depth(codes: Tensor, limit: int) -> Tensor:
     # Seen as uint8, since arithmetic of mixed types costs a conversion each time.
     inside = (codes != 0).view(torch.uint8)
     uniform = (_cube_min(codes, 1) == ~_cube_min(~codes, 1)).view(torch.uint8)
-    depth = uniform.bitwise_and_(inside).to(torch.uint8 if limit <= 255 else torch.int16)
+    depth = uniform.bitwise_and_(inside).to(_narrowest(limit))
     reach = 1
     while reach < limit - 1:
         # Only where asking costs nothing: on a CPU the rounds end with the deepest region.
@@ -59,6 +59,10 @@ def region_depth(codes: Tensor, limit: int) -> Tensor:
         depth += _cube_min(depth, reach).clamp_(max=limit - 1 - reach)
         reach *= 2
     return depth.clamp_(max=limit - 1).add_(1).mul_(inside)
+
+
+def _narrowest(limit: int) -> torch.dtype:
+    return next(dtype for dtype in (torch.uint8, torch.int16, torch.int64) if limit <= torch.iinfo(dtype).max)
 
 
 def narrowed(regions: Tensor) -> Tensor:

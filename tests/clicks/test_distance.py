@@ -50,7 +50,7 @@ HOSTILE = {
     "sheet": np.eye(1, 20, 10, dtype=np.uint8).reshape(20, 1, 1) * np.ones((20, 15, 15), dtype=np.uint8),
     "spiral": spiral(25),
     "one thick along z": np.arange(300, dtype=np.int64).reshape(20, 15, 1) // 70,
-    "a line of 700": single((1, 1, 700), (0, 0, 3), value=0),
+    "a line past 255": single((1, 1, 700), (0, 0, 3), value=0),
     "two halves that touch": np.repeat(np.array([1, 2], dtype=np.uint8), 14).reshape(28, 1, 1)
     * np.ones((1, 9, 9), dtype=np.uint8),
     "chessboard": np.indices((9, 9, 9)).sum(0) % 2 + 1,

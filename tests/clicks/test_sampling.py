@@ -82,9 +82,9 @@ def test_the_dense_draw_stays_in_its_regions_as_well(codes, seed):
 
 def test_voxels_are_drawn_with_the_weight_exp_d_minus_1(draw):
     block = np.zeros((7, 6, 7), dtype=bool)
-    block[:5, :5, :6] = True
-    block[:2, :2] = False
-    copies, calls = 100, 1000
+    block[1:6, :5, :6] = True
+    block[:3, :2] = False
+    copies, calls = 200, 500
     # Every class has the same region, each in a place of its own: a call makes a hundred draws.
     codes = np.concatenate([block * np.uint8(code) for code in range(1, copies + 1)])
     regions, generator = torch.from_numpy(codes)[None], seeded(7)
@@ -107,19 +107,19 @@ def test_depths_beyond_float32_exponentials_are_drawn(draw):
     assert len(set(drawn)) > 2
 
 
-def test_a_voxel_past_two_to_the_24_is_told_from_its_neighbour():
-    regions = torch.zeros(1, 2, 3, 2**22, dtype=torch.uint8)
-    regions[0, 1, 2, 2**22 - 2] = 1
-    clicks = sample_clicks(regions, 1, seeded(0))
-    assert clicks.position.tolist() == [[1, 2, 2**22 - 2]]
+def test_a_voxel_past_two_to_the_24_is_told_from_its_neighbour(draw):
+    regions = torch.zeros(1, 257, 257, 257, dtype=torch.uint8)
+    regions[0, 0, 0, 0], regions[0, 256, 256, 255] = 1, 2
+    clicks = sample_clicks(regions, 2, seeded(0))
+    assert clicks.position.tolist() == [[0, 0, 0], [256, 256, 255]]
 
 
 def test_a_wide_sheet_is_drawn_evenly_from_end_to_end(draw):
     """Noise of too few values would draw the end of the volume more often than its beginning."""
-    regions = torch.zeros(1, 3, 512, 512, dtype=torch.uint8)
+    regions = torch.zeros(1, 3, 512, 400, dtype=torch.uint8)
     regions[:, 1] = 1
     generator = seeded(3)
-    drawn = [sample_clicks(regions, 1, generator).position[0, 1].item() for _ in range(60)]
+    drawn = [sample_clicks(regions, 1, generator).position[0, 1].item() for _ in range(40)]
     assert stats.kstest(drawn, stats.uniform(0, 512).cdf).pvalue > 1e-4
 
 

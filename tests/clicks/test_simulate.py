@@ -30,7 +30,7 @@ def test_the_evaluation_click_equals_flood_fill_and_all_pairs(prediction, seed, 
 
 def test_the_evaluation_click_takes_tensors_and_finds_nothing_where_all_is_right():
     label = torch.ones(4, 5, 6, dtype=torch.uint8)
-    assert largest_error_click(torch.zeros(4, 5, 6, dtype=torch.int64), label) == ((1, 2, 2), 1)
+    assert largest_error_click(torch.zeros(4, 5, 6, dtype=torch.int64), label) == ((1, 1, 1), 1)
     assert largest_error_click(label, label) is None
     with pytest.raises(ValueError, match="differ in shape"):
         largest_error_click(label, label[1:])
@@ -94,8 +94,8 @@ def test_classes_are_drawn_by_the_number_of_their_wrong_voxels():
     label = torch.zeros(1, 10, 10, 10, dtype=torch.int64)
     label[0, 0] = 1
     prediction = torch.full_like(label, 2)
-    clicks = simulate_clicks(prediction, label, 3, Annotator.steady(), seeded(0), clicks_per_sample=1000)
-    assert 70 <= int((clicks.label == 1).sum()) <= 130
+    clicks = simulate_clicks(prediction, label, 3, Annotator.steady(), seeded(0), clicks_per_sample=400)
+    assert 15 <= int((clicks.label == 1).sum()) <= 70
 
 
 def test_where_all_is_right_there_is_no_click_unless_a_redundant_one():
