@@ -1,0 +1,19 @@
+"""What a model is worth to its users: Dice and surface distance against the number of clicks, over a dataset."""
+
+from deepedit.evaluation.protocol import evaluate_dataset, redundant_click
+from deepedit.evaluation.rows import ClickEffect, Row
+from deepedit.evaluation.starts import Corruption, corrupt_to_range
+from deepedit.evaluation.summary import ClickSummary, Curve, Summary, summarise
+
+__all__ = [
+    "ClickEffect",
+    "ClickSummary",
+    "Corruption",
+    "Curve",
+    "Row",
+    "Summary",
+    "corrupt_to_range",
+    "evaluate_dataset",
+    "redundant_click",
+    "summarise",
+]

@@ -1,0 +1,206 @@
+"""The field's protocol: look at the result, click where it is most wrong, look again."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from time import perf_counter
+
+import numpy as np
+import torch
+
+from deepedit.clicks import largest_error_click
+from deepedit.errors import DatasetError, DeepEditError, FileError
+from deepedit.evaluation.rows import ClickEffect, Row
+from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
+from deepedit.files import one_line
+from deepedit.inference.annotation import Round, annotate
+from deepedit.inference.session import InteractiveSession
+from deepedit.io.dataset_checks import misfit
+from deepedit.io.msd import Case, read_case
+from deepedit.io.nifti import Geometry, read_label
+from deepedit.network.checkpoint import Model
+from deepedit.plan import Labels
+from deepedit.training.metrics import dice, surface_dice
+from deepedit.volume import Volume
+
+FAR = 10
+"""Voxels from a click beyond which nothing should change."""
+
+
+def evaluate_dataset(
+    model: Model,
+    cases: Iterable[Case],
+    max_clicks: int = 10,
+    initial: Start = None,
+    seed: int = 0,
+    *,
+    tolerance: float = 2.0,
+    amp: str = "auto",
+    on_failure: Callable[[Case, str], None] | None = None,
+) -> list[Row]:
+    """Segment every case, then click the deepest voxel of its largest error, again and again.
+
+    All is measured on the file's own grid.
+
+    Args:
+        model: in evaluation mode, on the device to use.
+        cases: with label files, whose values are those of the model's labels.
+        max_clicks: clicks a case; fewer are made where nothing is wrong any more.
+        initial: what the first click corrects: None for the automatic result, a folder with segmentations named as
+            the cases, or a `Corruption` of the truth. A perfect one, ``Corruption(1, 1)``, has no error to click:
+            there the first click is a redundant one.
+        seed: of the corruption, which depends on it and the case's name only.
+        tolerance: of the surface distance, in mm.
+        amp: precision, ``"auto"`` or ``"off"``.
+        on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
+
+    Returns:
+        For each case, number of clicks from 0 to `max_clicks`, and label, in this order, one row.
+    """
+    if max_clicks < 0:
+        raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
+    session = InteractiveSession(model, amp)
+    rows = []
+    for case in cases:
+        try:
+            rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance)
+        except (DeepEditError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
+            reason = str(error) if isinstance(error, DeepEditError) else f"{type(error).__name__}: {error}"
+            (on_failure or _warn)(case, one_line(reason, 500))
+    return rows
+
+
+def redundant_click(truth: np.ndarray) -> tuple[tuple[int, int, int], int] | None:
+    """The click that a user makes although all is right: the deepest voxel of the largest label.
+
+    Args:
+        truth: ``[X, Y, Z]`` class indices.
+
+    Returns:
+        The voxel, in the label's largest 6-connected component, and the class; None where there is no label.
+    """
+    sizes = np.bincount(truth.ravel())
+    if len(sizes) < 2 or not sizes[1:].any():
+        return None
+    largest = int(sizes[1:].argmax()) + 1
+    # A prediction without this label is wrong in all of it and nowhere else.
+    return largest_error_click(np.where(truth == largest, 0, truth), truth)
+
+
+def _warn(case: Case, reason: str) -> None:
+    warnings.warn(f"{one_line(case.name)} is left out: {reason}", stacklevel=3)
+
+
+def _evaluate_case(
+    session: InteractiveSession, case: Case, max_clicks: int, initial: Start, seed: int, tolerance: float
+) -> list[Row]:
+    labels = session.model.plan.labels
+    image = read_case(case)
+    truth = _read_truth(case, image, labels)
+    session.set_image(image)
+    if initial is not None:
+        session.set_segmentation(initial_segmentation(initial, case, truth, labels, seed))
+    perfect = isinstance(initial, Corruption) and initial.perfect
+    spacing = image.spacing
+    del image
+
+    scores: list[list[tuple[float, float]]] = []
+    rounds: list[tuple[bool | None, float | None, ClickEffect | None]] = []
+    before = None
+    for each in _rounds(session, truth, max_clicks, perfect):
+        known = (before, scores[-1]) if scores else None
+        scores.append(_scores(each.classes, truth, labels, spacing, tolerance, known))
+        obeyed = effect = None
+        if each.voxel is not None:
+            obeyed = bool(each.classes[each.voxel] == each.label)
+            effect = click_effect(before, each.classes, truth, each.voxel, each.label, labels)
+        rounds.append((obeyed, each.seconds, effect))
+        before = each.classes
+
+    rows = []
+    for clicks in range(max_clicks + 1):
+        obeyed, seconds, effect = rounds[clicks] if clicks < len(rounds) else (None, None, None)
+        if effect is not None:
+            effect = replace(effect, kept=bool(before[effect.voxel] == labels.index(effect.label)))
+        for name, (label_dice, label_nsd) in zip(labels.names, scores[min(clicks, len(scores) - 1)], strict=True):
+            rows.append(Row(case.name, name, clicks, label_dice, label_nsd, obeyed, seconds, effect))
+    return rows
+
+
+def _read_truth(case: Case, image: Volume, labels: Labels) -> np.ndarray:
+    """``[X, Y, Z]`` class indices."""
+    if case.label is None:
+        raise DatasetError(f"{one_line(case.name)}: has no label file to compare with")
+    label = read_label(case.label)
+    difference = misfit(Geometry(image.shape, image.affine, 1), Geometry(label.shape, label.affine, 1))
+    if difference:
+        raise FileError(f"{one_line(case.label)}: does not fit its image: {difference}")
+    return labels.to_classes(label.data.reshape(image.shape))
+
+
+def _rounds(session: InteractiveSession, truth: np.ndarray, max_clicks: int, perfect: bool) -> Iterator[Round]:
+    """The rounds of `annotate`, after a redundant click if the start is perfect."""
+    click = redundant_click(truth) if perfect and max_clicks else None
+    if click is None:
+        yield from annotate(session, truth, max_clicks)
+        return
+    yield from annotate(session, truth, 0)
+    labels = session.model.plan.labels
+    voxel, label = click
+    begun = perf_counter()
+    session.add_click(voxel, labels.class_names[label])
+    classes = labels.to_classes(session.predict())
+    yield Round(1, classes, voxel, label, perf_counter() - begun)
+    later = annotate(session, truth, max_clicks - 1)
+    next(later)
+    for each in later:
+        yield replace(each, clicks=each.clicks + 1)
+
+
+def _scores(
+    classes: np.ndarray,
+    truth: np.ndarray,
+    labels: Labels,
+    spacing: tuple[float, float, float],
+    tolerance: float,
+    known: tuple[np.ndarray, list[tuple[float, float]]] | None,
+) -> list[tuple[float, float]]:
+    """Dice and surface Dice of each label; taken from `known`, earlier classes with their scores, where they fit."""
+    result = []
+    for index in range(1, labels.num_classes):
+        mask = classes == index
+        if known is not None and np.array_equal(mask, known[0] == index):
+            result.append(known[1][index - 1])
+            continue
+        right = truth == index
+        result.append((dice(mask, right), surface_dice(mask, right, spacing, tolerance)))
+    return result
+
+
+def click_effect(
+    before: np.ndarray, after: np.ndarray, truth: np.ndarray, voxel: tuple[int, int, int], label: int, labels: Labels
+) -> ClickEffect:
+    """What a click did; `before`, `after` and `truth` are ``[X, Y, Z]`` class indices. `kept` is that of right now."""
+    from scipy import ndimage
+
+    region = region_left = 0
+    if before[voxel] != label:
+        components, _ = ndimage.label((before != truth) & (truth == label))
+        clicked = components == components[voxel]
+        region = np.count_nonzero(clicked)
+        region_left = np.count_nonzero(after[clicked] != label)
+    replaced = int(before[voxel])
+    offsets = np.ogrid[tuple(slice(-index, side - index) for index, side in zip(voxel, truth.shape, strict=True))]
+    far = sum(offset**2 for offset in offsets) > FAR**2
+    far_voxels = np.count_nonzero(far)
+    return ClickEffect(
+        label=labels.class_names[label],
+        voxel=voxel,
+        kept=bool(after[voxel] == label),
+        replaced=labels.class_names[replaced],
+        replaced_before=np.count_nonzero(before == replaced),
+        replaced_after=np.count_nonzero(after == replaced),
+        region=region,
+        region_left=region_left,
+        changed_far=np.count_nonzero((before != after) & far) / far_voxels if far_voxels else None,
+    )

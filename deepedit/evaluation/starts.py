@@ -1,0 +1,135 @@
+"""What the first click finds: nothing, a segmentation from elsewhere, or the truth made wrong on purpose."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepedit.errors import DeepEditError, FileError
+from deepedit.files import one_line
+from deepedit.io.pairing import Case, nifti_files
+from deepedit.plan import Labels
+from deepedit.training.metrics import dice
+from deepedit.transforms.corrupt import corrupt_segmentation
+
+ATTEMPTS = 100
+BISECTIONS = 12
+
+
+@dataclass(frozen=True)
+class Corruption:
+    """The truth, made wrong until its mean Dice over the labels of a case falls in a range.
+
+    Attributes:
+        lowest, highest: the range; 1 and 1 leave the truth as it is.
+    """
+
+    lowest: float
+    highest: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.lowest <= self.highest <= 1:
+            raise ValueError(f"a range of Dice ascends within 0 to 1; got {self.lowest} to {self.highest}")
+
+    @property
+    def perfect(self) -> bool:
+        return self.lowest == 1
+
+
+Start = None | str | Path | Corruption
+
+
+def initial_segmentation(start: Start, case: Case, truth: np.ndarray, labels: Labels, seed: int) -> Path | np.ndarray:
+    """What a session's `set_segmentation` takes.
+
+    Args:
+        start: a folder with segmentations named as the cases, or a corruption.
+        truth: ``[X, Y, Z]`` class indices.
+
+    Returns:
+        A file, or ``[X, Y, Z]`` in file values.
+
+    Raises:
+        DeepEditError: if the folder has no segmentation of this case, or no corruption falls in the range.
+    """
+    if isinstance(start, Corruption):
+        return labels.to_values(corrupt_to_range(truth, labels.num_classes, start, f"{seed}:{case.name}"))
+    found = nifti_files(Path(start)).get(case.name)
+    if not found:
+        raise FileError(f"{one_line(start)}: has no segmentation {one_line(case.name)}.nii.gz or .nii")
+    return found[0]
+
+
+def corrupt_to_range(truth: np.ndarray, num_classes: int, corruption: Corruption, key: str) -> np.ndarray:
+    """A corrupted copy of a label map whose mean Dice falls in a range.
+
+    A place in the range is drawn, then the severity is bisected until the Dice comes near it. Where what was drawn
+    to go wrong cannot bring the Dice into the range at all, it is drawn anew.
+
+    Args:
+        truth: ``[X, Y, Z]`` class indices.
+        num_classes: background included.
+        key: whatever the result should depend on besides the truth, as seed and name of the case.
+
+    Returns:
+        ``[X, Y, Z]`` class indices.
+
+    Raises:
+        DeepEditError: if the truth is empty of labels, or no attempt falls in the range.
+    """
+    if corruption.perfect:
+        return truth.copy()
+    if not truth.any():
+        raise DeepEditError("the true segmentation is empty; there is nothing in it to corrupt")
+    box = _around_labels(truth)
+    inner = torch.from_numpy(truth[box].astype(np.int16))
+    for attempt in range(ATTEMPTS):
+        digest = hashlib.sha256(f"{key}:{attempt}".encode("utf-8", "surrogateescape")).digest()
+        seed = int.from_bytes(digest[:8], "big") >> 1
+        found = _bisect(inner, num_classes, corruption, seed)
+        if found is not None:
+            result = truth.copy()
+            result[box] = found
+            return result
+    raise DeepEditError(
+        f"no corruption of this case has a mean Dice from {corruption.lowest:g} to {corruption.highest:g}; "
+        "widen the range"
+    )
+
+
+def mean_dice(prediction: np.ndarray, truth: np.ndarray) -> float:
+    """Mean Dice over the labels that are in `truth`; both ``[X, Y, Z]`` class indices."""
+    return float(np.mean([dice(prediction == index, truth == index) for index in np.unique(truth[truth > 0])]))
+
+
+def _bisect(inner: torch.Tensor, num_classes: int, corruption: Corruption, seed: int) -> np.ndarray | None:
+    """The corruption, of those that a seed stands for, with a Dice in the range and nearest to a place drawn in it."""
+    generator = torch.Generator().manual_seed(seed)
+    place = torch.rand((), generator=generator).item()
+    target = corruption.lowest + place * (corruption.highest - corruption.lowest)
+    state = generator.get_state()
+    best, distance = None, 1.0
+    low, high = 0.0, 1.0
+    severity = high
+    for _ in range(BISECTIONS):
+        candidate = corrupt_segmentation(inner, num_classes, severity, generator.set_state(state)).numpy()
+        reached = mean_dice(candidate, inner.numpy())
+        if corruption.lowest <= reached <= corruption.highest and abs(reached - target) < distance:
+            best, distance = candidate, abs(reached - target)
+        if severity == 1 and reached > target:
+            break
+        low, high = (severity, high) if reached > target else (low, severity)
+        severity = (low + high) / 2
+    return best
+
+
+def _around_labels(truth: np.ndarray) -> tuple[slice, ...]:
+    """The box of all labels with a margin of half its longest side: errors happen there, and the rest costs time."""
+    spans = []
+    for axis in range(3):
+        hit = np.flatnonzero(truth.any(axis=tuple(other for other in range(3) if other != axis)))
+        spans.append((int(hit[0]), int(hit[-1]) + 1))
+    margin = max(stop - start for start, stop in spans) // 2
+    return tuple(slice(max(start - margin, 0), stop + margin) for start, stop in spans)

@@ -1,0 +1,177 @@
+"""What the rows of an evaluation come to: curves over the clicks, and how far clicks can be relied on."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+
+from deepedit.evaluation.rows import ClickEffect, Row
+from deepedit.plan import BACKGROUND
+
+AUC_CLICKS = 5
+DICE_TO_REACH = (0.85, 0.90, 0.95)
+
+
+@dataclass(frozen=True)
+class ClicksToReach:
+    """Number of clicks to reach a Dice.
+
+    Attributes:
+        dice: to reach.
+        clicks: mean over the cases; a case that never gets there counts as all clicks.
+        failed: share of the cases that never get there.
+    """
+
+    dice: float
+    clicks: float
+    failed: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One label, or the mean of the labels, over the clicks.
+
+    Attributes:
+        dice, nsd: after 0, 1, ... clicks, mean over the cases.
+        dice_sd, nsd_sd: standard deviation over the cases (that of the population: 0 for one case).
+        dice_auc, nsd_auc: area under the mean curve from 0 to 5 clicks (or to the last, if there are fewer) by the
+            trapezoid rule, divided by that number of clicks: 1 is perfect from the start. The interactive
+            segmentation challenge of CVPR 2025 has the same area without the division.
+        clicks_to_reach: for Dice 0.85, 0.90 and 0.95.
+    """
+
+    label: str
+    dice: tuple[float, ...]
+    dice_sd: tuple[float, ...]
+    nsd: tuple[float, ...]
+    nsd_sd: tuple[float, ...]
+    dice_auc: float
+    nsd_auc: float
+    clicks_to_reach: tuple[ClicksToReach, ...]
+
+
+@dataclass(frozen=True)
+class ClickSummary:
+    """What all clicks did; a figure without a click to take it from is None.
+
+    Attributes:
+        count: clicks made; fewer than allowed where cases became perfect.
+        obeyed: share whose voxel had the clicked label right afterwards.
+        kept: share whose voxel has it after the last click of the case.
+        seconds: median from click to result.
+        changed_far: mean share of the voxels farther than ten voxels from the click that changed.
+        removing: background clicks on false-positive regions.
+        removing_reduced: share of those that made the region smaller.
+        removing_left: mean share of the region that was still wrong afterwards.
+        removing_volume: mean relative change in volume of the label that was removed from; below 0 it shrinks.
+    """
+
+    count: int
+    obeyed: float | None
+    kept: float | None
+    seconds: float | None
+    changed_far: float | None
+    removing: int
+    removing_reduced: float | None
+    removing_left: float | None
+    removing_volume: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """An evaluation in brief.
+
+    Attributes:
+        cases, max_clicks: how many.
+        labels: a curve for each.
+        mean: of the labels; standard deviation and clicks are those of each case's mean over its labels.
+    """
+
+    cases: int
+    max_clicks: int
+    labels: tuple[Curve, ...]
+    mean: Curve
+    clicks: ClickSummary
+
+    def to_dict(self) -> dict:
+        """Plain numbers, strings, lists and dictionaries, fit for JSON."""
+        return asdict(self)
+
+
+def summarise(rows: Sequence[Row]) -> Summary:
+    """Mean and spread over the cases of what `evaluate_dataset` measured.
+
+    Raises:
+        ValueError: if there is no row, or a case lacks rows that another has.
+    """
+    if not rows:
+        raise ValueError("there is nothing to summarise: no case was evaluated")
+    cases, labels = (tuple(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("case", "label"))
+    max_clicks = max(row.clicks for row in rows)
+    table = {(row.case, row.label, row.clicks): (row.dice, row.nsd) for row in rows}
+    if not len(table) == len(rows) == len(cases) * len(labels) * (max_clicks + 1):
+        raise ValueError("every case needs one row for each label and each number of clicks")
+    scores = np.array(
+        [
+            [[table[case, label, clicks] for clicks in range(max_clicks + 1)] for label in labels]  # then Dice, NSD
+            for case in cases
+        ]
+    )
+    return Summary(
+        cases=len(cases),
+        max_clicks=max_clicks,
+        labels=tuple(_curve(label, scores[:, index]) for index, label in enumerate(labels)),
+        mean=_curve("mean", scores.mean(axis=1)),
+        clicks=_click_summary(row for row in rows if row.label == labels[0] and row.click is not None),
+    )
+
+
+def _curve(label: str, scores: np.ndarray) -> Curve:
+    """The curve of scores ``[cases, clicks + 1, 2]``."""
+    mean, spread = scores.mean(axis=0), scores.std(axis=0)
+    return Curve(
+        label,
+        dice=tuple(mean[:, 0].tolist()),
+        dice_sd=tuple(spread[:, 0].tolist()),
+        nsd=tuple(mean[:, 1].tolist()),
+        nsd_sd=tuple(spread[:, 1].tolist()),
+        dice_auc=_area(mean[:, 0]),
+        nsd_auc=_area(mean[:, 1]),
+        clicks_to_reach=tuple(_clicks_to_reach(scores[..., 0], dice) for dice in DICE_TO_REACH),
+    )
+
+
+def _area(curve: np.ndarray) -> float:
+    head = curve[: AUC_CLICKS + 1]
+    return float((head[:-1] + head[1:]).mean() / 2) if len(head) > 1 else float(head[0])
+
+
+def _clicks_to_reach(curves: np.ndarray, dice: float) -> ClicksToReach:
+    """From Dice curves ``[cases, clicks + 1]``."""
+    reached = curves >= dice
+    ever = reached.any(axis=1)
+    clicks = np.where(ever, reached.argmax(axis=1), curves.shape[1] - 1)
+    return ClicksToReach(dice, float(clicks.mean()), float(1 - ever.mean()))
+
+
+def _click_summary(rows: Iterable[Row]) -> ClickSummary:
+    """From one row for each click."""
+    rows = list(rows)
+    clicks: list[ClickEffect] = [row.click for row in rows]
+    removing = [click for click in clicks if click.label == BACKGROUND and click.region]
+    return ClickSummary(
+        count=len(clicks),
+        obeyed=_mean(row.obeyed for row in rows),
+        kept=_mean(click.kept for click in clicks),
+        seconds=float(np.median([row.seconds for row in rows])) if rows else None,
+        changed_far=_mean(click.changed_far for click in clicks if click.changed_far is not None),
+        removing=len(removing),
+        removing_reduced=_mean(click.region_left < click.region for click in removing),
+        removing_left=_mean(click.region_left / click.region for click in removing),
+        removing_volume=_mean(click.replaced_after / click.replaced_before - 1 for click in removing),
+    )
+
+
+def _mean(values: Iterable[float]) -> float | None:
+    values = list(values)
+    return float(np.mean(values)) if values else None
