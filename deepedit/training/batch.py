@@ -95,11 +95,12 @@ class RollingBatch:
         return assemble_input(self.image, guidance, self.previous)
 
     def nearness(self) -> Tensor:
-        """``[B, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as a Gaussian with peak 1."""
+        """``[B, S, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as Gaussians of S widths."""
         clicks = self._clicks()
         of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
-        sigma = self.config.click_loss_sigma
-        return render_guidance(of_any_class, self.label.shape[1:], 1, len(self.label), sigma)[:, 0]
+        shape, size = self.label.shape[1:], len(self.label)
+        widths = self.config.click_loss_sigmas
+        return torch.cat([render_guidance(of_any_class, shape, 1, size, sigma) for sigma in widths], dim=1)
 
     def answer(self, logits: Tensor) -> None:
         """The annotator looks at the pass that was just made and clicks once in every sample that stays."""

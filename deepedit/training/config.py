@@ -22,8 +22,9 @@ class TrainingConfig:
             rises, over as much again, to `click_probability`.
         max_clicks: most clicks that a sample gets.
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
-        click_loss: weight of the cross-entropy around the clicks.
-        click_loss_sigma: width of that neighbourhood, voxels.
+        click_loss: weight of the cross-entropy in each neighbourhood of the clicks.
+        click_loss_sigmas: widths of these neighbourhoods, voxels: a narrow one teaches obedience at the click itself,
+            a wide one to repair what is around it.
         click_sigma: width of a click in the guidance, voxels of the network's grid.
         ema_decay: of the moving average of the weights, which is what is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
@@ -43,7 +44,7 @@ class TrainingConfig:
     max_clicks: int = 10
     edit_probability: float = 0.25
     click_loss: float = 0.5
-    click_loss_sigma: float = 3.0
+    click_loss_sigmas: tuple[float, ...] = (1.0, 4.0)
     click_sigma: float = 2.0
     ema_decay: float = 0.995
     amp: str = "auto"

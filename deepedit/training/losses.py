@@ -26,7 +26,7 @@ def soft_dice(probabilities: Tensor, target: Tensor, eps: float = 1.0) -> Tensor
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_weight: float) -> Tensor:
-    """Dice loss plus cross-entropy, plus a mean of the cross-entropy around the clicks.
+    """Dice loss plus cross-entropy, plus means of the cross-entropy around the clicks.
 
     Right and wrong voxels near a click count alike: counting wrong ones alone teaches a network to turn over
     everything that is near.
@@ -34,8 +34,9 @@ def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_we
     Args:
         logits: ``[B, C, X, Y, Z]``.
         target: ``[B, X, Y, Z]`` class indices.
-        nearness: ``[B, X, Y, Z]`` in [0, 1], 1 at the clicks; all 0 for a sample without clicks.
-        click_weight: of the cross-entropy around the clicks.
+        nearness: ``[B, S, X, Y, Z]`` in [0, 1], for each of S widths of the neighbourhood, 1 at the clicks; all 0 for a
+            sample without clicks.
+        click_weight: of the mean cross-entropy in each neighbourhood.
 
     Returns:
         ``[B]``, the loss of each sample.
@@ -43,5 +44,5 @@ def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_we
     logits = logits.float()
     cross_entropy = F.cross_entropy(logits, target.long(), reduction="none")
     dice = soft_dice(logits.softmax(1), target).mean(1)
-    near = (cross_entropy * nearness).sum((1, 2, 3)) / nearness.sum((1, 2, 3)).clamp_min(1)
-    return 1 - dice + cross_entropy.mean((1, 2, 3)) + click_weight * near
+    near = (cross_entropy[:, None] * nearness).sum((2, 3, 4)) / nearness.sum((2, 3, 4)).clamp_min(1)
+    return 1 - dice + cross_entropy.mean((1, 2, 3)) + click_weight * near.sum(1)
