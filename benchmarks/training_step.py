@@ -19,7 +19,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from deepedit_cli.common import device, int_triple, positive_int
 
 from deepedit.io.msd import find_dataset
 from deepedit.io.phantom import write_phantom
@@ -30,6 +29,7 @@ from deepedit.training.config import TrainingConfig
 from deepedit.training.data import prepare_case
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.planning import make_plan
+from deepedit_cli.common import device, int_triple, positive_int
 
 PARTS = ("data", "clicks", "forward", "backward")
 

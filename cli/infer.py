@@ -10,11 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from deepedit.io.files import one_line, replace_atomically
-from deepedit_cli.common import UsageError, add_common, complain, on_terminal, parser, progress, run, say
-from deepedit_cli.infer_jobs import Job, find_jobs
 
 from deepedit.errors import DeepEditError, FileError
+from deepedit.files import one_line, replace_atomically
 from deepedit.inference.preview import preview
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
@@ -23,6 +21,8 @@ from deepedit.io.nifti import write_volume
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.volume import Volume
+from deepedit_cli.common import UsageError, add_common, complain, on_terminal, parser, progress, run, say
+from deepedit_cli.infer_jobs import Job, find_jobs
 
 PROGRAM = "deepedit-infer"
 DESCRIPTION = """\

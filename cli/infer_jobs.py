@@ -6,13 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from deepedit.io.files import one_line
-from deepedit_cli.common import UsageError, refuse_existing
-
 from deepedit.errors import DatasetError, FileError
+from deepedit.files import one_line
 from deepedit.io.dataset_json import NIFTI_ENDINGS
 from deepedit.io.msd import find_images
 from deepedit.io.pairing import Case, stem
+from deepedit_cli.common import UsageError, refuse_existing
 
 CLICK_ENDINGS = (".mrk.json", ".json")
 

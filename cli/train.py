@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from deepedit.errors import DeepEditError, FileError, TrainingError
 from deepedit_cli.common import (
     UsageError,
     add_common,
@@ -22,8 +23,6 @@ from deepedit_cli.common import (
     share,
     triple,
 )
-
-from deepedit.errors import DeepEditError, FileError, TrainingError
 
 EXAMPLES = """examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written on the spot
