@@ -1,0 +1,161 @@
+"""What an evaluation is told by: a table for the terminal, rows, a summary and a picture as files."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from deepedit.evaluation import ClickSummary, Curve, Row, Summary
+from deepedit.files import replace_atomically
+
+FILES = ("report.csv", "report.json", "report.png")
+CLICKS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 50, 100)
+ROW_COLUMNS = ("case", "label", "clicks", "dice", "nsd", "obeyed", "seconds")
+EFFECT_COLUMNS = ("kept", "replaced", "replaced_before", "replaced_after", "region", "region_left", "changed_far")
+# Readable side by side for all kinds of colour vision (Okabe and Ito, Color Universal Design, 2008).
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+
+def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: Mapping[str, Any]) -> list[str]:
+    """Write the report's files, each whole or not at all; the picture only where matplotlib is installed.
+
+    Args:
+        folder: exists.
+        settings: how the rows were made, fit for JSON; `tolerance` in mm is among them.
+
+    Returns:
+        The names of the files written.
+
+    Raises:
+        FileError: if a file cannot be written.
+    """
+    contents = {
+        "report.csv": csv_text(rows).encode(),
+        "report.json": (json.dumps({**settings, **summary.to_dict()}, indent=1, allow_nan=False) + "\n").encode(),
+    }
+    if find_spec("matplotlib"):
+        contents["report.png"] = picture(summary, settings["tolerance"])
+    for name, content in contents.items():
+        with replace_atomically(folder / name) as stream:
+            stream.write(content)
+    return list(contents)
+
+
+def csv_text(rows: Sequence[Row]) -> str:
+    """A line for each row, under a header; empty where there is nothing to say, 1 and 0 for yes and no."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow((*ROW_COLUMNS, "i", "j", "k", "clicked", *EFFECT_COLUMNS))
+    for row in rows:
+        values = [getattr(row, name) for name in ROW_COLUMNS]
+        if row.click is None:
+            values += [None] * (4 + len(EFFECT_COLUMNS))
+        else:
+            values += [*row.click.voxel, row.click.label, *(getattr(row.click, name) for name in EFFECT_COLUMNS)]
+        writer.writerow([int(value) if isinstance(value, bool) else value for value in values])
+    return stream.getvalue()
+
+
+def table(summary: Summary, tolerance: float) -> str:
+    """The summary for a terminal."""
+    parts = [_curves(summary, "dice", "Dice"), _curves(summary, "nsd", f"NSD {tolerance:g} mm")]
+    return "\n\n".join([*parts, _clicks(summary.clicks)])
+
+
+def _curves(summary: Summary, score: str, title: str) -> str:
+    """One score after some numbers of clicks, a line for each label, then their mean and its deviation."""
+    last = summary.max_clicks
+    shown = sorted({clicks for clicks in CLICKS_SHOWN if clicks < last} | {last})
+    area = f"AUC 0-{min(5, last)}"
+    head = [title, *(f"{clicks} click{'s' * (clicks != 1)}" for clicks in shown), area]
+    reach = score == "dice"
+    if reach:
+        head += [f"to {each.dice:.2f}" for each in summary.mean.clicks_to_reach]
+    lines = [head]
+    for curve in (*summary.labels, summary.mean):
+        values = getattr(curve, score)
+        line = [curve.label, *(f"{values[clicks]:.3f}" for clicks in shown), f"{getattr(curve, f'{score}_auc'):.3f}"]
+        lines.append([*line, *(_reach(curve) if reach else ())])
+    spread = getattr(summary.mean, f"{score}_sd")
+    lines.append([f"sd of {summary.cases} cases", *(f"{spread[clicks]:.3f}" for clicks in shown)])
+    note = "to D: clicks to reach Dice D, in the mean (share of cases that never did, counted as all clicks)"
+    return _aligned(lines) + (f"\n{note}" if reach else "")
+
+
+def _reach(curve: Curve) -> list[str]:
+    return [f"{each.clicks:.1f} ({each.failed:.0%})" for each in curve.clicks_to_reach]
+
+
+def _clicks(clicks: ClickSummary) -> str:
+    """What the clicks did, a line for each question."""
+    if not clicks.count:
+        return "no clicks were made"
+    lines = [
+        f"{clicks.count} clicks: obeyed {clicks.obeyed:.1%}, still obeyed at the end {clicks.kept:.1%}, "
+        f"{clicks.seconds:.3f} s each (median)"
+    ]
+    if clicks.removing:
+        lines.append(
+            f"{clicks.removing} background clicks on false positives: {clicks.removing_reduced:.1%} reduce the region, "
+            f"of which {clicks.removing_left:.1%} is left; the label's volume changes by {clicks.removing_volume:+.1%}"
+        )
+    if clicks.changed_far is not None:
+        lines.append(f"voxels farther than ten voxels from the click: {clicks.changed_far:.2%} change")
+    return "\n".join(lines)
+
+
+def _aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Cells in columns: the first to the left, the others to the right."""
+    widths = [max(len(line[column]) for line in lines if column < len(line)) for column in range(len(lines[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=False))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def picture(summary: Summary, tolerance: float) -> bytes:
+    """A PNG: Dice and surface distance against clicks, a line a label with one standard deviation about it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 4.4), layout="constrained")
+    axes = figure.subplots(1, 2, sharex=True)
+    titles = ("Dice", f"Normalised surface distance ({tolerance:g} mm)")
+    for axis, score, title in zip(axes, ("dice", "nsd"), titles, strict=True):
+        _plot(axis, summary, score)
+        axis.set_title(title, loc="left", fontsize=11)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    cases = f"{summary.cases} case{'s' * (summary.cases != 1)}"
+    figure.suptitle(f"{cases}, bands: one standard deviation", x=0.995, ha="right", fontsize=9, color="0.4")
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=150)
+    return stream.getvalue()
+
+
+def _plot(axis: Any, summary: Summary, score: str) -> None:
+    """Draw the curves of one score."""
+    clicks = range(summary.max_clicks + 1)
+    marker = "o" if summary.max_clicks <= 20 else None
+    lowest = 1.0
+    for index, curve in enumerate(summary.labels):
+        values, spread = getattr(curve, score), getattr(curve, f"{score}_sd")
+        colour = COLOURS[index % len(COLOURS)]
+        low = [max(value - width, 0) for value, width in zip(values, spread, strict=True)]
+        high = [min(value + width, 1) for value, width in zip(values, spread, strict=True)]
+        lowest = min(lowest, *low)
+        style = ("-", "--", ":")[index // len(COLOURS) % 3]
+        axis.fill_between(clicks, low, high, color=colour, alpha=0.15, linewidth=0)
+        axis.plot(clicks, values, style, color=colour, marker=marker, markersize=4, label=curve.label)
+    if len(summary.labels) > 1:
+        axis.plot(clicks, getattr(summary.mean, score), color="black", linewidth=2.2, label="mean")
+    axis.set_ylim(max(lowest - 0.03, 0), 1.005)
+    axis.set_xlabel("clicks")
+    axis.xaxis.get_major_locator().set_params(integer=True)
+    axis.grid(axis="y", color="0.9")
+    axis.set_axisbelow(True)
+    axis.spines[["top", "right"]].set_visible(False)

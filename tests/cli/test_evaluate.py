@@ -1,0 +1,210 @@
+import csv
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from deepedit.evaluation import ClickEffect, Row, summarise
+from deepedit.io.nifti import write_label
+from deepedit.io.phantom import write_phantom
+from deepedit.network.checkpoint import Model, save_model
+from deepedit.network.inputs import input_channels
+from deepedit.network.unet import UNetConfig, build_network
+from deepedit.plan import Labels, Plan
+from deepedit.volume import Volume
+from deepedit_cli.evaluate import main
+from deepedit_cli.evaluation_report import csv_text, picture, table
+
+LABELS = Labels(("liver", "spleen", "aorta"), (1, 2, 3))
+NAMES = [f"phantom_{number:02d}" for number in range(3)]
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_phantom(tmp_path_factory.mktemp("data") / "phantom", num_cases=3, shape=(16, 16, 16))
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    """A tiny random network that says it was trained on the first case; a function, to change the labels."""
+
+    def save(training_cases=NAMES[:1], labels=LABELS):
+        config = UNetConfig(filters=(2, 2), strides=(1, 2), kernels=(3, 3))
+        network = build_network(input_channels(1, labels.num_classes), labels.num_classes, config, seed=0)
+        plan = Plan(labels, (6.0, 6.0, 6.0), (16, 16, 16))
+        path = tmp_path / "model.pt"
+        save_model(path, Model(network, plan, tuple(training_cases)))
+        return path
+
+    return save
+
+
+@pytest.fixture
+def evaluate(model_file, dataset, tmp_path):
+    def evaluate(*options, model=None, data=dataset, output=tmp_path / "report"):
+        return main([f"--model={model or model_file()}", f"--input={data}", f"--output={output}", *options])
+
+    return evaluate
+
+
+def rows_in(folder):
+    with open(folder / "report.csv", newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def test_a_report_of_the_cases_that_the_model_was_not_trained_on(evaluate, tmp_path, capsys):
+    assert evaluate("--max-clicks=2") == 0
+    rows = rows_in(tmp_path / "report")
+    assert len(rows) == 2 * 3 * 3
+    assert {row["case"] for row in rows} == set(NAMES[1:])
+    report = json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=pytest.fail)
+    assert (report["cases"], report["max_clicks"], report["failures"]) == (2, 2, {})
+    assert [curve["label"] for curve in report["labels"]] == list(LABELS.names)
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in (*LABELS.names, *NAMES[1:], "NSD 2 mm", "obeyed"))
+    assert NAMES[0] not in shown
+
+
+def test_all_cases_only_when_asked(evaluate, model_file, tmp_path, capsys):
+    model = model_file(training_cases=NAMES)
+    assert evaluate("--max-clicks=0", model=model) == 2
+    assert "--cases all" in capsys.readouterr().err
+    assert evaluate("--max-clicks=0", "--cases=all", model=model) == 0
+    assert {row["case"] for row in rows_in(tmp_path / "report")} == set(NAMES)
+
+
+def test_limit_takes_the_first_cases(evaluate, tmp_path):
+    assert evaluate("--max-clicks=0", "--limit=1") == 0
+    assert {row["case"] for row in rows_in(tmp_path / "report")} == {NAMES[1]}
+
+
+def test_corrupted_starts_are_in_their_range_and_seeded(evaluate, tmp_path):
+    for name, seed in (("one", 0), ("again", 0), ("other", 1)):
+        assert evaluate("--max-clicks=0", "--corrupt=0.4,0.7", f"--seed={seed}", output=tmp_path / name) == 0
+    dice = {name: [row["dice"] for row in rows_in(tmp_path / name)] for name in ("one", "again", "other")}
+    assert dice["one"] == dice["again"] != dice["other"]
+    settings = json.loads((tmp_path / "one" / "report.json").read_text())
+    assert settings["corrupt"] == [0.4, 0.7]
+    assert 0.4 <= settings["mean"]["dice"][0] <= 0.7
+
+
+def test_a_folder_of_segmentations_is_corrected(evaluate, dataset, tmp_path):
+    assert evaluate("--max-clicks=0", f"--initial-segmentation={dataset / 'labelsTr'}") == 0
+    assert {row["dice"] for row in rows_in(tmp_path / "report")} == {"1.0"}
+
+
+def test_a_report_is_replaced_only_when_asked(evaluate, tmp_path, capsys):
+    assert evaluate("--max-clicks=0") == 0
+    assert evaluate("--max-clicks=0") == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert evaluate("--max-clicks=0", "--overwrite", "--limit=1") == 0
+    assert len(rows_in(tmp_path / "report")) == 3
+
+
+def test_a_bad_case_is_named_and_the_others_are_reported(evaluate, tmp_path, capsys):
+    data = write_phantom(tmp_path / "data", num_cases=3, shape=(16, 16, 16))
+    (data / "imagesTr" / f"{NAMES[1]}.nii.gz").write_bytes(b"damaged")
+    assert evaluate("--max-clicks=0", data=data) == 2
+    error = capsys.readouterr().err.splitlines()
+    assert error[0].startswith(f"deepedit-evaluate: {NAMES[1]} is left out: ")
+    assert error[1] == "deepedit-evaluate: 1 of 2 cases are left out, as said above"
+    report = json.loads((tmp_path / "report" / "report.json").read_text())
+    assert list(report["failures"]) == [NAMES[1]]
+    assert report["cases"] == 1
+
+
+def test_a_dataset_whose_values_mean_something_else_is_refused(evaluate, model_file, capsys):
+    assert evaluate(model=model_file(labels=Labels(("liver",), (2,)))) == 2
+    assert "liver is 1, for the model it is 2" in capsys.readouterr().err
+    assert evaluate(model=model_file(labels=Labels(("kidney",), (9,)))) == 2
+    assert "the model knows 9 kidney" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--corrupt=0.9", "0.60,0.75"),
+        ("--corrupt=0.9,0.8", "0.60,0.75"),
+        ("--initial-segmentation=nowhere", "not a folder"),
+        ("--max-clicks=-1", "whole number"),
+        ("--tolerance=0", "above 0"),
+    ],
+)
+def test_arguments_that_cannot_be_meant_are_one_line(evaluate, capsys, option, message):
+    assert evaluate(option) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_a_missing_dataset_and_a_missing_model_are_one_line(evaluate, tmp_path, capsys):
+    assert evaluate(data=tmp_path / "nowhere") == 2
+    assert evaluate(model=tmp_path / "no.pt") == 2
+    assert capsys.readouterr().err.count("\n") == 2
+
+
+# The report by itself, with figures that can be read off.
+
+EFFECT = ClickEffect("background", (1, 2, 3), True, "x", 10, 8, 4, 1, 0.001)
+ROWS = [
+    Row(case, label, clicks, 0.5 + 0.1 * clicks, 0.5, True if clicks else None, 0.25, EFFECT if clicks else None)
+    for case in "ab"
+    for clicks in range(3)
+    for label in ("x", "y")
+]
+
+
+def test_the_table_is_aligned_and_says_all_figures():
+    text = table(summarise(ROWS), 2.0)
+    lines = text.splitlines()
+    assert " ".join(lines[0].split()) == "Dice 0 clicks 1 click 2 clicks AUC 0-2 to 0.85 to 0.90 to 0.95"
+    assert lines[1].split()[:5] == ["x", "0.500", "0.600", "0.700", "0.600"]
+    assert len({len(line) for line in lines[:4]}) == 1
+    assert "-20.0%" in text
+    assert "0.10% change" in text
+
+
+def test_the_csv_has_a_cell_for_everything_and_leaves_empty_what_is_not_there():
+    lines = list(csv.reader(csv_text(ROWS).splitlines()))
+    assert len(lines) == 1 + len(ROWS)
+    head, automatic, clicked = lines[0], lines[1], lines[3]
+    assert len(clicked) == len(head)
+    entries = dict(zip(head, clicked, strict=True))
+    assert [entries[name] for name in ("i", "j", "k", "clicked", "kept", "replaced_after", "region_left")] == [
+        *("1", "2", "3"),
+        *("background", "1", "8", "1"),
+    ]
+    assert dict(zip(head, automatic, strict=True))["obeyed"] == ""
+
+
+@pytest.mark.parametrize("labels", [1, 2, 9])
+def test_the_picture_is_a_png_for_any_number_of_labels(labels):
+    pytest.importorskip("matplotlib")
+    rows = [Row("a", f"label {n}", clicks, 0.9, 0.8, None, None) for n in range(labels) for clicks in range(3)]
+    assert picture(summarise(rows), 2.0).startswith(b"\x89PNG")
+
+
+def test_without_matplotlib_there_is_no_picture_and_that_is_said(evaluate, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setattr("deepedit_cli.evaluation_report.find_spec", lambda name: None)
+    assert evaluate("--max-clicks=0", "--limit=1") == 0
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.csv", "report.json"]
+    assert "deepedit[plot]" in capsys.readouterr().out
+
+
+def test_label_files_without_a_description_are_taken_by_their_values(evaluate, tmp_path):
+    data = write_phantom(tmp_path / "data", num_cases=2, shape=(16, 16, 16))
+    (data / "dataset.json").unlink()
+    write_label(data / "labelsTr" / f"{NAMES[1]}.nii.gz", *_like(data / "labelsTr" / f"{NAMES[1]}.nii.gz"))
+    assert evaluate("--max-clicks=0", data=data) == 0
+
+
+def _like(path):
+    """The label map of a file with a value that the model does not know, and its grid."""
+    from deepedit.io.nifti import read_label
+
+    label = read_label(path)
+    values = label.data.copy()
+    values[np.unravel_index(0, values.shape)] = 7
+    return values, Volume(values, label.affine, label.header)
