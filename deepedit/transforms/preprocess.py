@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deepedit.errors import FileError
-from deepedit.plan import Plan
+from deepedit.plan import Labels, Plan
 from deepedit.transforms.geometry import GridMap, Shape, network_grid
 from deepedit.transforms.intensity import normalise
 from deepedit.transforms.resample import resample
@@ -72,13 +72,9 @@ class Preprocessor:
                 f"the segmentation has shape {volume.data.shape} where its image has {grid.native_shape}; "
                 "give one on the image's own grid"
             )
-        labels = self.plan.labels
-        values = volume.data.reshape(volume.shape)
-        # Slice by slice: the look-up works with int64, eight times the size of what it returns.
-        classes = np.empty(volume.shape, dtype=np.uint8 if labels.num_classes <= 256 else np.int16)
-        for index, plane in enumerate(values):
-            classes[index] = labels.to_classes(plane)
-        return grid.labels_to_network(torch.from_numpy(classes).to(self.device), labels.num_classes)
+        classes = _classes(self.plan.labels, volume.data.reshape(volume.shape))
+        num_classes = self.plan.labels.num_classes
+        return grid.labels_to_network(torch.from_numpy(classes).to(self.device), num_classes)
 
     def to_native(self, logits: Tensor, grid: GridMap) -> np.ndarray:
         """The decision on the file's grid, in file values.
@@ -116,6 +112,19 @@ class Preprocessor:
                 chances.movedim((0, dim + 1), (-1, 0))[each.outside] = background
             oriented[:, rows] = chances[classes].cpu().numpy()
         return result
+
+
+def _classes(labels: Labels, values: np.ndarray) -> np.ndarray:
+    """Class indices, uint8 or int16, of file values ``[X, Y, Z]``."""
+    dtype = np.uint8 if labels.num_classes <= 256 else np.int16
+    if np.issubdtype(values.dtype, np.integer) and values.size and values.min() >= 0 and values.max() < 2**16:
+        # A table is many times faster than a search, and takes no memory beside the result.
+        return labels.to_classes(np.arange(int(values.max()) + 1)).astype(dtype)[values]
+    # Slice by slice: the search works with int64, eight times the size of what it returns.
+    classes = np.empty(values.shape, dtype=dtype)
+    for index, plane in enumerate(values):
+        classes[index] = labels.to_classes(plane)
+    return classes
 
 
 def _tensor(data: np.ndarray) -> Tensor:

@@ -2,7 +2,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from grids import AXES, affines, from_codes, make_affine, shapes, small_rotation, spacings
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
@@ -17,6 +16,7 @@ from deepedit.transforms.geometry import (
     to_voxel,
     voxel_to_network,
 )
+from tests.transforms.grids import AXES, affines, from_codes, make_affine, shapes, small_rotation, spacings
 
 quick = settings(max_examples=50, deadline=None)
 seeds = st.integers(0, 2**32 - 1)

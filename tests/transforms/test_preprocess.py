@@ -5,7 +5,6 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from grids import from_codes
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deepedit.errors import FileError
@@ -14,6 +13,7 @@ from deepedit.transforms.geometry import fixed_grid, voxel_to_network
 from deepedit.transforms.intensity import normalise
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
+from tests.transforms.grids import from_codes
 
 PARITY = Path(__file__).parents[2].parent / "shared" / "parity"
 
@@ -63,9 +63,11 @@ def test_channels_are_counted(plan, affine):
         Preprocessor(plan).label(Volume(np.zeros((4, 4, 5))), Preprocessor(plan).grid((4, 4, 4), affine))
 
 
-def test_labels_go_and_return_with_the_values_of_their_file(plan, affine):
-    values = np.zeros((12, 12, 12), np.int32)
-    values[2:9, 3:10, 4:8], values[5:9, 4:9, 8:12], values[0, 0, 0] = 3, 300, 7
+@pytest.mark.parametrize("dtype", [np.int32, np.uint16, np.float32])
+@pytest.mark.parametrize("unnamed", [7, 60000])
+def test_labels_go_and_return_with_the_values_of_their_file(plan, affine, dtype, unnamed):
+    values = np.zeros((12, 12, 12), dtype)
+    values[2:9, 3:10, 4:8], values[5:9, 4:9, 8:12], values[0, 0, 0] = 3, 300, unnamed
     preprocessor = Preprocessor(plan)
     grid = preprocessor.grid(values.shape, affine)
     classes = preprocessor.label(Volume(values, affine), grid)
@@ -73,8 +75,17 @@ def test_labels_go_and_return_with_the_values_of_their_file(plan, affine):
     assert torch.unique(classes).tolist() == [0, 1, 2]
     returned = preprocessor.to_native(torch.nn.functional.one_hot(classes.long(), 3).movedim(-1, 0).float(), grid)
     assert returned.dtype == np.uint16
-    values[values == 7] = 0
+    values[values == unnamed] = 0
     assert_array_equal(returned, values)
+
+
+def test_a_negative_label_value_is_background(plan, affine):
+    values = np.array([-1, 3, -300, 300], np.int16).reshape(4, 1, 1)
+    preprocessor = Preprocessor(plan)
+    classes = preprocessor.label(
+        Volume(values, np.diag([1, 1.5, 2, 1])), preprocessor.grid((4, 1, 1), np.diag([1, 1.5, 2, 1]))
+    )
+    assert classes.flatten().tolist() == [0, 1, 0, 2]
 
 
 def test_probabilities_agree_with_the_decision(plan, affine):
