@@ -2,6 +2,7 @@
 
 from deepedit.clicks.distance import chessboard_distance
 from deepedit.clicks.guidance import render_guidance
+from deepedit.clicks.obey import obey_clicks
 from deepedit.clicks.sampling import error_regions, sample_clicks
 from deepedit.clicks.simulate import Annotator, largest_error_click, simulate_clicks
 from deepedit.clicks.types import Clicks
@@ -12,6 +13,7 @@ __all__ = [
     "chessboard_distance",
     "error_regions",
     "largest_error_click",
+    "obey_clicks",
     "render_guidance",
     "sample_clicks",
     "simulate_clicks",
