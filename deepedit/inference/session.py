@@ -64,6 +64,7 @@ class InteractiveSession:
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
 
+        self._forget()
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", amp: str = "auto") -> "InteractiveSession":
         """A session with the model of a file; ``device="auto"`` takes a GPU where there is one."""

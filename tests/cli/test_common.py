@@ -1,0 +1,123 @@
+import argparse
+
+import pytest
+
+from deepedit.errors import DeepEditError, FileError
+from deepedit_cli import common
+
+
+def failing(error):
+    def body(argv):
+        raise error
+
+    return body
+
+
+@pytest.mark.parametrize(("status", "expected"), [(None, 0), (0, 0), (3, 3)])
+def test_the_status_is_the_bodys(status, expected):
+    assert common.run("deepedit-x", lambda argv: status) == expected
+
+
+def test_arguments_reach_the_body():
+    seen = []
+    common.run("deepedit-x", lambda argv: seen.append(argv), ["--a"])
+    assert seen == [["--a"]]
+
+
+def test_what_the_user_can_mend_is_one_line_and_status_2(capsys):
+    assert common.run("deepedit-x", failing(FileError("a.nii: no such file; check the path"))) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "deepedit-x: a.nii: no such file; check the path\n")
+
+
+def test_an_interrupt_ends_quietly_with_status_130(capsys):
+    assert common.run("deepedit-x", failing(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err == "deepedit-x: interrupted\n"
+
+
+def test_a_bug_keeps_its_traceback():
+    with pytest.raises(ZeroDivisionError):
+        common.run("deepedit-x", failing(ZeroDivisionError()))
+
+
+def test_wrong_arguments_are_one_line_too(capsys):
+    def body(argv):
+        options = common.parser("deepedit-x", "Does x.")
+        options.add_argument("--epochs", type=common.positive_int)
+        options.parse_args(argv)
+
+    for argv in (["--epochs", "0"], ["--epoch", "3"], ["--epochs"], ["more"]):
+        assert common.run("deepedit-x", body, argv) == 2
+        err = capsys.readouterr().err
+        assert err.startswith("deepedit-x: ")
+        assert err.endswith("see deepedit-x --help\n")
+        assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "value"),
+    [
+        (common.positive_int, "12", 12),
+        (common.count, "0", 0),
+        (common.positive, "1e-4", 1e-4),
+        (common.share, "0.9", 0.9),
+        (common.share, "1", 1.0),
+        (common.triple, "1.5,1.5,3", (1.5, 1.5, 3.0)),
+        (common.triple, " 2 ", (2.0, 2.0, 2.0)),
+        (common.int_triple, "64, 64,32", (64, 64, 32)),
+        (common.device, "auto", "auto"),
+        (common.device, "cpu", "cpu"),
+    ],
+)
+def test_what_arguments_mean(read, text, value):
+    assert read(text) == value
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (common.positive_int, "0"),
+        (common.positive_int, "1.5"),
+        (common.positive_int, "9" * 400),
+        (common.count, "-1"),
+        (common.positive, "0"),
+        (common.positive, "nan"),
+        (common.positive, "inf"),
+        (common.positive, ""),
+        (common.share, "1.1"),
+        (common.share, "-0.1"),
+        (common.triple, "1,2"),
+        (common.triple, "1,0,2"),
+        (common.triple, "1,2,"),
+        (common.int_triple, "64,64.5,64"),
+        (common.device, "cuda:97"),
+        (common.device, "abacus"),
+    ],
+)
+def test_what_arguments_cannot_be(read, text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        read(text)
+
+
+def test_what_is_there_is_kept(tmp_path):
+    path = tmp_path / "seg.nii.gz"
+    common.refuse_existing(path, overwrite=False)
+    path.touch()
+    common.refuse_existing(path, overwrite=True)
+    with pytest.raises(DeepEditError, match="--overwrite"):
+        common.refuse_existing(path, overwrite=False)
+    link = tmp_path / "dangling.nii.gz"
+    link.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(DeepEditError, match="--overwrite"):
+        common.refuse_existing(link, overwrite=False)
+
+
+def test_a_bar_is_for_terminals_only(capsys, monkeypatch):
+    assert list(common.progress([1, 2], "cases")) == [1, 2]
+    assert capsys.readouterr() == ("", "")
+    monkeypatch.setattr(common, "on_terminal", lambda: True)
+    for number in common.progress([1, 2], "cases"):
+        common.say(f"done {number}")
+    out, err = capsys.readouterr()
+    assert out == "done 1\ndone 2\n"
+    assert "cases" in err

@@ -1,0 +1,475 @@
+"""A session, held against networks whose every answer is known."""
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+
+from deepedit.errors import ClickError, DeepEditError, FileError
+from deepedit.inference.session import InteractiveSession
+from deepedit.io.nifti import read_label, write_label, write_volume
+from deepedit.network.checkpoint import save_model
+from deepedit.plan import Labels
+from deepedit.volume import Volume
+from tests.inference.networks import plan, random_model, sweeping_model
+from tests.obedient import ObedientNetwork, obedient_model, two_blocks
+
+
+def ball(shape, centre, radius):
+    distance = np.sum((np.moveaxis(np.indices(shape), 0, -1) - centre) ** 2, axis=-1)
+    return distance <= radius**2
+
+
+def box_of(mask):
+    places = np.argwhere(mask)
+    return tuple(slice(a, b + 1) for a, b in zip(places.min(0).tolist(), places.max(0).tolist(), strict=True))
+
+
+@pytest.fixture
+def session():
+    """Clicks reach 2 voxels; the image says what the network predicts."""
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(two_blocks())
+    return session
+
+
+@pytest.fixture
+def moody():
+    """A network with random weights, an image on another grid than its own, several windows."""
+    model = random_model(spacing=(1.5, 1.2, 2.0), labels=Labels(("a", "b", "c"), (2, 5, 300)), patch=(12, 12, 12))
+    session = InteractiveSession(model, amp="off")
+    image = np.random.default_rng(0).uniform(0, 2, (34, 20, 31)).astype(np.float32)
+    session.set_image(image, np.diag([-1.0, 1.3, 1.0, 1.0]))
+    return session
+
+
+def test_without_clicks_it_segments_automatically(session):
+    assert_array_equal(session.predict(), two_blocks())
+    assert session.clicks == []
+
+
+def test_a_click_changes_its_neighbourhood_to_its_label_and_nothing_else(session):
+    expected = two_blocks()
+    expected[ball(expected.shape, (12, 8, 3), 2)] = 1
+    changed = session.add_click((12, 8, 3), "left")
+    assert_array_equal(session.predict(), expected)
+    assert changed == box_of(expected != two_blocks())
+
+
+def test_a_background_click_takes_away(session):
+    before = session.predict()
+    session.add_click((4, 8, 8), "background")
+    after = session.predict()
+    assert after[4, 8, 8] == 0
+    assert_array_equal(after[after != before], 0)
+    assert (after == 1).sum() < (before == 1).sum()
+
+
+def test_later_clicks_keep_what_earlier_ones_did(session):
+    session.add_click((4, 8, 8), "right")
+    session.add_click((12, 8, 8), "left")
+    assert session.predict()[4, 8, 8] == 2
+    assert session.predict()[12, 8, 8] == 1
+    assert [click.label for click in session.clicks] == ["right", "left"]
+
+
+def test_of_two_clicks_on_one_voxel_the_newer_counts(session):
+    session.add_click((8, 8, 8), "left")
+    session.add_click((8, 8, 8), "right")
+    assert session.predict()[8, 8, 8] == 2
+    session.add_click((8, 8, 8), "background")
+    assert session.predict()[8, 8, 8] == 0
+
+
+def test_asking_twice_changes_nothing(moody):
+    moody.add_click((4, 5, 6), "b")
+    first, chances = moody.predict(), moody.probabilities()
+    assert_array_equal(moody.predict(), first)
+    assert_array_equal(moody.probabilities(), chances)
+
+
+def test_what_predict_returns_is_the_callers_own(session):
+    session.predict()[:] = 7
+    assert_array_equal(session.predict(), two_blocks())
+
+
+def test_a_click_that_changes_nothing_says_so(session):
+    session.add_click((4, 8, 8), "left")
+    assert session.add_click((4, 8, 8), "left") is None
+    assert_array_equal(session.predict(), two_blocks())
+    assert session.undo() is None
+    assert len(session.clicks) == 1
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (70, 16, 16)])
+@pytest.mark.parametrize("label", ["background", "left", "right"])
+def test_no_click_is_ignored_even_by_a_network_that_looks_away(label, shape):
+    deaf = InteractiveSession(obedient_model(radius=-1), amp="off")
+    deaf.set_image(np.where(np.arange(16) < 8, 1, 2) * np.ones(shape, np.uint8))
+    index = deaf.model.plan.labels.class_names.index(label)
+    for voxel in ((4, 8, 8), (15, 0, 15), (5, 8, 8)):
+        before = deaf.predict()
+        deaf.add_click(voxel, label)
+        assert deaf.predict()[voxel] == index
+        changed = deaf.predict() != before
+        assert_array_equal(deaf.predict()[changed], index)
+        assert not changed[~ball(shape, voxel, 3)].any()
+
+
+# Orientation ---------------------------------------------------------------------------------------------------------
+
+ROTATION = np.array([[0.96, -0.28, 0], [0.28, 0.96, 0], [0, 0, 1.0]]) @ np.array(
+    [[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]]
+)
+LETTERS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+
+
+def stored_as(code, data):
+    """RAS data as a file stored in another orientation has it, with the map from its voxels to those of `data`."""
+    axes, signs = zip(*(LETTERS[letter] for letter in code), strict=True)
+    turned = data.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
+    matrix = np.eye(4)
+    matrix[:3, :3] = 0
+    for native, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
+        matrix[axis, native] = sign
+        matrix[axis, 3] = 0 if sign > 0 else data.shape[axis] - 1
+    return turned, matrix
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+@pytest.mark.parametrize("space", ["voxel", "ras", "lps"])
+@pytest.mark.parametrize("code", ["RAS", "LPS", "LAS", "PIR", "SRA", "ILP"])
+def test_a_click_acts_where_it_was_placed_however_the_file_is_stored(code, space, oblique):
+    predicted = np.zeros((15, 12, 17), np.uint8)
+    predicted[2:6, 3:10, 4:12] = 1
+    expected = predicted.copy()
+    expected[ball(predicted.shape, (12, 4, 13), 2)] = 2
+    world = np.eye(4)
+    world[:3, 3] = (-31.5, 17.25, 5)
+    if oblique:
+        world[:3, :3] = ROTATION
+    image, to_ras_voxel = stored_as(code, predicted)
+    affine = world @ to_ras_voxel
+    voxel = (np.linalg.inv(to_ras_voxel) @ (12, 4, 13, 1))[:3]
+    point = (affine @ (*voxel, 1))[:3]
+    position = {"voxel": voxel, "ras": point, "lps": point * (-1, -1, 1)}[space]
+
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(Volume(image, affine))
+    before = session.predict()
+    changed = session.add_click(position, "right", space)
+
+    assert_array_equal(before, stored_as(code, predicted)[0])
+    assert_array_equal(session.predict(), stored_as(code, expected)[0])
+    assert changed == box_of(session.predict() != before)
+
+
+def test_between_grids_a_click_takes_the_voxel_that_holds_it():
+    image = np.zeros((20, 20, 8), np.uint8)
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(image, np.diag([-0.7, 0.9, 3.0, 1]))
+    session.add_click((15, 4, 6), "left")
+    result = session.predict()
+    assert result[15, 4, 6] == 1
+    far = ~ball(image.shape, (15, 4, 6), 6)
+    assert not result[far].any()
+
+
+# Clicks that cannot be meant -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("position", "space", "named"),
+    [
+        ((16, 0, 0), "voxel", r"\(16, 0, 0\).*16 x 16 x 16"),
+        ((0, -0.6, 0), "voxel", "outside"),
+        ((3, 3, 40), "ras", r"\(3, 3, 40\) \(ras\) is voxel \(3, 3, 40\), outside the image of 16 x 16 x 16"),
+        ((3, 3, 3), "lps", r"voxel \(-3, -3, 3\)"),
+        ((1e300, 0, 0), "voxel", "outside"),
+        ((float("nan"), 0, 0), "voxel", "outside"),
+        ((1, 2), "voxel", "three numbers"),
+    ],
+)
+def test_a_click_outside_is_refused_by_both_names_and_changes_nothing(session, position, space, named):
+    session.add_click((4, 8, 8), "right")
+    before = session.predict()
+    with pytest.raises(ClickError, match=named):
+        session.add_click(position, "left", space)
+    assert_array_equal(session.predict(), before)
+    assert len(session.clicks) == 1
+
+
+def test_the_outermost_voxels_can_be_clicked(session):
+    for corner in ((0, 0, 0), (15, 15, 15), (15, 0, 15)):
+        session.add_click(corner, "right")
+        assert session.predict()[corner] == 2
+
+
+def test_an_unknown_label_is_answered_with_the_nearest(session):
+    with pytest.raises(ClickError, match="did you mean right"):
+        session.add_click((4, 8, 8), "rigth")
+
+
+def test_without_an_image_there_is_nothing_to_ask():
+    session = InteractiveSession(obedient_model())
+    for ask in (session.predict, session.reset, session.probabilities, lambda: session.add_click((0, 0, 0), "left")):
+        with pytest.raises(DeepEditError, match="set_image"):
+            ask()
+    assert session.undo() is None
+    assert session.redo() is None
+
+
+# Undo, redo, reset ---------------------------------------------------------------------------------------------------
+
+
+def state(session):
+    return session.predict(), session.probabilities(), session.uncertainty(), session.clicks
+
+
+def assert_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        assert_array_equal(a, b) if isinstance(a, np.ndarray) else (a == b or pytest.fail(f"{a} is not {b}"))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_every_state_comes_back_exactly(moody, given):
+    rng = np.random.default_rng(1)
+    if given:
+        moody.set_segmentation(rng.choice([0, 2, 5, 300], (34, 20, 31)))
+    states = [state(moody)]
+    for _ in range(5):
+        shown = states[-1][0]
+        box = moody.add_click(rng.integers(0, (34, 20, 31)), str(rng.choice(["background", "a", "b", "c"])))
+        states.append(state(moody))
+        different = states[-1][0] != shown
+        assert (box is None and not different.any()) or box == box_of(different)
+    for expected in states[-2::-1]:
+        moody.undo()
+        assert_same(state(moody), expected)
+    for expected in states[1:]:
+        moody.redo()
+        assert_same(state(moody), expected)
+    moody.undo()
+    moody.undo()
+    moody.add_click((1, 1, 1), "a")
+    assert moody.redo() is None
+    moody.reset()
+    if not given:
+        assert_same(state(moody), states[0])
+    assert moody.clicks == []
+
+
+def test_undo_says_what_it_changed(session):
+    changed = session.add_click((8, 8, 8), "right")
+    assert session.undo() == changed
+    assert session.redo() == changed
+
+
+def test_reset_forgets_a_given_segmentation_too(session):
+    session.set_segmentation(np.zeros((16, 16, 16), np.uint8))
+    session.add_click((8, 8, 8), "right")
+    session.reset()
+    assert_array_equal(session.predict(), two_blocks())
+
+
+def test_a_new_image_starts_over(session):
+    session.add_click((8, 8, 8), "right")
+    session.set_image(np.zeros((9, 7, 5)))
+    assert session.clicks == []
+    assert_array_equal(session.predict(), np.zeros((9, 7, 5)))
+
+
+# The third mode ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["array", "volume", "file", "booleans", "floats"])
+def test_a_given_segmentation_is_returned_as_it_is_before_a_click(session, form, tmp_path):
+    given = (np.random.default_rng(2).random((16, 16, 16)) < 0.5).astype(np.uint8)
+    volume = Volume(given)
+    write_label(tmp_path / "given.nii.gz", given, volume)
+    forms = {"array": given, "volume": volume, "file": tmp_path / "given.nii.gz", "booleans": given > 0}
+    session.set_segmentation(forms.get(form, given.astype(float)))
+    assert_array_equal(session.predict(), given)
+
+
+def test_clicks_correct_a_given_segmentation_around_them_only(session):
+    given = np.zeros((16, 16, 16), np.uint8)
+    given[2:14, 2:14, 2:14] = 2
+    session.set_segmentation(given)
+    session.add_click((8, 8, 8), "background")
+    expected = np.where(ball(given.shape, (8, 8, 8), 2), 0, given)
+    assert_array_equal(session.predict(), expected)
+
+
+def test_a_segmentation_finer_than_the_network_keeps_every_voxel_that_no_click_moved():
+    given = (np.random.default_rng(3).random((24, 24, 24)) < 0.5).astype(np.uint8)
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(np.zeros((24, 24, 24)), np.diag([0.5, 0.5, 0.5, 1]))
+    session.set_segmentation(given)
+    session.add_click((12, 12, 12), "right")
+    result = session.predict()
+    assert result[12, 12, 12] == 2
+    far = ~ball(given.shape, (12, 12, 12), 8)
+    assert_array_equal(result[far], given[far])
+
+
+def test_values_of_no_label_count_as_background(session):
+    given = two_blocks()
+    session.set_segmentation(np.where(given == 2, 9, given))
+    assert_array_equal(session.predict(), np.where(given == 2, 0, given))
+
+
+def test_only_the_grid_differs_so_it_is_brought_over(session):
+    flipped = Volume(two_blocks()[::-1], np.array([[-1, 0, 0, 15], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
+    session.set_image(np.zeros((16, 16, 16)))
+    session.set_segmentation(flipped)
+    assert_array_equal(session.predict(), two_blocks())
+    fine = Volume(two_blocks().repeat(2, 0), np.array([[0.5, 0, 0, -0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    session.set_segmentation(fine)
+    assert_array_equal(session.predict(), two_blocks())
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (np.zeros((16, 16, 15)), "shape"),
+        (np.full((16, 16, 16), 0.5), "whole numbers"),
+        (Volume(np.ones((2, 16, 16, 16))), "2 channels"),
+        (Volume(two_blocks(), np.array([[1, 0, 0, 500], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])), "beside"),
+        (Volume(np.ones((4, 4, 4), int), np.zeros((4, 4))), "singular"),
+    ],
+)
+def test_what_is_no_segmentation_of_this_image_is_refused_and_the_session_stays(session, given, named):
+    session.add_click((8, 8, 8), "right")
+    before = session.predict()
+    with pytest.raises(FileError, match=named):
+        session.set_segmentation(given)
+    assert_array_equal(session.predict(), before)
+
+
+# Results -------------------------------------------------------------------------------------------------------------
+
+
+def test_probabilities_sum_to_one_and_agree_with_the_segmentation(moody):
+    for click in (None, ((20, 9, 9), "b")):
+        if click:
+            moody.add_click(*click)
+        chances = moody.probabilities()
+        assert chances.shape == (4, 34, 20, 31)
+        np.testing.assert_allclose(chances.sum(0), 1, atol=1e-5)
+        shown = moody.model.plan.labels.to_classes(moody.predict())
+        best, chosen = chances.max(0), np.take_along_axis(chances, shown[None].astype(int), 0)[0]
+        np.testing.assert_allclose(chosen, best, atol=1e-6)
+        assert_array_equal(moody.probabilities("b"), chances[2])
+        assert_array_equal(moody.probabilities("background"), chances[0])
+
+
+def test_uncertainty_is_one_where_all_is_open_and_zero_where_nothing_is(session, moody):
+    assert session.uncertainty().max() < 0.05
+    uncertainty = moody.uncertainty()
+    assert uncertainty.shape == (34, 20, 31)
+    assert 0 <= uncertainty.min() < uncertainty.max() <= 1
+
+
+def test_labels_leave_with_the_values_that_they_came_in_with(moody, tmp_path):
+    result = moody.predict()
+    assert result.dtype == np.uint16
+    assert set(np.unique(result)) <= {0, 2, 5, 300}
+    moody.save(tmp_path / "seg.nii.gz")
+    assert_array_equal(read_label(tmp_path / "seg.nii.gz").data, result)
+    np.testing.assert_allclose(read_label(tmp_path / "seg.nii.gz").affine, np.diag([-1.0, 1.3, 1.0, 1.0]), atol=1e-6)
+
+
+def test_a_file_a_volume_and_an_array_are_the_same_image(tmp_path):
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+    image = np.random.default_rng(0).uniform(0, 2, (20, 16, 12)).astype(np.float32)
+    write_volume(tmp_path / "image.nii.gz", image, Volume(image, affine))
+    save_model(tmp_path / "model.pt", random_model())
+    results = []
+    for each in (tmp_path / "image.nii.gz", str(tmp_path / "image.nii.gz"), Volume(image, affine)):
+        session = InteractiveSession.from_checkpoint(tmp_path / "model.pt", device="cpu", amp="off")
+        session.set_image(each)
+        results.append(session.predict())
+    session.set_image(image, affine)
+    for result in (*results, session.predict()):
+        assert_array_equal(result, results[0])
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int64", "float64", ">f4", "bool"])
+def test_arrays_of_any_real_type_are_images(dtype):
+    session = InteractiveSession(obedient_model(), amp="off")
+    image = np.minimum(two_blocks(), 1).astype(dtype)
+    session.set_image(image[:, ::-1])
+    assert_array_equal(session.predict(), image[:, ::-1])
+
+
+def test_several_channels_are_seen_and_their_number_is_checked():
+    session = InteractiveSession(random_model(channels=2), amp="off")
+    image = np.random.default_rng(0).uniform(0, 2, (2, 12, 16, 12)).astype(np.float32)
+    session.set_image(image)
+    first = session.probabilities()
+    session.set_image(np.stack([image[0], 2 - image[1]]))
+    assert not np.array_equal(session.probabilities(), first)
+    with pytest.raises(FileError, match="1 channel"):
+        session.set_image(image[0])
+
+
+# Large volumes -------------------------------------------------------------------------------------------------------
+
+
+def test_a_click_in_a_large_volume_leaves_all_beyond_its_window_untouched():
+    session = InteractiveSession(sweeping_model(patch=(16, 16, 16)), amp="off")
+    session.set_image(np.zeros((60, 16, 40)), np.diag([-1.0, 1, 1, 1]))
+    before = session.probabilities()
+    changed = session.add_click((40, 8, 20), "right")
+    after, result = session.probabilities(), session.predict()
+    window = np.zeros(result.shape, bool)
+    window[32:49, :, 12:29] = True
+    assert_array_equal(after[:, ~window], before[:, ~window])
+    assert not result[~window].any()
+    assert result[40, 8, 20] == 2
+    assert changed == box_of(result > 0)
+    # The whole of the window answers, but for the rims towards the rest, where it fades out.
+    assert (result[35:46, :, 15:26] == 2).all()
+
+
+def test_clicks_in_a_large_volume_meet_the_results_of_the_others():
+    predicted = np.zeros((70, 16, 16), np.uint8)
+    model = obedient_model(radius=2)
+    session = InteractiveSession(model, amp="off")
+    session.set_image(predicted)
+    expected = predicted.copy()
+    for position, label in (((5, 8, 8), 1), ((60, 8, 8), 2), ((12, 8, 8), 2), ((60, 8, 8), 0)):
+        session.add_click(position, ("background", "left", "right")[label])
+        expected[ball(predicted.shape, position, 2)] = label
+        assert_array_equal(session.predict(), expected)
+
+
+def test_more_memory_than_there_is_is_an_error_with_an_estimate(monkeypatch):
+    monkeypatch.setattr("deepedit.inference.memory.available_memory", lambda: 2**20)
+    session = InteractiveSession(obedient_model())
+    with pytest.raises(DeepEditError, match=r"40 x 40 x 40 voxels, 80 x 40 x 40 .* GiB .*crop"):
+        session.set_image(np.zeros((40, 40, 40)), np.diag([2.0, 1, 1, 1]))
+
+
+def test_more_than_255_labels():
+    labels = Labels(tuple(f"label_{value}" for value in range(1, 301)), tuple(range(1, 301)))
+    model = obedient_model()
+    model.plan = plan(labels=labels)
+    model.network = ObedientNetwork(301, 1.5, 1).eval()
+    session = InteractiveSession(model, amp="off")
+    session.set_image(np.zeros((6, 5, 4)))
+    given = np.zeros((6, 5, 4), np.int32)
+    given[0, 0, 0] = 299
+    session.set_segmentation(given)
+    session.add_click((4, 3, 2), "label_300")
+    result = session.predict()
+    assert result[0, 0, 0] == 299
+    assert result[4, 3, 2] == 300
+
+
+def test_results_need_no_gradient_and_leave_the_random_state_alone(moody):
+    before = torch.get_rng_state()
+    moody.add_click((4, 5, 6), "b")
+    moody.probabilities()
+    assert torch.equal(torch.get_rng_state(), before)

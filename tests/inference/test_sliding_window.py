@@ -1,0 +1,127 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.nn import functional as F
+
+from deepedit.clicks import Clicks, render_guidance
+from deepedit.inference.sliding_window import (
+    crop,
+    cut,
+    fade_weight,
+    gaussian_weight,
+    sliding_window,
+    window_around,
+    window_shape,
+    window_starts,
+)
+from deepedit.network.inputs import assemble_input
+from tests.inference.networks import pointwise_model, random_model
+
+shapes = st.tuples(*[st.integers(1, 40)] * 3)
+windows = st.tuples(*[st.integers(1, 17)] * 3)
+
+
+def seeded(*shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(1))
+
+
+def whole_pass(model, image, clicks=None, previous=None):
+    shape = image.shape[1:]
+    clicks = Clicks.empty() if clicks is None else clicks
+    guidance = render_guidance(clicks, shape, model.plan.labels.num_classes, sigma=model.plan.sigma)
+    previous = torch.zeros(shape, dtype=torch.uint8) if previous is None else previous
+    with torch.no_grad():
+        return model.network(assemble_input(image[None], guidance, previous[None]))[0]
+
+
+def test_a_volume_of_one_window_gets_the_networks_own_answer():
+    model, image = random_model(), seeded(1, 16, 12, 16)
+    assert torch.equal(sliding_window(model, image, amp="off"), whole_pass(model, image))
+
+
+def test_a_volume_smaller_than_the_network_allows_is_padded_with_zeros_around_it():
+    model, image = random_model(), seeded(1, 14, 11, 16)
+    padded = F.pad(image, (0, 0, 1, 0, 1, 1))
+    expected = whole_pass(model, padded)[:, 1:-1, 1:]
+    assert torch.equal(sliding_window(model, image, amp="off"), expected)
+
+
+@pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_windows_leave_no_trace_where_a_network_looks_at_single_voxels(channels, overlap):
+    model, image = pointwise_model(channels, patch=(8, 8, 8)), seeded(channels, 21, 8, 30)
+    clicks = Clicks(torch.zeros(2), torch.tensor([1, 0]), torch.tensor([[10, 4, 15], [3, 2, 29]]))
+    previous = (seeded(21, 8, 30) > 0).to(torch.uint8)
+    result = sliding_window(model, image, clicks, previous, overlap, amp="off")
+    torch.testing.assert_close(result, whole_pass(model, image, clicks, previous), rtol=1e-4, atol=1e-4)
+
+
+@given(shapes, windows, st.floats(0, 0.9))
+@settings(max_examples=60, deadline=None)
+def test_windows_cover_every_voxel_and_overlap_as_asked(shape, window, overlap):
+    covered = np.zeros(shape, bool)
+    starts = list(window_starts(shape, window, overlap))
+    for start in starts:
+        for first, side, size in zip(start, window, shape, strict=True):
+            assert (first >= 0 and first + side <= size) or side > size
+        covered[tuple(slice(max(a, 0), a + side) for a, side in zip(start, window, strict=True))] = True
+    assert covered.all()
+    for axis, side in enumerate(window):
+        steps = np.diff(sorted({start[axis] for start in starts}))
+        # Evenly spread starts are rounded to whole voxels.
+        assert (steps <= side * (1 - overlap) + 1).all()
+
+
+def test_an_overlap_of_one_would_never_end():
+    with pytest.raises(ValueError, match="overlap"):
+        list(window_starts((9, 9, 9), (3, 3, 3), 1.0))
+
+
+@given(shapes, windows, st.data())
+@settings(max_examples=60, deadline=None)
+def test_the_window_around_a_voxel_holds_it_and_stays_inside(shape, window, data):
+    voxel = [data.draw(st.integers(0, size - 1)) for size in shape]
+    for index, first, side, size in zip(voxel, window_around(voxel, shape, window), window, shape, strict=True):
+        assert first <= index < first + side
+        if side <= size:
+            assert 0 <= first <= size - side
+            centred = abs(index - (first + side // 2))
+            assert centred == 0 or first in (0, size - side)
+
+
+def test_a_side_slightly_longer_than_the_patch_is_one_window():
+    assert window_shape((64, 70, 81), (64, 64, 64), (8, 8, 8)) == (64, 72, 64)
+    assert window_shape((5, 1, 64), (64, 64, 64), (8, 4, 8)) == (8, 4, 64)
+
+
+def test_the_middle_of_a_window_weighs_most_and_its_corners_still_count():
+    weight = gaussian_weight((8, 9, 4))
+    assert weight.shape == (8, 9, 4)
+    assert torch.equal(weight, weight.flip(0, 1, 2))
+    assert weight.argmax() == weight.flatten().argmax()
+    assert weight[4, 4, 2] == weight.max()
+    assert weight.min() > 0
+
+
+def test_a_single_answer_fades_towards_rims_inside_of_the_volume_only():
+    weight = fade_weight((slice(0, 16), slice(8, 24), slice(4, 20)), (40, 24, 40))
+    assert weight[8, 8, 8] == 1
+    assert weight[0, 8, 8] == 1  # the volume's own rim
+    assert weight[8, 15, 8] == 1
+    for rim in (weight[15, 8, 8], weight[8, 0, 8], weight[8, 8, 0], weight[8, 8, 15]):
+        assert 0 < rim <= 0.25
+
+
+@given(shapes, windows, st.data())
+@settings(max_examples=60, deadline=None)
+def test_what_is_cut_is_what_a_padded_volume_has_there(shape, window, data):
+    start = [data.draw(st.integers(1 - side, size - 1)) for side, size in zip(window, shape, strict=True)]
+    volume = torch.arange(1, 1 + np.prod(shape)).reshape(1, *shape)
+    padded = np.pad(volume[0].numpy(), [(side, side) for side in window])
+    expected = padded[tuple(slice(a + side, a + 2 * side) for a, side in zip(start, window, strict=True))]
+    piece = cut(volume, start, window)
+    assert np.array_equal(piece[0].numpy(), expected)
+    inside = crop(piece, start, shape)
+    assert torch.equal(inside.flatten(), piece[piece > 0])
