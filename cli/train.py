@@ -96,9 +96,10 @@ def work(folder: Path, given: dict[str, Any], resume: bool) -> None:
     from deepedit.training.run import Run, write_config
 
     settings = run_settings(given)
-    if not resume:
-        write_config(folder, given, settings)
     training = Run(folder, settings, say, given["device"], resume)
+    if not resume:
+        # Not before all is checked: a start that failed is no run that --overwrite must replace.
+        write_config(folder, given, settings)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         with _Bar(training.trainer.progress.share) as bar:
@@ -140,6 +141,8 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an earlier run, but for where this one runs and writes."""
     from deepedit.training.run import read_run_config
 
+    if given["resume"] and not (source / "last.pt").exists():
+        raise TrainingError(f"{source}: no last.pt to go on with; begin a run without --resume")
     earlier = read_run_config(source)
     here = {name: given[name] for name in ("output", "device", "workers", "resume", "overwrite", "export", "config")}
     unknown = set(given) - set(earlier)

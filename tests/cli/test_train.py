@@ -1,0 +1,189 @@
+"""deepedit-train, as its user runs it."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from deepedit.io.phantom import write_phantom
+from deepedit.network.checkpoint import load_model, read_entries
+from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit_cli import train
+from deepedit_cli.train import main
+
+
+@pytest.fixture(autouse=True)
+def small_network(monkeypatch):
+    """An architecture that trains in seconds; everything else is as users have it."""
+    monkeypatch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 8, 8), strides=(1, 2, 2), kernels=(3, 3, 3)))
+    monkeypatch.setattr(train, "on_terminal", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    return write_phantom(folder, num_cases=4, seed=0, shape=(24, 20, 16))
+
+
+def arguments(dataset, run, *more):
+    return [
+        "--input",
+        str(dataset),
+        "--output",
+        str(run),
+        "--epochs",
+        "2",
+        "--batch-size",
+        "2",
+        "--device",
+        "cpu",
+        *more,
+    ]
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """A run folder as a finished run leaves it."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 8, 8), strides=(1, 2, 2), kernels=(3, 3, 3)))
+        assert main(arguments(dataset, run)) == 0
+    return run
+
+
+def test_a_run_leaves_a_model_its_newest_state_its_settings_and_its_curves(finished, dataset):
+    model = load_model(finished / "model.pt")
+    assert model.plan.labels.names == ("liver", "spleen", "aorta")
+    names = {*model.training_cases, *model.validation_cases}
+    assert names == {path.name.removesuffix(".nii.gz") for path in (dataset / "imagesTr").iterdir()}
+    assert read_entries(finished / "last.pt")["training"]["trainer"]["share"] == 1
+    record = json.loads((finished / "config.json").read_text())
+    assert record["arguments"]["epochs"] == 2
+    assert record["training"]["batch_size"] == 2
+    assert record["versions"]["torch"] == torch.__version__
+    assert list((finished / "tensorboard").glob("events.*"))
+
+
+def test_it_ends_by_telling_the_best_dice_and_what_to_run_next(dataset, tmp_path, capsys):
+    assert main(arguments(dataset, tmp_path / "run", "--limit", "1")) == 0
+    said = capsys.readouterr().out
+    assert "best validation Dice" in said
+    assert f"deepedit-infer --model {tmp_path / 'run' / 'model.pt'} --input" in said
+    assert "1 cases to train on" in said
+
+
+def test_the_curves_name_labels_clicks_parts_and_pictures(finished):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(finished / "tensorboard"))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    assert {"dice_liver/clicks_0", "dice_mean/clicks_5", "learning_rate", "loss/automatic"} <= scalars
+    assert {f"seconds/{part}" for part in ("data", "clicks", "forward", "backward")} <= scalars
+    assert events.Tags()["images"]
+
+
+def test_what_is_there_is_not_overwritten_unless_asked(finished, dataset, capsys):
+    before = (finished / "model.pt").read_bytes()
+    assert main(arguments(dataset, finished)) == 2
+    error = capsys.readouterr().err
+    assert "--overwrite" in error
+    assert "--resume" in error
+    assert (finished / "model.pt").read_bytes() == before
+
+
+def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
+    one, two = (load_model(folder / "model.pt").network.state_dict() for folder in (finished, run))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_an_interrupted_run_is_resumed_with_its_own_settings(finished, dataset, tmp_path, monkeypatch, capsys):
+    from deepedit.training.loop import Trainer
+
+    run = tmp_path / "run"
+    look_at = Trainer._look_at
+
+    def interrupt(self, losses):
+        look_at(self, losses)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_look_at", interrupt)
+    assert main(arguments(dataset, run)) == 130
+    assert "--resume" in capsys.readouterr().out
+    monkeypatch.setattr(Trainer, "_look_at", look_at)
+    assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
+    states = [read_entries(folder / "last.pt")["training"]["trainer"] for folder in (finished, run)]
+    assert states[0]["step"] == states[1]["step"]
+
+
+def test_config_repeats_a_run(finished, tmp_path):
+    run = tmp_path / "again"
+    assert main(["--config", str(finished / "config.json"), "--output", str(run), "--device", "cpu"]) == 0
+    one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_model_is_the_start_of_another_also_for_other_labels(finished, dataset, tmp_path, capsys):
+    run = tmp_path / "run"
+    more = ("--labels", "spleen=2", "--init-weights", str(finished / "model.pt"))
+    assert main(arguments(dataset, run, *more)) == 0
+    assert load_model(run / "model.pt").plan.labels.names == ("spleen",)
+    assert "not taken" not in capsys.readouterr().out
+
+
+def test_export_writes_files_that_run_without_the_package(finished, tmp_path, capsys):
+    target = tmp_path / "model.ts"
+    command = ["--input", str(finished / "model.pt"), "--output", str(target), "--export"]
+    assert main(command) == 0
+    model = load_model(finished / "model.pt")
+    inputs = torch.randn(1, model.network.in_channels, 16, 8, 8, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(torch.jit.load(target)(inputs), model.network(inputs), atol=1e-5, rtol=0)
+    assert main(command) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert main([*command, "true", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--input", "nowhere"], "no such folder"),
+        (["--labels", "spleen"], "spleen=1"),
+        (["--labels", "kidney=9"], "9"),
+        (["--patch-size", "17,16,16"], "multiple"),
+        (["--init-weights", "nothing.pt"], "no such"),
+        (["--epochs", "0"], "--epochs"),
+        (["--split", "2"], "--split"),
+        (["--device", "tpu"], "tpu"),
+        (["--resume"], "last.pt"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_leave_no_model(dataset, tmp_path, capsys, more, said):
+    assert main([*arguments(dataset, tmp_path / "run"), *more]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert error.count("\n") <= 2
+    assert not (tmp_path / "run" / "model.pt").exists()
+
+
+def test_a_bad_start_can_be_mended_without_overwrite(dataset, tmp_path):
+    run = tmp_path / "run"
+    assert main(arguments(dataset, run, "--labels", "kidney=9")) == 2
+    assert main(arguments(dataset, run, "--limit", "1", "--max-clicks", "0")) == 0
+
+
+def test_the_phantom_is_the_default(tmp_path, monkeypatch, capsys):
+    import deepedit.io.phantom as phantom
+
+    written = phantom.write_phantom
+    monkeypatch.setattr(
+        phantom, "write_phantom", lambda folder, seed: written(folder, num_cases=2, seed=seed, shape=(16, 16, 16))
+    )
+    run = tmp_path / "run"
+    assert main(["--output", str(run), "--epochs", "1", "--device", "cpu"]) == 0
+    assert "phantom" in capsys.readouterr().out
+    assert (run / "phantom" / "dataset.json").exists()
