@@ -28,8 +28,8 @@ import reference_clicks
 import torch
 from scipy import ndimage
 
-from deepedit.clicks import chessboard_distance, error_regions, render_guidance, sample_clicks
-from deepedit.clicks.sampling import draw_cells
+from deepedit.clicks import Clicks, chessboard_distance, error_regions, render_guidance, sample_clicks
+from deepedit.clicks.sampling import clicks_at, draw_cells
 
 try:
     import monai
@@ -44,21 +44,16 @@ WARM_UPS = 3
 
 @dataclass(frozen=True)
 class Case:
-    """One line of the grid that the benchmark runs over."""
+    """One point of the grid that the benchmark runs over."""
 
     size: int
     labels: int
     batch: int
     errors: float
     device: str
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        return (self.size,) * 3
-
-    @property
-    def classes(self) -> int:
-        return self.labels + 1
+    shape = property(lambda self: (self.size,) * 3)
+    classes = property(lambda self: self.labels + 1)
+    voxels = property(lambda self: self.batch * self.size**3)
 
 
 @dataclass
@@ -115,70 +110,58 @@ def timed(work: Callable[[], object], device: str, repeats: int, seconds: float)
     return spent[min(WARM_UPS, len(spent) - 1) :]
 
 
-def our_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable[[], object]]:
-    """Every stage on inputs that are on the device already."""
+def stages(find: Callable, measure: Callable | None, draw: Callable, render: Callable, place: Callable | None = None):
+    """What is timed, from the four steps; `place` is the first three in one, `measure` None where `draw` does it."""
+
+    def find_and_draw() -> object:
+        regions = find()
+        return draw(regions, measure and measure(regions))
+
+    place = place or find_and_draw
+    regions = find()
+    distance = measure and measure(regions)
+    clicks = draw(regions, distance)
+    work = [find, measure and (lambda: measure(regions)), lambda: draw(regions, distance)]
+    work += [lambda: render(clicks), lambda: render(place()), place]
+    return dict(zip(STAGES, work, strict=True))
+
+
+def our_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable | None]:
+    """On inputs that are on the device already."""
     predicted, true = (torch.from_numpy(volume).to(case.device) for volume in (prediction, label))
     generator = torch.Generator(case.device).manual_seed(0)
-    regions = error_regions(predicted, true, case.classes)
-    depth = chessboard_distance(regions)
-    clicks = sample_clicks(regions, case.classes, generator)
 
-    def place() -> object:
-        return sample_clicks(error_regions(predicted, true, case.classes), case.classes, generator)
+    def find() -> torch.Tensor:
+        return error_regions(predicted, true, case.classes)
 
-    def render(given: object) -> torch.Tensor:
-        return render_guidance(given, case.shape, case.classes, case.batch, sigma=SIGMA)
+    def draw(regions: torch.Tensor, depth: torch.Tensor) -> Clicks:
+        return clicks_at(draw_cells(regions, depth, case.classes, generator), case.shape, (0, 0, 0))
 
-    return {
-        "error regions": lambda: error_regions(predicted, true, case.classes),
-        "distance": lambda: chessboard_distance(regions),
-        "sampling": lambda: draw_cells(regions, depth, case.classes, generator),
-        "rendering": lambda: render(clicks),
-        "together": lambda: render(place()),
-        "together, no rendering": place,
-    }
+    def render(clicks: Clicks) -> torch.Tensor:
+        return render_guidance(clicks, case.shape, case.classes, case.batch, sigma=SIGMA)
+
+    return stages(find, chessboard_distance, draw, render, lambda: sample_clicks(find(), case.classes, generator))
 
 
-def reference_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable[[], object]]:
-    """Every stage as `reference_clicks` does it, sample by sample."""
+def reference_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable | None]:
+    """As `reference_clicks` does it, sample by sample."""
     random = np.random.default_rng(0)
-    pairs = list(zip(prediction, label, strict=True))
-    regions = [reference_clicks.error_regions(*pair, case.classes) for pair in pairs]
-    distance = [reference_clicks.distances(masks) for masks in regions]
-
-    def draw() -> list:
-        return [reference_clicks.sample_clicks(*both, random) for both in zip(regions, distance, strict=True)]
-
-    clicks = draw()
-
-    def place() -> list:
-        placed = []
-        for pair in pairs:
-            masks = reference_clicks.error_regions(*pair, case.classes)
-            placed.append(reference_clicks.sample_clicks(masks, reference_clicks.distances(masks), random))
-        return placed
-
-    def render(given: list) -> list:
-        return [reference_clicks.render_guidance(each, case.shape, SIGMA) for each in given]
-
-    return {
-        "error regions": lambda: [reference_clicks.error_regions(*pair, case.classes) for pair in pairs],
-        "distance": lambda: [reference_clicks.distances(masks) for masks in regions],
-        "sampling": draw,
-        "rendering": lambda: render(clicks),
-        "together": lambda: render(place()),
-        "together, no rendering": place,
-    }
+    return stages(
+        lambda: [reference_clicks.error_regions(*pair, case.classes) for pair in zip(prediction, label, strict=True)],
+        lambda regions: [reference_clicks.distances(masks) for masks in regions],
+        lambda *both: [reference_clicks.sample_clicks(*each, random) for each in zip(*both, strict=True)],
+        lambda clicks: [reference_clicks.render_guidance(each, case.shape, SIGMA) for each in clicks],
+    )
 
 
-def monai_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable[[], object]]:
+def monai_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[str, Callable | None]:
     """The click transforms of MONAI's DeepEdit tutorial; distance and sampling are one transform there."""
-    logging.getLogger("monai").setLevel(logging.ERROR)
+    logging.disable(logging.INFO)  # a line for each simulated click otherwise
     names = {"background": 0} | {f"label_{index}": index for index in range(1, case.classes)}
-    regions = monai_deepedit.FindDiscrepancyRegionsDeepEditd("label", pred="pred", discrepancy="discrepancy")
+    find = monai_deepedit.FindDiscrepancyRegionsDeepEditd("label", pred="pred", discrepancy="discrepancy")
     draw = monai_deepedit.AddRandomGuidanceDeepEditd("NA", "guidance", "discrepancy", "probability")
     draw.set_random_state(0)
-    signal = monai_deepedit.AddGuidanceSignalDeepEditd("image", guidance="guidance", sigma=SIGMA)
+    render = monai_deepedit.AddGuidanceSignalDeepEditd("image", guidance="guidance", sigma=SIGMA)
     samples = [
         {
             "image": np.zeros((1, *case.shape), dtype=np.float32),
@@ -190,32 +173,28 @@ def monai_stages(case: Case, prediction: np.ndarray, label: np.ndarray) -> dict[
         }
         for predicted, true in zip(prediction, label, strict=True)
     ]
-    with_regions = [regions(sample) for sample in samples]
-    with_clicks = [draw(sample) for sample in with_regions]
-    return {
-        "error regions": lambda: [regions(sample) for sample in samples],
-        "distance": None,
-        "sampling": lambda: [draw(sample) for sample in with_regions],
-        "rendering": lambda: [signal(sample) for sample in with_clicks],
-        "together": lambda: [signal(draw(regions(sample))) for sample in samples],
-        "together, no rendering": lambda: [draw(regions(sample)) for sample in samples],
-    }
+    return stages(
+        lambda: [find(sample) for sample in samples],
+        None,
+        lambda found, _: [draw(sample) for sample in found],
+        lambda clicked: [render(sample) for sample in clicked],
+    )
 
 
 def peak_bytes(work: Callable[[], object], device: str) -> int | None:
-    """Memory that one run takes above what was there before; None where the system does not tell."""
+    """Memory that one run takes beyond what was there before and its result; None where the system does not tell."""
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        work()
-        return torch.cuda.max_memory_allocated() - before
+        kept = work()
+        return torch.cuda.max_memory_allocated() - torch.cuda.memory_allocated() if kept is not None else None
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).malloc_trim(0)
         Path("/proc/self/clear_refs").write_text("5")  # the peak of the resident set starts anew
-        before = _status_bytes("VmRSS")
-        work()
-        return _status_bytes("VmHWM") - before
+        before, kept = _status_bytes("VmRSS"), work()
+        peak = _status_bytes("VmHWM")
+        ctypes.CDLL(None).malloc_trim(0)
+        return peak - max(before, _status_bytes("VmRSS")) if kept is not None else None
     return None
 
 
@@ -229,19 +208,16 @@ def run(case: Case, options: argparse.Namespace) -> Result:
     prediction, label = smooth_problem(case, options.seed)
     result = Result(case)
     everyone = {"ours": our_stages, "numpy+scipy": reference_stages, "MONAI": monai_stages}
-    for who in [name for name in everyone if name == "ours" or (not options.no_peers and (name != "MONAI" or monai))]:
-        stages = everyone[who](case, prediction, label)
+    peers = [] if options.no_peers else ["numpy+scipy", *(["MONAI"] if monai else [])]
+    for who in ["ours", *peers]:
+        steps = everyone[who](case, prediction, label)
         device, limit = (case.device, 60.0) if who == "ours" else ("cpu", options.peer_seconds)
         if who == "ours":
-            # float32 of every guidance channel, and as many bytes for a voxel as an int32 label map has.
-            outputs = 4 * case.batch * case.classes * case.size**3 if case.device == "cuda" else 0
-            peak = peak_bytes(stages["together"], device)
-            result.peak_volumes = None if peak is None else (peak - outputs) / (4 * case.batch * case.size**3)
-        result.seconds[who] = {
-            stage: timed(work, device, options.repeats, limit) for stage, work in stages.items() if work
-        }
-    source = torch.ones((case.batch, case.classes, *case.shape), device=case.device)
-    target = torch.ones_like(source)
+            peak = peak_bytes(steps["together"], device)
+            result.peak_volumes = None if peak is None else peak / (4 * case.voxels)
+        runs = {stage: timed(work, device, options.repeats, limit) for stage, work in steps.items() if work}
+        result.seconds[who] = runs
+    source, target = (torch.ones((case.batch, case.classes, *case.shape), device=case.device) for _ in range(2))
     result.copy_seconds = statistics.median(timed(lambda: target.copy_(source), case.device, options.repeats, 60.0))
     return result
 
@@ -254,18 +230,17 @@ def table(result: Result, options: argparse.Namespace) -> Iterator[str]:
         f"{case.device}, {torch.get_num_threads()} threads, median (spread) of {options.repeats} after {WARM_UPS} "
         f"warm-ups, peers for {options.peer_seconds:g} s a stage"
     )
-    yield f"{'stage':24}{'ours':>26}" + "".join(f"{who:>28}{'ratio':>9}" for who in peers)
+    yield f"{'stage':24}{'ours':>32}" + "".join(f"{who:>36}{'ratio':>9}" for who in peers)
     for stage in STAGES:
-        line = f"{stage:24}{_milliseconds(result.seconds['ours'][stage]):>26}"
+        line = f"{stage:24}{_milliseconds(result.seconds['ours'][stage]):>32}"
         for who in peers:
             theirs = result.median(who, stage)
             ratio = "" if theirs is None else f"{theirs / result.median('ours', stage):.1f}x"
-            line += f"{_milliseconds(result.seconds[who].get(stage)):>28}{ratio:>9}"
+            line += f"{_milliseconds(result.seconds[who].get(stage)):>36}{ratio:>9}"
         yield line
     together = result.median("ours", "together")
-    voxels = case.batch * case.size**3
     yield (
-        f"{case.batch * case.classes / together:.0f} clicks a second; {together * 1e9 / voxels:.1f} ns a voxel; "
+        f"{case.batch * case.classes / together:.0f} clicks a second; {together * 1e9 / case.voxels:.1f} ns a voxel; "
         f"{together / result.copy_seconds:.2f} times a copy of the guidance "
         f"({result.copy_seconds * 1e3:.2f} ms); peak memory "
         + ("unknown" if result.peak_volumes is None else f"{result.peak_volumes:.2f} int32 label maps")
@@ -275,8 +250,7 @@ def table(result: Result, options: argparse.Namespace) -> Iterator[str]:
 def _milliseconds(runs: list[float] | None) -> str:
     if not runs:
         return "with sampling"
-    low, middle, high = (seconds * 1e3 for seconds in (min(runs), statistics.median(runs), max(runs)))
-    return f"{middle:.2f} ms ({low:.2f}-{high:.2f})"
+    return f"{statistics.median(runs) * 1e3:.2f} ms ({min(runs) * 1e3:.2f}-{max(runs) * 1e3:.2f})"
 
 
 def arguments() -> argparse.Namespace:
@@ -313,9 +287,8 @@ def main() -> None:
     }
     if not options.json:
         print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    results = []
-    grid = itertools.product(options.devices, options.sizes, options.errors, options.batch, options.labels)
-    for device, size, errors, batch, labels in grid:
+    results, grid = [], (options.devices, options.sizes, options.errors, options.batch, options.labels)
+    for device, size, errors, batch, labels in itertools.product(*grid):
         results.append(run(Case(size, labels, batch, errors, device), options))
         if not options.json:
             print("\n".join(table(results[-1], options)), flush=True)
