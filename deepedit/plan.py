@@ -103,6 +103,10 @@ class Plan:
         intensity: how image values are normalised.
         image_channels: channels of an input image.
         sigma: width of a click's Gaussian in voxels of the network's grid.
+        fixed_shape: None; or the voxels that every image is resized to whatever its spacing, each the mean of all that
+            it touches, clicks truncated: as models imported from MONAI were trained. `spacing` is unused then.
+        guidance: how clicks of one class are joined, see `render_guidance`.
+        previous: whether the network takes a previous segmentation, without which it cannot correct one.
     """
 
     labels: Labels
@@ -111,6 +115,13 @@ class Plan:
     intensity: Intensity = field(default_factory=Intensity)
     image_channels: int = 1
     sigma: float = 2.0
+    fixed_shape: tuple[int, int, int] | None = None
+    guidance: str = "max"
+    previous: bool = True
+
+    def __post_init__(self) -> None:
+        if self.guidance not in ("max", "sum-normalized"):
+            raise ValueError(f"guidance must be max or sum-normalized; got {self.guidance!r}")
 
     def to_dict(self) -> dict:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""
@@ -124,14 +135,16 @@ class Plan:
             ModelError: if an entry is missing, unknown or malformed.
         """
         try:
+            fixed = entries.get("fixed_shape")
             return cls(
                 **{
                     **entries,
+                    "fixed_shape": None if fixed is None else tuple(int(side) for side in fixed),
                     "labels": Labels(*(tuple(entries["labels"][key]) for key in ("names", "values"))),
                     "spacing": tuple(float(mm) for mm in entries["spacing"]),
                     "patch_size": tuple(int(side) for side in entries["patch_size"]),
                     "intensity": Intensity(**entries["intensity"]),
                 }
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"the preprocessing plan is damaged: {error}") from error

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks import Clicks
-from deepedit.errors import ClickError, DeepEditError
+from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.inference.given import given_classes
 from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
@@ -25,7 +25,7 @@ from deepedit.io.nifti import read_volume, write_label
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.transforms.decide import class_type
-from deepedit.transforms.geometry import Box, inside, nearest_voxel, to_voxel, voxel_to_network
+from deepedit.transforms.geometry import Box, inside, nearest_voxel, to_voxel
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
 
@@ -101,7 +101,14 @@ class InteractiveSession:
         Raises:
             FileError: if it cannot be read, is no label map, does not lie on the image, or is an array of another
                 shape.
+            ModelError: if the model takes no previous segmentation, as one imported from MONAI does not: its answer to
+                the first click would replace the given segmentation instead of correcting it.
         """
+        if not self.model.plan.previous:
+            raise ModelError(
+                "the model cannot correct a segmentation, only start from the image: it takes no previous segmentation; "
+                "import it with --widen and fine-tune it, or leave the segmentation out"
+            )
         given = given_classes(segmentation, self._require_image(), self.model.plan.labels)
         self._forget()
         self._given = given
@@ -137,7 +144,7 @@ class InteractiveSession:
                 f"{' x '.join(map(str, volume.shape))} voxels"
             )
         self._start()
-        target = tuple(voxel_to_network(nearest_voxel(voxel), self._grid).tolist())
+        target = tuple(self._preprocess.click(nearest_voxel(voxel), self._grid).tolist())
         click = PointClick(label, tuple(float(value) for value in position), space)
         return self._answer(click, target, index)
 

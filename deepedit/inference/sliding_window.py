@@ -72,7 +72,10 @@ def predict_window(
         ``[L + 1, *window]`` float32.
     """
     piece = cut(image, start, window)[None]
-    if previous is None:
+    plan = model.plan
+    if not plan.previous:
+        given = None
+    elif previous is None:
         given = torch.zeros((1, *window), dtype=torch.uint8, device=image.device)
     else:
         given = cut(previous[None], start, window)
@@ -80,7 +83,7 @@ def predict_window(
     shifted = Clicks(
         clicks.batch, clicks.label, clicks.position - torch.tensor(start, device=image.device), clicks.valid
     )
-    guidance = render_guidance(shifted, window, model.plan.labels.num_classes, sigma=model.plan.sigma)
+    guidance = render_guidance(shifted, window, plan.labels.num_classes, sigma=plan.sigma, combine=plan.guidance)
     with mixed_precision(image.device, amp):
         return model.network(assemble_input(piece, guidance, given))[0].float()
 

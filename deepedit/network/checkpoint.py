@@ -106,7 +106,7 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
     try:
         plan = Plan.from_dict(entries["plan"])
         network = ResidualUNet(
-            input_channels(plan.image_channels, plan.labels.num_classes),
+            input_channels(plan.image_channels, plan.labels.num_classes, plan.previous),
             plan.labels.num_classes,
             UNetConfig(**entries["network"]),
         )

@@ -8,7 +8,7 @@ import torch
 
 from deepedit.files import replace_atomically
 from deepedit.network.checkpoint import Model
-from deepedit.network.inputs import input_channels
+from deepedit.network.inputs import input_names
 
 METADATA = "deepedit.json"
 """Name of the extra file in a TorchScript archive that holds the plan."""
@@ -52,21 +52,15 @@ def export_program(model: Model, path: str | Path) -> None:
 
 def example_input(model: Model, batch: int = 1) -> torch.Tensor:
     """Zeros of a shape that the network takes."""
-    channels = input_channels(model.plan.image_channels, model.plan.labels.num_classes)
     sides = [4 * multiple for multiple in model.network.config.divisor]
-    return torch.zeros(batch, channels, *sides, device=model.device)
+    return torch.zeros(batch, model.network.in_channels, *sides, device=model.device)
 
 
 def metadata(model: Model) -> dict:
     """What a program needs to feed the network and to read its logits."""
-    labels = model.plan.labels
     return {
         "plan": model.plan.to_dict(),
         "divisor": list(model.network.config.divisor),
-        "input_channels": [
-            *(f"image {channel}" for channel in range(model.plan.image_channels)),
-            *(f"guidance {name}" for name in labels.class_names),
-            *(f"previous {name}" for name in labels.names),
-        ],
-        "output_channels": list(labels.class_names),
+        "input_channels": input_names(model.plan),
+        "output_channels": list(model.plan.labels.class_names),
     }

@@ -5,23 +5,38 @@ import contextlib
 import torch
 from torch import Tensor
 
+from deepedit.plan import Plan
 
-def input_channels(image_channels: int, num_classes: int) -> int:
+
+def input_channels(image_channels: int, num_classes: int, previous: bool = True) -> int:
     """Channels of the network's input: image, guidance of every class, previous segmentation of every label."""
-    return image_channels + num_classes + (num_classes - 1)
+    return image_channels + num_classes + (num_classes - 1) * previous
 
 
-def assemble_input(image: Tensor, guidance: Tensor, previous: Tensor) -> Tensor:
+def input_names(plan: Plan) -> list[str]:
+    """What each channel of the network's input stands for."""
+    labels = plan.labels
+    return [
+        *(f"image channel {channel}" for channel in range(plan.image_channels)),
+        *(f"guidance of {name}" for name in labels.class_names),
+        *(f"previous segmentation of {name}" for name in labels.names if plan.previous),
+    ]
+
+
+def assemble_input(image: Tensor, guidance: Tensor, previous: Tensor | None) -> Tensor:
     """The network's input.
 
     Args:
         image: ``[B, C, X, Y, Z]`` float.
         guidance: ``[B, L + 1, X, Y, Z]`` in [0, 1], background first.
-        previous: ``[B, X, Y, Z]`` class indices of the previous segmentation; all 0 where there is none.
+        previous: ``[B, X, Y, Z]`` class indices of the previous segmentation, all 0 where there is none; None for a
+            network that takes none.
 
     Returns:
-        ``[B, C + 2 L + 1, X, Y, Z]`` of the image's type.
+        ``[B, C + 2 L + 1, X, Y, Z]`` of the image's type, or ``[B, C + L + 1, X, Y, Z]``.
     """
+    if previous is None:
+        return torch.cat((image, guidance.to(image.dtype)), dim=1)
     labels = torch.arange(1, guidance.shape[1], device=image.device).view(1, -1, 1, 1, 1)
     one_hot = previous[:, None] == labels
     return torch.cat((image, guidance.to(image.dtype), one_hot.to(image.dtype)), dim=1)

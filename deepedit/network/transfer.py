@@ -1,9 +1,15 @@
 """Weights of one model as the start of another, also where their labels differ."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
+from deepedit.errors import ModelError
 from deepedit.network.checkpoint import Model
+from deepedit.network.inputs import input_names
+from deepedit.network.unet import ResidualUNet
 
 
 @torch.no_grad()
@@ -16,9 +22,10 @@ def transfer_weights(source: Model, target: Model) -> list[str]:
     Returns:
         One line for each thing that was not taken and keeps its random start.
     """
-    inputs = _matches(_input_names(source), _input_names(target))
+    wanted, there = input_names(target.plan), input_names(source.plan)
+    inputs = _matches(there, wanted)
     outputs = _matches(_output_names(source), _output_names(target))
-    left = [f"{name} has no counterpart" for name in _input_names(target) if name not in _input_names(source)]
+    left = [f"{name} has no counterpart" for name in wanted if name not in there]
     left += [f"{name} has no counterpart" for name in _output_names(target) if name not in _output_names(source)]
     weights = source.network.state_dict()
     for name, tensor in target.network.state_dict().items():
@@ -39,13 +46,25 @@ def transfer_weights(source: Model, target: Model) -> list[str]:
     return left
 
 
-def _input_names(model: Model) -> list[str]:
-    labels = model.plan.labels
-    return [
-        *(f"image channel {channel}" for channel in range(model.plan.image_channels)),
-        *(f"guidance of {name}" for name in labels.class_names),
-        *(f"previous segmentation of {name}" for name in labels.names),
-    ]
+def widen(model: Model) -> Model:
+    """The model with channels for a previous segmentation, all their weights 0: its output is as it was.
+
+    Raises:
+        ModelError: if it has them already, or if the first block cannot grow.
+    """
+    network, plan = model.network, model.plan
+    if plan.previous:
+        raise ModelError("the model takes a previous segmentation already; there is nothing to widen")
+    channels = network.in_channels + len(plan.labels.names)
+    if network.config.filters[0] in (network.in_channels, channels):
+        # A block that keeps its number of channels has no weights in its shortcut, one that changes it has.
+        raise ModelError(f"a network of {network.config.filters[0]} filters cannot be widened to {channels} channels")
+    wider = ResidualUNet(channels, network.out_channels, network.config)
+    weights = dict(network.state_dict())
+    for name in ("encoder.0.conv1.weight", "encoder.0.shortcut.0.weight"):
+        weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, channels - network.in_channels))
+    wider.load_state_dict(weights)
+    return replace(model, network=wider.to(model.device).eval(), plan=replace(plan, previous=True))
 
 
 def _output_names(model: Model) -> list[str]:

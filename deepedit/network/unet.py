@@ -26,11 +26,13 @@ class UNetConfig:
         filters: channels of each level.
         strides: downsampling on the way into each level; the first is 1. An entry is an int or one int an axis.
         kernels: convolution kernel sizes (odd) of each level; an entry is an int or one int an axis.
+        affine: whether the norms have weights of their own.
     """
 
     filters: tuple[int, ...]
     strides: tuple[int | Triple, ...]
     kernels: tuple[int | Triple, ...]
+    affine: bool = True
 
     def __post_init__(self) -> None:
         for name in ("filters", "strides", "kernels"):
@@ -72,7 +74,7 @@ class ResidualUNet(nn.Module):
         self.in_channels, self.out_channels, self.config = in_channels, out_channels, config
         filters, strides, kernels = config.filters, config.strides, config.kernels
         self.encoder = nn.ModuleList(
-            ResidualBlock(channels_in, channels, kernel, stride)
+            ResidualBlock(channels_in, channels, kernel, stride, config.affine)
             for channels_in, channels, kernel, stride in zip(
                 (in_channels, *filters[:-1]), filters, kernels, strides, strict=True
             )
@@ -82,7 +84,7 @@ class ResidualUNet(nn.Module):
             for level, stride in enumerate(map(triple, strides[1:]))
         )
         self.decoder = nn.ModuleList(
-            PlainBlock(2 * channels, channels, kernel)
+            PlainBlock(2 * channels, channels, kernel, config.affine)
             for channels, kernel in zip(filters[:-1], kernels[1:], strict=True)
         )
         self.head = nn.Conv3d(filters[0], out_channels, kernel_size=1)
@@ -101,15 +103,17 @@ class ResidualUNet(nn.Module):
 class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut, which is a convolution of its own where the shape changes."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple, affine: bool
+    ) -> None:
         super().__init__()
-        self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel, stride), norm(out_channels)
-        self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels)
+        self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel, stride), norm(out_channels, affine)
+        self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels, affine)
         keeps_shape = in_channels == out_channels and triple(stride) == (1, 1, 1)
         self.shortcut = (
             None
             if keeps_shape
-            else nn.Sequential(convolution(in_channels, out_channels, 1, stride), norm(out_channels))
+            else nn.Sequential(convolution(in_channels, out_channels, 1, stride), norm(out_channels, affine))
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -122,10 +126,10 @@ class ResidualBlock(nn.Module):
 class PlainBlock(nn.Module):
     """Two convolutions one after the other."""
 
-    def __init__(self, in_channels: int, out_channels: int, kernel: int | Triple) -> None:
+    def __init__(self, in_channels: int, out_channels: int, kernel: int | Triple, affine: bool) -> None:
         super().__init__()
-        self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel), norm(out_channels)
-        self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels)
+        self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel), norm(out_channels, affine)
+        self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels, affine)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.leaky_relu(self.norm1(self.conv1(x)), NEGATIVE_SLOPE, inplace=True)
@@ -153,5 +157,5 @@ def convolution(in_channels: int, out_channels: int, kernel: int | Triple, strid
     return nn.Conv3d(in_channels, out_channels, triple(kernel), triple(stride), padding, bias=False)
 
 
-def norm(channels: int) -> nn.InstanceNorm3d:
-    return nn.InstanceNorm3d(channels, affine=True)
+def norm(channels: int, affine: bool = True) -> nn.InstanceNorm3d:
+    return nn.InstanceNorm3d(channels, affine=affine)

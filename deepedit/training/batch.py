@@ -9,6 +9,7 @@ before as its previous segmentation. Then the next sample takes the slot.
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -50,6 +51,8 @@ class RollingBatch:
         workers: int = 1,
         begun: int = 0,
     ) -> None:
+        # A network that is shown no segmentation cannot correct one.
+        config = config if plan.previous else replace(config, edit_probability=0.0)
         self.plan, self.config, self.device = plan, config, device
         self.num_classes = plan.labels.num_classes
         self.stream = PatchStream(cases, plan.patch_size, config.seed, begun, workers)
@@ -91,8 +94,9 @@ class RollingBatch:
     def inputs(self) -> Tensor:
         """The network's input for the next pass."""
         shape = self.label.shape[1:]
-        guidance = render_guidance(self._clicks(), shape, self.num_classes, len(self.label), self.plan.sigma)
-        return assemble_input(self.image, guidance, self.previous)
+        plan, samples = self.plan, len(self.label)
+        guidance = render_guidance(self._clicks(), shape, self.num_classes, samples, plan.sigma, combine=plan.guidance)
+        return assemble_input(self.image, guidance, self.previous if plan.previous else None)
 
     def nearness(self) -> Tensor:
         """``[B, S, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as Gaussians of S widths."""

@@ -62,7 +62,8 @@ def _key(case: Case, plan: Plan) -> str:
     files = [
         (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in (*case.image, case.label)
     ]
-    grid = {key: value for key, value in plan.to_dict().items() if key not in ("patch_size", "sigma")}
+    other = ("patch_size", "sigma", "guidance", "previous")
+    grid = {key: value for key, value in plan.to_dict().items() if key not in other and value is not None}
     digest = hashlib.sha256(json.dumps([files, grid], sort_keys=True).encode()).hexdigest()
     return f"{case.name}-{digest[:16]}"
 

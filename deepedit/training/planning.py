@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -60,6 +61,35 @@ def make_plan(
         sample = [] if dataset.modality else [read_case(case).data for case in dataset.cases[:CASES_LOOKED_AT]]
         intensity = choose_intensity(dataset.modality, sample)
     return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels)
+
+
+def inherited_plan(
+    source: Plan, dataset: Dataset, spacing: Sequence[float] | None = None, patch_size: Sequence[int] | None = None
+) -> Plan:
+    """The plan of a model on a fixed grid, kept for a dataset that it is fine-tuned on.
+
+    Grid, intensities and guidance are what its weights are used to; only the labels are the dataset's.
+
+    Args:
+        source: with a `fixed_shape`.
+        dataset: found and checked.
+        spacing, patch_size: what was asked for; with a fixed grid there is nothing to choose.
+
+    Raises:
+        TrainingError: if one was asked for, or the images have another number of channels.
+    """
+    for option, value in (("--spacing", spacing), ("--patch-size", patch_size)):
+        if value is not None:
+            raise TrainingError(
+                f"{option}: the model in --init-weights resizes every image to "
+                f"{' x '.join(map(str, source.fixed_shape))} voxels, which fine-tuning keeps; leave {option} out"
+            )
+    if dataset.image_channels != source.image_channels:
+        raise TrainingError(
+            f"the images have {dataset.image_channels} channel(s) where the model in --init-weights expects "
+            f"{source.image_channels}; fine-tune it on images of its own kind"
+        )
+    return replace(source, labels=dataset.labels)
 
 
 def fitting_side(size: float, multiple: int) -> int:

@@ -23,7 +23,7 @@ from deepedit.training.board import Board
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Progress, Trainer
-from deepedit.training.planning import make_plan
+from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.validation import Validation, validate
 
 SECONDS_BETWEEN_LINES = 20
@@ -161,9 +161,12 @@ class Run:
             network_config = source.network.config
         else:
             source, network_config = None, NETWORKS[settings.network]
-        plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size)
-        plan = replace(plan, sigma=self.config.click_sigma)
-        channels = input_channels(plan.image_channels, plan.labels.num_classes)
+        if source is not None and source.plan.fixed_shape is not None:
+            plan = inherited_plan(source.plan, self.dataset, settings.spacing, settings.patch_size)
+        else:
+            plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size)
+            plan = replace(plan, sigma=self.config.click_sigma)
+        channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         network = build_network(channels, plan.labels.num_classes, network_config, seed)
         names = [case.name for case in self.dataset.cases]
         training, validation = split_cases(names, settings.split, seed)
@@ -176,7 +179,8 @@ class Run:
         self.say(
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
             f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}; spacing "
-            f"{' x '.join(f'{mm:g}' for mm in plan.spacing)} mm; patch {' x '.join(map(str, plan.patch_size))}; "
+            f"{'any' if plan.fixed_shape else ' x '.join(f'{mm:g}' for mm in plan.spacing) + ' mm'}; "
+            f"patch {' x '.join(map(str, plan.patch_size))}; "
             f"intensities by {plan.intensity.mode}"
         )
         model.network.to(self.device)

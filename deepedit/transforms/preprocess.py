@@ -8,7 +8,7 @@ from torch import Tensor
 
 from deepedit.errors import FileError
 from deepedit.plan import Labels, Plan
-from deepedit.transforms.geometry import GridMap, Shape, network_grid
+from deepedit.transforms.geometry import GridMap, Shape, fixed_grid, network_grid, voxel_to_network
 from deepedit.transforms.intensity import normalise
 from deepedit.transforms.resample import resample
 from deepedit.volume import Volume
@@ -43,7 +43,8 @@ class Preprocessor:
         grid = self.grid(volume.shape, volume.affine)
         image = _tensor(volume.data).reshape(volume.channels, *volume.shape).to(self.device)
         # Before resampling: metal and padding are cut off before they can be smeared over their neighbours.
-        return grid.image_to_network(normalise(image, self.plan.intensity)), grid
+        mode = "linear" if self.plan.fixed_shape is None else "area"
+        return grid.image_to_network(normalise(image, self.plan.intensity), mode), grid
 
     def grid(self, shape: Shape, affine: np.ndarray) -> GridMap:
         """The map between the grid of a file and the network's grid.
@@ -52,7 +53,13 @@ class Preprocessor:
             shape: voxels of the file's grid.
             affine: ``[4, 4]``, its voxels to RAS mm.
         """
+        if self.plan.fixed_shape is not None:
+            return fixed_grid(shape, affine, self.plan.fixed_shape)
         return network_grid(shape, affine, self.plan.spacing)
+
+    def click(self, voxel: Sequence[int], grid: GridMap) -> np.ndarray:
+        """``[3]`` int64, the network's voxel of a click at a voxel of the file's grid."""
+        return voxel_to_network(voxel, grid, "nearest" if self.plan.fixed_shape is None else "truncate")
 
     def label(self, volume: Volume, grid: GridMap) -> Tensor:
         """A label map on the network's grid.
