@@ -90,7 +90,7 @@ def bounding_box(codes: Tensor) -> tuple[slice, ...]:
     box = [slice(None)]
     for profile in (used.amax((0, 2, 3)), across.amax(1), across.amax(0)):
         hit = profile.nonzero()
-        box.append(slice(max(int(hit[0]) - 1, 0), int(hit[-1]) + 2) if len(hit) else slice(0, 0))
+        box.append(slice(max(int(hit[0]) - 1, 0), int(hit[-1]) + 2) if len(hit) else slice(0, 1))
     return tuple(box)
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.clicks.distance import region_depth
-from deepedit.clicks.sampling import Randomness, draw_cells, error_regions
+from deepedit.clicks.distance import bounding_box, region_depth
+from deepedit.clicks.sampling import Randomness, clicks_at, draw_cells, error_regions
 from deepedit.clicks.types import Clicks
 
 
@@ -237,7 +237,10 @@ def _sampled_positions(
             for sample, intent in zip(samples, intents, strict=True)
         ]
     )
-    depth = region_depth(codes, limit=max(codes.shape[1:]))
+    sides = codes.shape[1:]
+    box = bounding_box(codes)
+    codes = codes[box]
+    depth = region_depth(codes, limit=max(sides))
     for row, intent in enumerate(intents):
         if intent.redundant or not intent.centre:
             depth[row] = codes[row] != 0
@@ -252,13 +255,12 @@ def _sampled_positions(
 
     index = index.clamp(min=0)
     reach = depth.flatten(1).gather(1, index).long()
-    _, width, height, length = codes.shape
-    position = torch.cat([index // (height * length), index // length % height, index % length], dim=1)
-    position = position + _to(torch.tensor([intent.slip for intent in intents]), codes.device)
-    position = position + _to(torch.tensor([intent.neighbour for intent in intents]), codes.device) * reach
-    position = torch.stack(
-        [axis.clamp(0, side - 1) for axis, side in zip(position.unbind(1), (width, height, length), strict=True)], dim=1
-    )
+    # In the whole volume again, and moved as the hand moves it.
+    drawn = clicks_at(index, codes.shape, [part.start or 0 for part in box[1:]])
+    slip, step = (torch.tensor([getattr(i, name) for i in intents]) for name in ("slip", "neighbour"))
+    position = drawn.position + _to(slip, codes.device) + _to(step, codes.device) * reach
+    inside = [axis.clamp(0, side - 1) for axis, side in zip(position.unbind(1), sides, strict=True)]
+    position = torch.stack(inside, dim=1)
     return position * valid[:, None], valid
 
 
