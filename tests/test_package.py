@@ -1,0 +1,38 @@
+"""What `import deepedit` gives, and what it costs."""
+
+import subprocess
+import sys
+
+import deepedit
+
+
+def loaded_by(statement):
+    program = f"{statement}\nimport sys\nprint(' '.join(sys.modules))"
+    return set(
+        subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout.split()
+    )
+
+
+def test_every_public_name_is_there():
+    for name in deepedit.__all__:
+        assert getattr(deepedit, name) is not None
+    assert set(dir(deepedit)) == set(deepedit.__all__)
+
+
+def test_importing_the_package_waits_for_nothing_heavy():
+    names = ", ".join(deepedit.__all__)
+    loaded = loaded_by(f"from deepedit import {names}")
+    assert not {"scipy", "tensorboard", "nibabel", "matplotlib"} & loaded
+    assert "monai" not in loaded
+
+
+def test_rooms_do_not_import_each_other():
+    rooms = {"io", "transforms", "clicks", "network"}
+    for room in rooms:
+        modules = [
+            f"deepedit.{room}.{path.stem}" for path in (_folder() / room).glob("*.py") if path.stem != "__init__"
+        ]
+        loaded = loaded_by("\n".join(f"import {module}" for module in modules))
+        found = {name.split(".")[1] for name in loaded if name.startswith("deepedit.")}
+        others = (rooms - {room, "clicks"}) | {"training", "inference", "evaluation"}
+        assert not found & others, room

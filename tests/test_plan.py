@@ -1,0 +1,72 @@
+"""Labels by name, by class index and by file value; the plan in and out of a dictionary."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deepedit.errors import ClickError, ModelError
+from deepedit.plan import Intensity, Labels, Plan
+
+VALUES = st.lists(st.integers(1, 70000), min_size=1, max_size=8, unique=True).map(sorted)
+
+
+@given(values=VALUES, seed=st.integers(0, 2**32 - 1))
+def test_values_come_back_from_classes(values, seed):
+    labels = Labels(tuple(f"label_{value}" for value in values), tuple(values))
+    rng = np.random.default_rng(seed)
+    volume = rng.choice([0, *values], size=(3, 4, 5))
+    classes = labels.to_classes(volume)
+    assert classes.max() <= len(values)
+    assert np.array_equal(labels.to_values(classes), volume)
+    assert labels.to_values(classes).dtype == np.min_scalar_type(values[-1])
+
+
+@given(values=VALUES, other=st.integers(-5, 70005))
+def test_a_value_of_no_label_is_background(values, other):
+    labels = Labels(tuple(map(str, values)), tuple(values))
+    expected = values.index(other) + 1 if other in values else 0
+    assert labels.to_classes(np.array([other]))[0] == expected
+
+
+def test_labels_are_ordered_by_value_and_the_background_is_class_zero():
+    labels = Labels.from_mapping({"liver": 6, "spleen": 1, "background": 0, "kidney": 3})
+    assert labels.names == ("spleen", "kidney", "liver")
+    assert labels.values == (1, 3, 6)
+    assert [labels.index(name) for name in ("background", "spleen", "kidney", "liver")] == [0, 1, 2, 3]
+    assert labels.num_classes == 4
+
+
+def test_an_unknown_name_suggests_the_nearest():
+    with pytest.raises(ClickError, match="did you mean spleen"):
+        Labels(("liver", "spleen"), (1, 2)).index("splen")
+
+
+@pytest.mark.parametrize(
+    ("names", "values"),
+    [((), ()), (("a",), (1, 2)), (("a", "b"), (2, 1)), (("a", "a"), (1, 2)), (("a",), (0,)), (("background",), (1,))],
+)
+def test_labels_that_cannot_be_told_apart_are_refused(names, values):
+    with pytest.raises(ValueError, match="label"):
+        Labels(names, values)
+
+
+def test_a_plan_comes_back_from_its_dictionary():
+    plan = Plan(Labels(("a", "b"), (1, 5)), (1.0, 1.5, 3.0), (64, 48, 32), Intensity("percentile", 1, 99), 2, 1.5)
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+@pytest.mark.parametrize("key", ["labels", "spacing", "patch_size", "intensity"])
+@pytest.mark.parametrize("damage", [None, 1, "x", {"mode": "other"}])
+def test_a_damaged_plan_is_an_error_of_the_package(key, damage):
+    entries = Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8)).to_dict()
+    with pytest.raises(ModelError, match="plan"):
+        Plan.from_dict({**entries, key: damage})
+
+
+def test_unknown_and_missing_entries_are_errors_too():
+    entries = Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8)).to_dict()
+    with pytest.raises(ModelError):
+        Plan.from_dict({**entries, "colour": "blue"})
+    with pytest.raises(ModelError):
+        Plan.from_dict({key: value for key, value in entries.items() if key != "labels"})
