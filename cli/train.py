@@ -1,4 +1,4 @@
-"""deepedit-train: train on a dataset folder, go on with a run, or export a model."""
+"""deepedit-train: train on a dataset folder, go on with a run, or bring a model in from elsewhere or out."""
 
 import argparse
 import signal
@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import DeepEditError, FileError, TrainingError
+from deepedit.errors import FileError, TrainingError
 from deepedit_cli.common import (
-    UsageError,
     add_common,
     count,
     int_triple,
@@ -17,19 +16,21 @@ from deepedit_cli.common import (
     parser,
     positive,
     positive_int,
-    refuse_existing,
     run,
     say,
     share,
     triple,
 )
+from deepedit_cli.models import MODEL_OPTIONS, ORDERS, add_model_options, export, import_monai, write_imported
 
-EXAMPLES = """examples:
+EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written on the spot
   deepedit-train --input Task09_Spleen --output run           train on your own
   deepedit-train --output run --resume                        go on with a run that was interrupted
   deepedit-train --input run/model.pt --output run/model.ts --export
-"""
+  deepedit-train --import-monai weights.pt --labels spleen=1,background=0 --channel-order sorted --output run
+
+{ORDERS}"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -46,9 +47,6 @@ def options() -> argparse.ArgumentParser:
     add.add_argument("--resume", action="store_true", help="go on with the run in --output, with its own settings")
     add.add_argument("--config", type=Path, help="config.json of a run whose settings to repeat")
     add.add_argument("--init-weights", type=Path, metavar="MODEL", help="model to start from")
-    add.add_argument(
-        "--export", nargs="?", const=True, default=False, type=_truth, help="write --input, a model, as TorchScript"
-    )
 
     data = add.add_argument_group("data")
     data.add_argument("--labels", help="names and file values, as in spleen=1,liver=6; others become background")
@@ -68,16 +66,22 @@ def options() -> argparse.ArgumentParser:
     how.add_argument("--click-probability", type=share, help="share of the network's passes that see clicks")
     how.add_argument("--max-clicks", type=count, help="most clicks that a sample gets")
     how.add_argument("--seed", type=count, default=0, help="of everything random (default: 0)")
+    add_model_options(add)
     add_common(add)
     return add
 
 
 def train(argv: Sequence[str] | None) -> None:
     arguments = options().parse_args(argv)
-    if arguments.export:
+    folder = arguments.output
+    if arguments.export is not None:
         export(arguments)
         return
-    folder = arguments.output
+    if arguments.import_monai is not None:
+        model = import_monai(arguments)
+        claim(folder, arguments.overwrite)
+        write_imported(folder / "model.pt", model)
+        return
     given = vars(arguments)
     if arguments.resume:
         given = restored(folder, given)
@@ -144,11 +148,12 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
     if given["resume"] and not (source / "last.pt").exists():
         raise TrainingError(f"{source}: no last.pt to go on with; begin a run without --resume")
     earlier = read_run_config(source)
-    here = {name: given[name] for name in ("output", "device", "workers", "resume", "overwrite", "export", "config")}
-    unknown = set(given) - set(earlier)
+    own = ("output", "device", "workers", "resume", "overwrite", "config", *MODEL_OPTIONS)
+    here = {name: given[name] for name in own}
+    unknown = set(given) - set(earlier) - set(here)
     if unknown:
         raise TrainingError(f"{source}: lacks the settings {', '.join(sorted(unknown))}; it is of another version")
-    return {**{name: earlier[name] for name in given}, **here}
+    return {**{name: earlier[name] for name in given if name not in here}, **here}
 
 
 def claim(folder: Path, overwrite: bool) -> None:
@@ -175,27 +180,6 @@ def phantom(folder: Path, seed: int) -> Path:
         say(f"no --input: writing a phantom dataset to {target}")
         write_phantom(target, seed=seed)
     return target
-
-
-def export(arguments: argparse.Namespace) -> None:
-    """Write a model as TorchScript, and as a torch.export program beside it where torch can."""
-    if arguments.input is None:
-        raise UsageError("--export needs --input MODEL, as in --input run/model.pt --output run/model.ts --export")
-    refuse_existing(arguments.output, arguments.overwrite)
-    from deepedit.network.checkpoint import load_model
-    from deepedit.network.export import export_program, export_torchscript
-
-    model = load_model(arguments.input)
-    export_torchscript(model, arguments.output)
-    say(f"wrote {arguments.output}, for torch.jit.load")
-    program = arguments.output.with_suffix(".pt2")
-    try:
-        export_program(model, program)
-        say(f"wrote {program}, for torch.export.load")
-    except DeepEditError:
-        raise
-    except Exception as error:  # torch.export fails in many ways, by version; the first file is written all the same
-        say(f"no {program}: this version of torch cannot export the network ({type(error).__name__})")
 
 
 class _Bar:
@@ -227,12 +211,6 @@ def _interrupt(*_: object) -> None:
 
 def _tuple(values: Sequence | None) -> tuple | None:
     return None if values is None else tuple(values)
-
-
-def _truth(text: str) -> bool:
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
-    return text.lower() == "true"
 
 
 if __name__ == "__main__":

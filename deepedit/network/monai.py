@@ -67,25 +67,32 @@ def import_dynunet(
 
 
 def export_dynunet(
-    network: ResidualUNet, labels: Mapping[str, int], channel_order: str = "sorted"
+    model: Model, channel_order: str = "sorted", labels: Mapping[str, int] | None = None
 ) -> dict[str, Tensor]:
-    """A state dict that ``DynUNet(**dynunet_arguments(network)).load_state_dict`` takes, strictly.
+    """A state dict that ``DynUNet(**dynunet_arguments(model.network)).load_state_dict`` takes, strictly.
 
     Args:
-        network: one that takes no previous segmentation.
-        labels: names to file values, for ``"dict"`` in the order of MONAI's dictionary.
+        model: one that takes no previous segmentation.
         channel_order: ``"sorted"`` for MONAI 1.6 and later, ``"dict"`` for earlier ones.
+        labels: the model's, names to file values, for ``"dict"`` in the order of MONAI's dictionary; by file value
+            unless given.
 
     Raises:
-        ModelError: if the network has no form in MONAI.
+        ModelError: if the model has no form in MONAI, or has other labels.
     """
-    guidance, outputs = channel_orders(labels, channel_order)
-    levels = len(network.config.filters)
+    plan, levels = model.plan, len(model.network.config.filters)
+    if plan.previous:
+        raise ModelError(
+            "the model takes a previous segmentation, which MONAI's network does not; it cannot be exported"
+        )
     if levels < 3:
         raise ModelError("MONAI's DynUNet has at least 3 levels, this network has 2; it cannot be exported")
-    if network.out_channels != len(outputs):
-        raise ModelError(f"the network has {network.out_channels} outputs, and {len(outputs)} classes are named")
-    weights = {name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()}
+    if labels is None:
+        labels = dict(zip(plan.labels.names, plan.labels.values, strict=True))
+    elif Labels.from_mapping(labels) != plan.labels:
+        raise ModelError(f"the labels should be those of the model: {', '.join(plan.labels.names)}")
+    guidance, outputs = channel_orders(labels, channel_order)
+    weights = {name: tensor.detach().cpu().clone() for name, tensor in model.network.state_dict().items()}
     weights = _permuted(weights, guidance, outputs)
     tensors = {dynunet_name(name, levels): tensor for name, tensor in weights.items()}
     again = {dynunet_alias(name, levels): tensor for name, tensor in tensors.items()}

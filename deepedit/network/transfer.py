@@ -56,10 +56,12 @@ def widen(model: Model) -> Model:
     if plan.previous:
         raise ModelError("the model takes a previous segmentation already; there is nothing to widen")
     channels = network.in_channels + len(plan.labels.names)
-    if network.config.filters[0] in (network.in_channels, channels):
-        # A block that keeps its number of channels has no weights in its shortcut, one that changes it has.
-        raise ModelError(f"a network of {network.config.filters[0]} filters cannot be widened to {channels} channels")
-    wider = ResidualUNet(channels, network.out_channels, network.config)
+    if network.encoder[0].shortcut is None:
+        raise ModelError(
+            f"the network passes its {network.in_channels} input channels on beside the first block, which more "
+            "channels would end; it cannot be widened"
+        )
+    wider = ResidualUNet(channels, network.out_channels, replace(network.config, first_shortcut=True))
     weights = dict(network.state_dict())
     for name in ("encoder.0.conv1.weight", "encoder.0.shortcut.0.weight"):
         weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, channels - network.in_channels))

@@ -27,12 +27,14 @@ class UNetConfig:
         strides: downsampling on the way into each level; the first is 1. An entry is an int or one int an axis.
         kernels: convolution kernel sizes (odd) of each level; an entry is an int or one int an axis.
         affine: whether the norms have weights of their own.
+        first_shortcut: the first block's shortcut is a convolution even where its channels would allow none.
     """
 
     filters: tuple[int, ...]
     strides: tuple[int | Triple, ...]
     kernels: tuple[int | Triple, ...]
     affine: bool = True
+    first_shortcut: bool = False
 
     def __post_init__(self) -> None:
         for name in ("filters", "strides", "kernels"):
@@ -74,9 +76,11 @@ class ResidualUNet(nn.Module):
         self.in_channels, self.out_channels, self.config = in_channels, out_channels, config
         filters, strides, kernels = config.filters, config.strides, config.kernels
         self.encoder = nn.ModuleList(
-            ResidualBlock(channels_in, channels, kernel, stride, config.affine)
-            for channels_in, channels, kernel, stride in zip(
-                (in_channels, *filters[:-1]), filters, kernels, strides, strict=True
+            ResidualBlock(
+                channels_in, channels, kernel, stride, config.affine, shortcut=level == 0 and config.first_shortcut
+            )
+            for level, (channels_in, channels, kernel, stride) in enumerate(
+                zip((in_channels, *filters[:-1]), filters, kernels, strides, strict=True)
             )
         )
         self.upsample = nn.ModuleList(
@@ -104,12 +108,18 @@ class ResidualBlock(nn.Module):
     """Two convolutions beside a shortcut, which is a convolution of its own where the shape changes."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple, affine: bool
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int | Triple,
+        stride: int | Triple,
+        affine: bool,
+        shortcut: bool = False,
     ) -> None:
         super().__init__()
         self.conv1, self.norm1 = convolution(in_channels, out_channels, kernel, stride), norm(out_channels, affine)
         self.conv2, self.norm2 = convolution(out_channels, out_channels, kernel), norm(out_channels, affine)
-        keeps_shape = in_channels == out_channels and triple(stride) == (1, 1, 1)
+        keeps_shape = in_channels == out_channels and triple(stride) == (1, 1, 1) and not shortcut
         self.shortcut = (
             None
             if keeps_shape

@@ -1,0 +1,167 @@
+"""What ``deepedit-train`` does to models besides training them: bring one in from MONAI, write one out for others."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deepedit.errors import DeepEditError
+from deepedit.files import one_line, replace_atomically
+from deepedit_cli.common import UsageError, int_triple, refuse_existing, say
+
+if TYPE_CHECKING:  # importing it for good would make --help wait for torch
+    from deepedit.network.checkpoint import Model
+
+EXPORTS = ("torchscript", "monai")
+
+MODEL_OPTIONS = ("import_monai", "channel_order", "strides", "grid", "widen", "export")
+"""Options that say nothing about training."""
+
+ORDERS = """\
+channel order (--channel-order), when a model comes from MONAI or goes there:
+  MONAI 1.6 and later order the channels of guidance and output by name, the background first: sorted. Earlier ones
+  take the order of the dictionary of labels, the background last: dict; then give --labels in that dictionary's order.
+  Nothing in the weights tells which. If you do not know the version that trained the model, import it both ways and
+  click once on an organ: in the wrong order the click takes away instead of adding, or comes out as another label.
+"""
+
+
+def add_model_options(options: argparse.ArgumentParser) -> None:
+    """The options that say what to do to a model instead of training."""
+    add = options.add_argument_group("models from and for elsewhere")
+    add.add_argument(
+        "--import-monai", type=Path, metavar="WEIGHTS", help="DynUNet of MONAI's DeepEdit, to --output RUN"
+    )
+    add.add_argument("--channel-order", choices=("sorted", "dict"), help="of MONAI's channels, see below")
+    add.add_argument("--strides", type=_strides, help="of MONAI's network, to be checked: 1,2,2,2,2,(2,2,1)")
+    add.add_argument("--grid", type=int_triple, help="voxels MONAI resized images to (default: 128,128,128)")
+    add.add_argument("--widen", action="store_true", help="give the imported network inputs for a segmentation to edit")
+    add.add_argument(
+        "--export",
+        nargs="?",
+        const="torchscript",
+        type=_export_format,
+        metavar="torchscript|monai",
+        help="write --input, a model, for use elsewhere (default: torchscript; true means that, too)",
+    )
+
+
+def import_monai(arguments: argparse.Namespace) -> "Model":
+    """The model that the weights of a DynUNet make."""
+    if arguments.input is not None:
+        raise UsageError(
+            "--import-monai does not train; leave --input out, then train with --init-weights RUN/model.pt"
+        )
+    if not arguments.labels:
+        raise UsageError("--import-monai needs the names and file values of the labels: --labels spleen=1,background=0")
+    if arguments.channel_order is None:
+        raise UsageError(
+            "--import-monai needs --channel-order: sorted if MONAI 1.6 or later trained the model, dict if an earlier "
+            "one did; nothing in the weights tells; --help says how to find out"
+        )
+    from deepedit.io.msd import parse_labels
+    from deepedit.network.monai import import_model
+    from deepedit.network.monai_files import count_heads, read_dynunet
+    from deepedit.network.transfer import widen
+
+    labels = parse_labels(arguments.labels)
+    weights = read_dynunet(arguments.import_monai)
+    if heads := count_heads(weights):
+        say(f"note: left out {heads} head(s) for deep supervision, which only training in MONAI uses")
+    grid = arguments.grid or (128, 128, 128)
+    try:
+        model = import_model(weights, labels, arguments.channel_order, arguments.strides, grid)
+        return widen(model) if arguments.widen else model
+    except DeepEditError as error:
+        raise type(error)(f"{one_line(arguments.import_monai)}: {error}") from error
+
+
+def write_imported(path: Path, model: "Model") -> None:
+    """Write an imported model, and say what it is and what to do with it."""
+    from deepedit.network.checkpoint import save_model
+
+    save_model(path, model)
+    plan = model.plan
+    named = ", ".join(f"{name}={value}" for name, value in zip(plan.labels.names, plan.labels.values, strict=True))
+    edits = "takes" if plan.previous else "takes no"
+    say(
+        f"wrote {path}: {named}; resizes images to {' x '.join(map(str, plan.fixed_shape))} voxels, {edits} "
+        "segmentation to correct"
+    )
+    say(f"try it: deepedit-infer --model {path} --input IMAGE --output SEGMENTATION")
+    say(f"fine-tune it: deepedit-train --input DATASET --init-weights {path} --output ANOTHER_RUN")
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a model for use without this package, or for MONAI."""
+    if arguments.input is None:
+        raise UsageError("--export needs --input MODEL, as in --input run/model.pt --output run/model.ts --export")
+    refuse_existing(arguments.output, arguments.overwrite)
+    if arguments.export == "monai":
+        _export_monai(arguments)
+    else:
+        _export_torchscript(arguments.input, arguments.output)
+
+
+def _export_torchscript(source: Path, target: Path) -> None:
+    """TorchScript, and a torch.export program beside it where torch can."""
+    from deepedit.network.checkpoint import load_model
+    from deepedit.network.export import export_program, export_torchscript
+
+    model = load_model(source)
+    export_torchscript(model, target)
+    say(f"wrote {target}, for torch.jit.load")
+    program = target.with_suffix(".pt2")
+    try:
+        export_program(model, program)
+        say(f"wrote {program}, for torch.export.load")
+    except DeepEditError:
+        raise
+    except Exception as error:  # torch.export fails in many ways, by version; the first file is written all the same
+        say(f"no {program}: this version of torch cannot export the network ({type(error).__name__})")
+
+
+def _export_monai(arguments: argparse.Namespace) -> None:
+    """A state dict for DynUNet, and on the terminal how to load it."""
+    import torch
+
+    from deepedit.io.msd import parse_labels
+    from deepedit.network.checkpoint import load_model
+    from deepedit.network.dynunet import dynunet_arguments
+    from deepedit.network.monai import export_dynunet
+
+    source, target = arguments.input, arguments.output
+    model = load_model(source)
+    plan_labels = model.plan.labels
+    labels = dict(zip(plan_labels.names, plan_labels.values, strict=True))
+    if arguments.labels:
+        labels = {name: value for name, value in parse_labels(arguments.labels).items() if value}
+    order = arguments.channel_order or "sorted"
+    try:
+        weights = export_dynunet(model, order, labels)
+    except DeepEditError as error:
+        raise type(error)(f"{one_line(source)}: {error}") from error
+    with replace_atomically(target) as stream:
+        torch.save(weights, stream)
+    say(f"wrote {target}, channels by --channel-order {order}, for MONAI with labels {dict(labels, background=0)}")
+    how = ", ".join(f"{name}={value!r}" for name, value in dynunet_arguments(model.network).items())
+    say(f"load it into: monai.networks.nets.DynUNet({how})")
+
+
+def _strides(text: str) -> list:
+    """Strides as MONAI's users write them: ``1,2,2,2,2,(2,2,1)``."""
+    try:
+        entries = json.loads(f"[{text.replace('(', '[').replace(')', ']')}]")
+    except ValueError:
+        entries = []
+    sides = [side for entry in entries for side in (entry if isinstance(entry, list) and len(entry) == 3 else [entry])]
+    if not entries or not all(type(side) is int and side > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"{text!r} are no strides; write them as 1,2,2,2,2,(2,2,1)")
+    return entries
+
+
+def _export_format(text: str) -> str | None:
+    formats: dict[str, str | None] = {"true": EXPORTS[0], "false": None, **{each: each for each in EXPORTS}}
+    if text.lower() not in formats:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(EXPORTS)}")
+    return formats[text.lower()]
