@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.clicks import Clicks
+from deepedit.clicks import Clicks, obey_clicks
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.inference.given import given_classes
 from deepedit.inference.memory import refuse_too_large
@@ -38,7 +38,8 @@ class InteractiveSession:
 
     A click is answered by one pass of the network over one window, the one with the click in its middle: for a volume
     no larger than the window that is all of it, in a larger one the rest keeps its result. The pass sees all clicks
-    so far and, as previous segmentation, the result before the newest click.
+    so far and, as previous segmentation, the result before the newest click. As a last resort a clicked voxel that the
+    network leaves wrong takes its label all the same, see `obey_clicks`.
 
     In memory: on the network's grid the image (float32), the logits (float16, one channel a class) and their decision
     (a byte a voxel); on the image's grid the result and the network's decision (a byte a voxel each); and for each
@@ -63,8 +64,8 @@ class InteractiveSession:
         self.model, self.amp, self.progress = model, amp, progress
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
-
         self._forget()
+
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", amp: str = "auto") -> "InteractiveSession":
         """A session with the model of a file; ``device="auto"`` takes a GPU where there is one."""
@@ -106,8 +107,8 @@ class InteractiveSession:
         """
         if not self.model.plan.previous:
             raise ModelError(
-                "the model cannot correct a segmentation, only start from the image: it takes no previous segmentation; "
-                "import it with --widen and fine-tune it, or leave the segmentation out"
+                "the model takes no previous segmentation, so it cannot correct one; import it with --widen and "
+                "fine-tune it, or leave the segmentation out and click"
             )
         given = given_classes(segmentation, self._require_image(), self.model.plan.labels)
         self._forget()
@@ -242,7 +243,12 @@ class InteractiveSession:
 
         before = self._logits[(slice(None), *place)].clone()
         fade = fade_weight(place, shape, before.device)
-        turn.logits = (before, torch.lerp(before.float(), crop(answer, start, shape), fade).half())
+        after = torch.lerp(before.float(), crop(answer, start, shape), fade)
+        if self.model.plan.guidance == "max":  # a model imported from MONAI keeps its own answers
+            origin = torch.tensor([span.start for span in place], device=after.device)
+            here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
+            obey_clicks(after[None], here)
+        turn.logits = (before, after.half())
         old, shown = self._decided[turn.box].copy(), self._result[turn.box]
         new = self._put_logits(turn, 1)
         # Where the network's decision stays the same, so does the result, to the last voxel: a segmentation from

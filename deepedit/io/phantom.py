@@ -42,8 +42,8 @@ def write_phantom(
 
     Args:
         folder: does not exist yet, or is empty.
-        shape: voxels along the file's axes; by default about 40 to 64, from the spacing.
-        spacing: mm along the file's axes; by default 1.8 to 3 mm, or, where a shape is given, such that the anatomy
+        shape: voxels along the file's axes; by default about 36 to 52, from the spacing.
+        spacing: mm along the file's axes; by default 2.6 to 3.6 mm, or, where a shape is given, such that the anatomy
             fills it.
 
     Returns:
@@ -93,7 +93,7 @@ def make_case(
     axes = [DIRECTIONS[letter][0] for letter in orientation[:3]]
     view = np.array(FIELD_OF_VIEW_MM)[axes]
     if spacing is None:
-        in_plane, between = rng.uniform(1.8, 2.3), rng.uniform(2.2, 3.0)
+        in_plane, between = rng.uniform(2.6, 3.2), rng.uniform(2.8, 3.6)
         spacing = [between if axis == 2 else in_plane for axis in axes] if shape is None else view / np.array(shape)
     spacing = np.array(spacing, dtype=np.float64)
     if shape is None:

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepedit.clicks import Clicks, render_guidance, simulate_clicks
+from deepedit.clicks import Clicks, obey_clicks, render_guidance, simulate_clicks
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
@@ -111,7 +111,10 @@ class RollingBatch:
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
         if staying:
-            self._click(staying, logits[staying].argmax(1))
+            # What a session would show: clicked voxels take their labels, so that the only click that the previous
+            # segmentation contradicts is the newest.
+            shown = obey_clicks(logits.float(), self._clicks())
+            self._click(staying, shown[staying].argmax(1))
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:
         rows = torch.tensor(slots).to(self.device, non_blocking=True)

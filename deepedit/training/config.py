@@ -35,20 +35,20 @@ class TrainingConfig:
 
     epochs: int = 100
     max_minutes: float | None = None
-    batch_size: int = 4
+    batch_size: int = 2
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 3e-5
-    click_probability: float = 0.6
-    clicks_from: float = 0.2
+    click_probability: float = 0.8
+    clicks_from: float = 0.15
     max_clicks: int = 10
     edit_probability: float = 0.25
-    click_loss: float = 0.5
+    click_loss: float = 1.0
     click_loss_sigmas: tuple[float, ...] = (1.0, 4.0)
     click_sigma: float = 2.0
-    ema_decay: float = 0.995
+    ema_decay: float = 0.997
     amp: str = "auto"
-    validations: int = 8
+    validations: int = 5
     limit: int | None = None
     seed: int = 0
     annotator: Annotator = field(default_factory=Annotator)
