@@ -28,6 +28,12 @@ def one_wrong(tmp_path):
     return write_case(tmp_path, "case", predicted, truth)
 
 
+@pytest.fixture
+def no_last_resort(monkeypatch):
+    """A session that leaves it to the network whether a click is obeyed."""
+    monkeypatch.setattr("deepedit.inference.session.obey_clicks", lambda logits, clicks: logits)
+
+
 def of(rows, label, name):
     return [getattr(row, name) for row in rows if row.label == label]
 
@@ -66,7 +72,7 @@ def test_rows_repeat_the_last_state_once_nothing_is_wrong(one_wrong):
     assert all((row.dice, row.nsd, row.obeyed, row.seconds, row.click) == (1, 1, None, None, None) for row in last)
 
 
-def test_clicks_that_do_nothing_are_counted_as_such(one_wrong):
+def test_clicks_that_do_nothing_are_counted_as_such(one_wrong, no_last_resort):
     rows = evaluate_dataset(obedient_model(radius=-1), [one_wrong], max_clicks=3)
     assert len(set(of(rows, "left", "dice"))) == 1
     assert of(rows, "left", "obeyed") == [None, False, False, False]
@@ -74,7 +80,12 @@ def test_clicks_that_do_nothing_are_counted_as_such(one_wrong):
     assert (summary.count, summary.obeyed, summary.kept, summary.removing) == (3, 0, 0, 0)
 
 
-def test_a_click_taken_back_by_a_later_one_was_obeyed_but_not_kept(one_wrong):
+def test_the_sessions_last_resort_counts_as_obeying(one_wrong):
+    rows = evaluate_dataset(obedient_model(radius=-1), [one_wrong], max_clicks=3)
+    assert of(rows, "left", "obeyed") == [None, True, True, True]
+
+
+def test_a_click_taken_back_by_a_later_one_was_obeyed_but_not_kept(one_wrong, no_last_resort):
     class Forgetful(type(obedient_model().network)):
         """Gives up everything at the second click."""
 

@@ -173,7 +173,7 @@ def _scores(
             result.append(known[1][index - 1])
             continue
         right = truth == index
-        result.append((dice(mask, right), surface_dice(mask, right, spacing, tolerance)))
+        result.append((float(dice(mask, right)), float(surface_dice(mask, right, spacing, tolerance))))
     return result
 
 
@@ -187,20 +187,20 @@ def click_effect(
     if before[voxel] != label:
         components, _ = ndimage.label((before != truth) & (truth == label))
         clicked = components == components[voxel]
-        region = np.count_nonzero(clicked)
-        region_left = np.count_nonzero(after[clicked] != label)
+        region = int(np.count_nonzero(clicked))
+        region_left = int(np.count_nonzero(after[clicked] != label))
     replaced = int(before[voxel])
     offsets = np.ogrid[tuple(slice(-index, side - index) for index, side in zip(voxel, truth.shape, strict=True))]
     far = sum(offset**2 for offset in offsets) > FAR**2
-    far_voxels = np.count_nonzero(far)
+    far_voxels = int(np.count_nonzero(far))
     return ClickEffect(
         label=labels.class_names[label],
         voxel=voxel,
         kept=bool(after[voxel] == label),
         replaced=labels.class_names[replaced],
-        replaced_before=np.count_nonzero(before == replaced),
-        replaced_after=np.count_nonzero(after == replaced),
+        replaced_before=int(np.count_nonzero(before == replaced)),
+        replaced_after=int(np.count_nonzero(after == replaced)),
         region=region,
         region_left=region_left,
-        changed_far=np.count_nonzero((before != after) & far) / far_voxels if far_voxels else None,
+        changed_far=float(np.count_nonzero((before != after) & far) / far_voxels) if far_voxels else None,
     )

@@ -38,8 +38,8 @@ class Row:
         clicks: how many were allowed so far. Where nothing is wrong any more, no click is made, and the row repeats
             the last state with None for all that describes a click.
         dice, nsd: in [0, 1]; see `deepedit.training.metrics`.
-        obeyed: whether the newest click's voxel had the clicked label right afterwards; alike for all labels of the
-            case, as is all that follows.
+        obeyed: whether the newest click's voxel had the clicked label right afterwards, be it by the network or by the
+            session's last resort; alike for all labels of the case, as is all that follows.
         seconds: from the newest click to the result; at 0 clicks from the question to the automatic result.
         click: the newest click.
     """
