@@ -83,7 +83,7 @@ def write_imported(path: Path, model: "Model") -> None:
     save_model(path, model)
     plan = model.plan
     named = ", ".join(f"{name}={value}" for name, value in zip(plan.labels.names, plan.labels.values, strict=True))
-    edits = "takes" if plan.previous else "takes no"
+    edits = "takes a" if plan.previous else "takes no"
     say(
         f"wrote {path}: {named}; resizes images to {' x '.join(map(str, plan.fixed_shape))} voxels, {edits} "
         "segmentation to correct"
