@@ -64,7 +64,7 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
     """
     phase = rng.normal(0, 12)  # how much contrast agent there is
 
-    def soft(mean: float = 72.0, spread: float = 11.0) -> float:
+    def soft(mean: float, spread: float = 11.0) -> float:
         return float(phase + rng.normal(mean, spread))
 
     def near(*centre: float, by: float = 2.0) -> tuple[float, float, float]:
@@ -78,7 +78,7 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
             near(x, y, 0, by=1.5), (*about(*radii, 1)[:2], ENDLESS), tuple(rng.normal(0, bend, 2).tolist())
         )
 
-    muscle, kidney = soft(58, 8), soft(76)
+    muscle, kidney = soft(58, 8), soft(94)
     wall = [
         Structure((Ellipsoid((0, 0, 0), (54, 45, ENDLESS)),), -95, 8),
         Structure((Ellipsoid((0, 0, 0), (50, 41, ENDLESS)),), muscle),
@@ -102,19 +102,19 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
     organs = [
         Structure(
             (Ellipsoid(near(24, 3, 12), about(20, 25, 25)), Ellipsoid(near(-1, 16, 22), about(19, 12, 13))),
-            soft(),
+            soft(82, 8),
             grain=14,
             label=LABELS["liver"],
         ),
         Structure(
             (Ellipsoid(near(-33, -12, 16), about(14, 19, 21)),),
-            soft(),
+            soft(104, 8),
             label=LABELS["spleen"],
             carved=(Ellipsoid(near(-19, -3, 9), about(8, 10, 14)),),
         ),
-        Structure((tube(-6, -15, 9.5, 9.5, bend=3),), soft(84, 13), label=LABELS["aorta"]),
+        Structure((tube(-6, -15, 9.5, 9.5, bend=3),), soft(136, 12), label=LABELS["aorta"]),
     ]
-    vein = [Structure((tube(12, -15, 8, 7, bend=3),), soft(78, 12))]
+    vein = [Structure((tube(12, -15, 8, 7, bend=3),), soft(112, 14))]
     return [*wall, *muscles, *bowel, *stomach, *kidneys, *vein, *spine, *organs]
 
 

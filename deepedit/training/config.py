@@ -19,7 +19,7 @@ class TrainingConfig:
         weight_decay: of AdamW.
         click_probability: share of the network's passes that see clicks, from `clicks_from` on.
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
-            rises, over as much again, to `click_probability`.
+            rises, over a tenth of the run, to `click_probability`; 0: clicks from the first step on.
         max_clicks: most clicks that a sample gets.
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
         click_loss: weight of the cross-entropy in each neighbourhood of the clicks.
@@ -39,11 +39,11 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 3e-5
-    click_probability: float = 0.8
-    clicks_from: float = 0.15
+    click_probability: float = 0.75
+    clicks_from: float = 0.2
     max_clicks: int = 10
     edit_probability: float = 0.25
-    click_loss: float = 1.0
+    click_loss: float = 1.5
     click_loss_sigmas: tuple[float, ...] = (1.0, 4.0)
     click_sigma: float = 2.0
     ema_decay: float = 0.997

@@ -40,13 +40,15 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
         epoch += 1
 
 
+RAMP = 0.1
+"""Share of the run over which the share of passes with clicks rises."""
+
+
 def click_share(progress: float, config: TrainingConfig) -> float:
     """Share of the passes with clicks among the samples that begin when a share `progress` of the run is over."""
-    if progress < config.clicks_from:
-        return 0.0
-    if progress >= 2 * config.clicks_from:
+    if config.clicks_from <= 0:
         return config.click_probability
-    return config.click_probability * (progress / config.clicks_from - 1)
+    return config.click_probability * min(max((progress - config.clicks_from) / RAMP, 0.0), 1.0)
 
 
 def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig) -> tuple[int, bool]:
