@@ -129,7 +129,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         y = F.leaky_relu(self.norm1(self.conv1(x)), NEGATIVE_SLOPE, inplace=True)
         y = self.norm2(self.conv2(y))
-        y = y + (x if self.shortcut is None else self.shortcut(x))
+        y += x if self.shortcut is None else self.shortcut(x)
         return F.leaky_relu(y, NEGATIVE_SLOPE, inplace=True)
 
 
