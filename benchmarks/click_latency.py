@@ -1,0 +1,71 @@
+"""How long a user waits for a click: on a small volume, and on one of many windows against a pass over all of them.
+
+    python benchmarks/click_latency.py [--model RUN/model.pt]
+
+Without a model the light network with random weights is timed; the time does not depend on the weights.
+"""
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from deepedit.inference.session import InteractiveSession
+from deepedit.network.checkpoint import Model, load_model
+from deepedit.network.inputs import input_channels, pick_device
+from deepedit.network.unet import NETWORKS, build_network
+from deepedit.plan import Intensity, Labels, Plan
+from deepedit_cli.common import device, positive_int
+
+SIZES = (((35, 50, 35), (40, 56, 40)), ((256, 256, 128), (64, 64, 64)))
+"""Voxels of the volume, and of the windows."""
+
+
+def small_model(patch: tuple[int, int, int]) -> Model:
+    """The light network with two labels and random weights."""
+    labels = Labels(("one", "two"), (1, 2))
+    network = build_network(input_channels(1, 3), 3, NETWORKS["light"], seed=0)
+    return Model(network.eval(), Plan(labels, (1.0, 1.0, 1.0), patch, Intensity("zscore", 0.5, 99.5)))
+
+
+def measure(model: Model, shape: tuple[int, int, int], clicks: int) -> tuple[float, list[float]]:
+    """Seconds of the first, automatic answer, and of each click up to the labels that a viewer draws."""
+    rng = np.random.default_rng(0)
+    session = InteractiveSession(model)
+    session.set_image(rng.random(shape, dtype=np.float32))
+    start = time.perf_counter()
+    session.predict()
+    automatic = time.perf_counter() - start
+    seconds = []
+    for _ in range(clicks + 2):
+        start = time.perf_counter()
+        session.add_click(rng.integers(0, shape), model.plan.labels.names[0])
+        session.predict()
+        seconds.append(time.perf_counter() - start)
+    return automatic, seconds[2:]
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--model", type=Path, help="its plan and network, for the small volume only")
+    options.add_argument("--clicks", type=positive_int, default=15)
+    options.add_argument("--device", type=device, default="auto")
+    arguments = options.parse_args()
+    where = pick_device(arguments.device)
+    print(f"{where}, {torch.get_num_threads()} threads, median of {arguments.clicks} clicks after 2 warm-ups (spread)")
+    for number, (shape, patch) in enumerate(SIZES):
+        model = load_model(arguments.model) if arguments.model and number == 0 else small_model(patch)
+        model.network.to(where)
+        automatic, seconds = measure(model, shape, arguments.clicks)
+        middle = statistics.median(seconds)
+        print(
+            f"{' x '.join(map(str, shape)):<16} click {middle:.3f} s ({min(seconds):.3f}-{max(seconds):.3f})   "
+            f"automatic {automatic:.2f} s   ratio {middle / automatic:.3f}"
+        )
+
+
+if __name__ == "__main__":
+    main()
