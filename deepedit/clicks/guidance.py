@@ -1,7 +1,7 @@
 """Clicks as the network sees them: a channel a class, each click a Gaussian."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
@@ -99,16 +99,23 @@ def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> T
     x, y, z = _profiles([torch.arange(-r, r + 1, dtype=torch.float64) for r in reach], widths)
     stamp = (x[:, None, None] * y[:, None] * z).to(guidance.dtype)
     rows = torch.cat([clicks.batch[:, None], clicks.label[:, None], clicks.position], dim=1)[clicks.valid]
+    for target, part in _meetings(guidance, rows, stamp):
+        torch.maximum(target, part, out=target)
+    return guidance
+
+
+def _meetings(guidance: Tensor, rows: Tensor, stamp: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each row (sample, class, voxel) the part of the guidance that a stamp centred there covers, and that of the
+    stamp; nothing for a stamp that misses the volume."""
+    reach = [side // 2 for side in stamp.shape]
     for batch, label, *centre in rows.tolist():
         spans = [
             (max(p - r, 0), min(p + r + 1, side)) for p, r, side in zip(centre, reach, guidance.shape[2:], strict=True)
         ]
         if any(low >= high for low, high in spans):
             continue
-        target = guidance[(batch, label, *(slice(low, high) for low, high in spans))]
         cut = [slice(low - p + r, high - p + r) for (low, high), p, r in zip(spans, centre, reach, strict=True)]
-        torch.maximum(target, stamp[tuple(cut)], out=target)
-    return guidance
+        yield guidance[(batch, label, *(slice(low, high) for low, high in spans))], stamp[tuple(cut)]
 
 
 def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
@@ -139,16 +146,29 @@ def _smoothed_ones(clicks: Clicks, size: Sequence[int], widths: Sequence[float])
     """The reference's rendering, float64."""
     keep = clicks.valid & (clicks.position >= 0).all(1)
     voxel = [axis.clamp(0, side - 1) for axis, side in zip(clicks.position.unbind(1), size[2:], strict=True)]
-    # float64: a GPU may round the factors of a float32 convolution to TF32.
+    kernels = [_reference_kernel(width, clicks.batch.device) for width in widths]
     signal = torch.zeros(size, dtype=torch.float64, device=clicks.batch.device)
-    signal.index_put_((clicks.batch * keep, clicks.label * keep, *voxel), keep.double(), accumulate=True)
-    signal = signal.clamp_(max=1).flatten(0, 1)[:, None]
-    for axis, width in enumerate(widths):
-        tail = int(max(REFERENCE_REACH_IN_SIGMAS * width, 0.5) + 0.5)
-        edges = torch.arange(-tail, tail + 2, dtype=torch.float64, device=signal.device) - 0.5
-        kernel = 0.5 * torch.special.erf(edges / (width * math.sqrt(2))).diff()
-        shape = [-1 if other == axis + 2 else 1 for other in range(5)]
-        padding = [tail if other == axis else 0 for other in range(3)]
-        signal = F.conv3d(signal, kernel.view(shape), padding=padding)
+    if signal.device.type == "cpu":
+        # Two clicks on one voxel count once.
+        rows = torch.stack((clicks.batch, clicks.label, *voxel), dim=1)[keep].unique(dim=0)
+        x, y, z = kernels
+        for target, part in _meetings(signal, rows, x[:, None, None] * y[:, None] * z):
+            target += part
+    else:
+        signal.index_put_((clicks.batch * keep, clicks.label * keep, *voxel), keep.double(), accumulate=True)
+        signal = signal.clamp_(max=1).flatten(0, 1)[:, None]
+        for axis, kernel in enumerate(kernels):
+            shape = [-1 if other == axis + 2 else 1 for other in range(5)]
+            padding = [len(kernel) // 2 if other == axis else 0 for other in range(3)]
+            # In float64: a GPU may round the factors of a float32 convolution to TF32.
+            signal = F.conv3d(signal, kernel.view(shape), padding=padding)
+        signal = signal.view(*size)
     low, high = signal.amin((2, 3, 4), keepdim=True), signal.amax((2, 3, 4), keepdim=True)
-    return ((signal - low) / (high - low).clamp(min=1e-20)).view(*size)
+    return signal.sub_(low).div_((high - low).clamp(min=1e-20))
+
+
+def _reference_kernel(width: float, device: torch.device) -> Tensor:
+    """``[2 * tail + 1]`` float64: the share of a Gaussian that falls into each voxel around its centre."""
+    tail = int(max(REFERENCE_REACH_IN_SIGMAS * width, 0.5) + 0.5)
+    edges = torch.arange(-tail, tail + 2, dtype=torch.float64, device=device) - 0.5
+    return 0.5 * torch.special.erf(edges / (width * math.sqrt(2))).diff()
