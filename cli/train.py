@@ -61,7 +61,7 @@ def options() -> argparse.ArgumentParser:
     how.add_argument("--network", choices=("light", "reference"), default="light", help="architecture (default: light)")
     how.add_argument("--epochs", type=positive_int, default=100, help="visits to each case (default: 100)")
     how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
-    how.add_argument("--batch-size", type=positive_int, help="patches a step (default: 2)")
+    how.add_argument("--batch-size", type=positive_int, help="patches a step (default: 4)")
     how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.001)")
     how.add_argument("--click-probability", type=share, help="share of the network's passes that see clicks")
     how.add_argument("--max-clicks", type=count, help="most clicks that a sample gets")

@@ -19,7 +19,7 @@ class TrainingConfig:
         weight_decay: of AdamW.
         click_probability: share of the network's passes that see clicks, from `clicks_from` on.
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
-            rises, over a tenth of the run, to `click_probability`; 0: clicks from the first step on.
+            rises, over a fifth of the run, to `click_probability`; 0: clicks from the first step on.
         max_clicks: most clicks that a sample gets.
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
         click_loss: weight of the cross-entropy in each neighbourhood of the clicks.
@@ -35,18 +35,18 @@ class TrainingConfig:
 
     epochs: int = 100
     max_minutes: float | None = None
-    batch_size: int = 2
+    batch_size: int = 4
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 3e-5
-    click_probability: float = 0.75
+    click_probability: float = 0.7
     clicks_from: float = 0.2
     max_clicks: int = 10
     edit_probability: float = 0.25
-    click_loss: float = 1.5
+    click_loss: float = 1.0
     click_loss_sigmas: tuple[float, ...] = (1.0, 4.0)
     click_sigma: float = 2.0
-    ema_decay: float = 0.997
+    ema_decay: float = 0.995
     amp: str = "auto"
     validations: int = 5
     limit: int | None = None

@@ -40,7 +40,7 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
         epoch += 1
 
 
-RAMP = 0.1
+RAMP = 0.2
 """Share of the run over which the share of passes with clicks rises."""
 
 

@@ -28,7 +28,7 @@ def test_generators_depend_on_seed_epoch_case_and_use():
 
 def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
     config = TrainingConfig(click_probability=0.6, clicks_from=0.2)
-    shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.25, 0.3, 0.9, 1)]
+    shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.3, 0.4, 0.9, 1)]
     assert shares == pytest.approx([0, 0, 0, 0.3, 0.6, 0.6, 0.6])
     assert click_share(0, TrainingConfig(click_probability=0.6, clicks_from=0)) == 0.6
 
