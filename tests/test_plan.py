@@ -1,5 +1,7 @@
 """Labels by name, by class index and by file value; the plan in and out of a dictionary."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -70,3 +72,19 @@ def test_unknown_and_missing_entries_are_errors_too():
         Plan.from_dict({**entries, "colour": "blue"})
     with pytest.raises(ModelError):
         Plan.from_dict({key: value for key, value in entries.items() if key != "labels"})
+
+
+def test_a_plan_of_an_imported_model_comes_back_and_one_from_before_there_were_any_is_read():
+    plan = Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8))
+    entries = plan.to_dict()
+    for name in ("fixed_shape", "guidance", "previous"):
+        del entries[name]
+    assert Plan.from_dict(entries) == plan
+    imported = replace(plan, fixed_shape=(8, 8, 8), guidance="sum-normalized", previous=False)
+    assert Plan.from_dict({**imported.to_dict(), "fixed_shape": [8, 8, 8]}) == imported
+
+
+@pytest.mark.parametrize("harm", [{"fixed_shape": 3}, {"fixed_shape": ["x"]}, {"guidance": "sum"}])
+def test_damage_to_what_an_imported_model_adds_is_an_error_too(harm):
+    with pytest.raises(ModelError, match="plan"):
+        Plan.from_dict({**Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8)).to_dict(), **harm})

@@ -12,9 +12,11 @@ import pytest
 import torch
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from torch.nn import functional as F
 
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.errors import FileError, ModelError
+from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import read_volume
 from deepedit.network.dynunet import channel_orders, dynunet_arguments
 from deepedit.network.inputs import assemble_input
@@ -138,6 +140,27 @@ def test_two_image_channels():
     assert model.plan.image_channels == 2
     x = random_input(4)
     torch.testing.assert_close(model.network(x), run_state_dict(weights, x, STRIDES), atol=1e-5, rtol=1e-5)
+
+
+# Images and clicks
+
+
+def test_a_session_prepares_images_and_clicks_as_monai_does():
+    weights = random_state_dict(3, 2, FILTERS, STRIDES)
+    model = import_model(weights, {"spleen": 1}, grid=(8, 12, 10))
+    hounsfield = np.random.default_rng(0).normal(0, 200, (13, 11, 20)).astype(np.float32)
+    session = InteractiveSession(model, amp="off")
+    session.set_image(hounsfield)
+    session.add_click((12, 4, 7), "spleen")
+    session.add_click((3, 10, 19), "background")
+    # Voxel * 8 / 13 and so on, truncated.
+    at = torch.tensor([[7, 4, 3], [1, 10, 9]])
+    clicks = Clicks(torch.zeros(2, dtype=torch.int64), torch.tensor([1, 0]), at)
+    window = torch.from_numpy((hounsfield + 175) / 425).clamp(0, 1)[None, None]
+    guidance = render_guidance(clicks, (8, 12, 10), 2, sigma=3.0, combine="sum-normalized")
+    x = torch.cat((F.adaptive_avg_pool3d(window, (8, 12, 10)), guidance), dim=1)
+    expected = run_state_dict(weights, x, STRIDES)
+    torch.testing.assert_close(session._logits.float()[None], expected, atol=2e-2, rtol=2e-3)
 
 
 # Channels
