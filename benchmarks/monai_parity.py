@@ -146,26 +146,27 @@ def speed(theirs: nn.Module, model: Model, shape: Sequence[int], options: argpar
     x = torch.rand(1, model.network.in_channels, *shape, device=device)
     target = torch.randint(model.network.out_channels, (1, *shape), device=device)
     precisions = {"float32": "off"} | ({} if autocast_dtype(device) is None else {"default": "auto"})
-    rows = {}
-    for stage, repeats in (("forward", options.repeats), ("training step", options.step_repeats)):
-        works: dict[tuple[str, str], Callable[[], None]] = {
-            (who, precision): (forward if stage == "forward" else step)(network, x, target, amp)
+    print(
+        f"\n{'x'.join(map(str, shape))}, batch 1, {device}, {torch.get_num_threads()} threads, medians of "
+        f"{options.repeats} and {options.step_repeats} after a warm-up; default precision: "
+        f"{autocast_dtype(device) or 'float32'}"
+    )
+    print("seconds and ratios by the clock (and of the processor)")
+    print(
+        f"{'':16}{'precision':12}{'MONAI':>20}{'ours':>20}{'MONAI / ours':>14}{'MONAI float32 / ours':>22}", flush=True
+    )
+    for stage, work, repeats in (("forward", forward, options.repeats), ("training step", step, options.step_repeats)):
+        works = {
+            (who, precision): work(network, x, target, amp)
             for precision, amp in precisions.items()
             for who, network in networks.items()
         }
-        rows[stage] = take_turns(works, repeats, device)
-    default = autocast_dtype(device)
-    print(
-        f"\n{'x'.join(map(str, shape))}, batch 1, {device}, {torch.get_num_threads()} threads, medians of "
-        f"{options.repeats} and {options.step_repeats} after a warm-up; default precision: {default or 'float32'}"
-    )
-    print("seconds and ratios by the clock (and of the processor)")
-    print(f"{'':16}{'precision':12}{'MONAI':>20}{'ours':>20}{'MONAI / ours':>14}{'MONAI float32 / ours':>22}")
-    for stage, seconds in rows.items():
+        seconds = take_turns(works, repeats, device)
+        full = seconds["MONAI", "float32"]
         for precision in precisions:
             monais, ours = seconds["MONAI", precision], seconds["ours", precision]
-            full = seconds["MONAI", "float32"]
-            print(f"{stage:16}{precision:12}{show(monais)}{show(ours)}{ratio(monais, ours):>14}{ratio(full, ours):>22}")
+            columns = f"{show(monais)}{show(ours)}{ratio(monais, ours):>14}{ratio(full, ours):>22}"
+            print(f"{stage:16}{precision:12}{columns}", flush=True)
 
 
 def forward(network: nn.Module, x: Tensor, _: Tensor, amp: str) -> Callable[[], None]:
