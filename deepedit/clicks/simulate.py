@@ -11,13 +11,17 @@ from deepedit.clicks.distance import bounding_box, region_depth
 from deepedit.clicks.sampling import Randomness, clicks_at, draw_cells, error_regions
 from deepedit.clicks.types import Clicks
 
+COMPONENT_VOXELS = 2**19
+"""Finding components is the host's work: in larger volumes it would hold up a GPU by more than the network takes."""
+
 
 @dataclass(frozen=True)
 class Annotator:
     """How the annotator of a training run clicks. The defaults make a person of average care.
 
     Attributes:
-        deepest: share of the clicks placed exactly as `largest_error_click` places them; nothing below touches these.
+        deepest: share of the clicks placed as `largest_error_click` places them; nothing below touches these. In
+            volumes of more than `COMPONENT_VOXELS` voxels the deepest voxel of all errors stands in for it.
         centre: share of the other clicks drawn near the middle of a region, P ~ exp(distance to its rim) - 1, as
             `sample_clicks` does; the rest fall anywhere in it.
         jitter: greatest slip along each axis, in voxels.
@@ -216,13 +220,28 @@ def _one_click_each(prediction: Tensor, label: Tensor, num_classes: int, intents
         position, valid = _sampled_positions(prediction, label, num_classes, sampled, chosen)
         rows |= {sample: (position[row], valid[row]) for row, sample in enumerate(sampled)}
     for sample in set(range(len(intents))) - set(sampled):
-        click = largest_error_click(prediction[sample].cpu(), label[sample].cpu())
-        voxel = torch.tensor(click[0] if click else (0, 0, 0)).to(label.device, non_blocking=True)
-        rows[sample] = voxel, torch.tensor(click is not None).to(label.device, non_blocking=True)
+        place = _largest_error if label[sample].numel() <= COMPONENT_VOXELS else _deepest_error
+        rows[sample] = place(prediction[sample], label[sample], num_classes)
     position, valid = (torch.stack([rows[sample][part] for sample in range(len(intents))]) for part in (0, 1))
     batch = torch.arange(len(intents), device=label.device)
     true_class = label[(batch, *position.unbind(1))].long()
     return Clicks(batch, true_class * valid, position, valid)
+
+
+def _largest_error(prediction: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Voxel ``[3]`` and validity of `largest_error_click`; waits for the device."""
+    click = largest_error_click(prediction.cpu(), label.cpu())
+    voxel = torch.tensor(click[0] if click else (0, 0, 0))
+    return _to(voxel, label.device), _to(torch.tensor(click is not None), label.device)
+
+
+def _deepest_error(prediction: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
+    """Voxel ``[3]`` farthest, by chessboard distance, from the rim of its error region, and whether there is one."""
+    depth = region_depth(error_regions(prediction[None], label[None], num_classes), limit=max(label.shape))
+    deepest, index = depth.flatten().max(0)
+    _, height, length = label.shape
+    voxel = torch.stack([index // (height * length), index // length % height, index % length])
+    return voxel, deepest > 0
 
 
 def _sampled_positions(

@@ -26,7 +26,7 @@ from deepedit.transforms.augment import augment
 from deepedit.transforms.corrupt import corrupt_segmentation
 
 CUT_AHEAD = 8
-"""Pieces that are cut before they are asked for, in multiples of a batch."""
+"""Pieces that are cut before they are asked for."""
 
 
 class RollingBatch:

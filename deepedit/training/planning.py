@@ -16,6 +16,8 @@ from deepedit.transforms.intensity import choose_intensity
 
 LARGEST_PATCH = 128
 CASES_LOOKED_AT = 8
+MOST_CLASSES = 256
+"""Training keeps a byte a voxel for a class."""
 
 
 def make_plan(
@@ -38,9 +40,14 @@ def make_plan(
         intensity: instead of the choice by the dataset's modality, else by the values of its first cases.
 
     Raises:
-        TrainingError: if a patch side is not a multiple of the network's divisor.
+        TrainingError: if a patch side is not a multiple of the network's divisor, or the labels are too many.
         FileError: if a file cannot be read.
     """
+    if dataset.labels.num_classes > MOST_CLASSES:
+        raise TrainingError(
+            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {MOST_CLASSES - 1} that can be "
+            "trained at once; choose some with --labels"
+        )
     geometries = [read_geometry(case.image[0]) for case in dataset.cases]
     if spacing is None:
         spacing = np.median([_spacing(geometry.affine) for geometry in geometries], axis=0)
