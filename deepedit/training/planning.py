@@ -45,8 +45,8 @@ def make_plan(
     """
     if dataset.labels.num_classes > MOST_CLASSES:
         raise TrainingError(
-            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {MOST_CLASSES - 1} that can be "
-            "trained at once; choose some with --labels"
+            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {MOST_CLASSES - 1} that "
+            "can be trained at once; choose some with --labels"
         )
     geometries = [read_geometry(case.image[0]) for case in dataset.cases]
     if spacing is None:
