@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepedit.clicks import Clicks, obey_clicks, render_guidance, simulate_clicks
+from deepedit.clicks import Clicks, render_guidance, simulate_clicks
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
@@ -27,6 +27,9 @@ from deepedit.transforms.corrupt import corrupt_segmentation
 
 CUT_AHEAD = 8
 """Pieces that are cut before they are asked for."""
+
+OBEDIENCE_SIGMA = 1.0
+"""Width in voxels of what counts as the click itself."""
 
 
 class RollingBatch:
@@ -99,11 +102,11 @@ class RollingBatch:
         return assemble_input(self.image, guidance, self.previous if plan.previous else None)
 
     def nearness(self) -> Tensor:
-        """``[B, S, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as Gaussians of S widths."""
+        """``[B, 2, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as a wide Gaussian and a narrow."""
         clicks = self._clicks()
         of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
         shape, size = self.label.shape[1:], len(self.label)
-        widths = self.config.click_loss_sigmas
+        widths = (self.config.click_loss_sigma, OBEDIENCE_SIGMA)
         return torch.cat([render_guidance(of_any_class, shape, 1, size, sigma) for sigma in widths], dim=1)
 
     def answer(self, logits: Tensor) -> None:
@@ -111,10 +114,7 @@ class RollingBatch:
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
         if staying:
-            # What a session would show: clicked voxels take their labels, so that the only click that the previous
-            # segmentation contradicts is the newest.
-            shown = obey_clicks(logits.float(), self._clicks())
-            self._click(staying, shown[staying].argmax(1))
+            self._click(staying, logits[staying].argmax(1))
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:
         rows = torch.tensor(slots).to(self.device, non_blocking=True)

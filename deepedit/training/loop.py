@@ -17,7 +17,7 @@ from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase
 from deepedit.training.losses import segmentation_loss
-from deepedit.training.schedule import click_share, learning_rate
+from deepedit.training.schedule import click_share, click_weights, learning_rate
 
 LARGEST_GRADIENT = 12.0
 """Norm that gradients are clipped to, as in nnU-Net."""
@@ -96,7 +96,8 @@ class Trainer:
             with self.timed("forward"):
                 with mixed_precision(self.device, config.amp):
                     logits = network(inputs)
-                losses = segmentation_loss(logits, batch.label, nearness, config.click_loss)
+                weights = click_weights(progress.share, config)
+                losses = segmentation_loss(logits, batch.label, nearness, weights)
             with self.timed("backward"):
                 self.scaler.scale(losses.mean()).backward()
                 self.scaler.unscale_(self.optimizer)

@@ -41,14 +41,22 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
 
 
 RAMP = 0.2
-"""Share of the run over which the share of passes with clicks rises."""
+"""Share of the run over which what is let in late rises to its full weight."""
 
 
 def click_share(progress: float, config: TrainingConfig) -> float:
     """Share of the passes with clicks among the samples that begin when a share `progress` of the run is over."""
-    if config.clicks_from <= 0:
-        return config.click_probability
-    return config.click_probability * min(max((progress - config.clicks_from) / RAMP, 0.0), 1.0)
+    return config.click_probability * _risen(progress, config.clicks_from)
+
+
+def click_weights(progress: float, config: TrainingConfig) -> tuple[float, float]:
+    """Weights of the loss around the clicks and at the clicks."""
+    return config.click_loss, config.obedience_loss * _risen(progress, config.obedience_from)
+
+
+def _risen(progress: float, start: float) -> float:
+    """From 0 at `start` to 1; always 1 where the start is 0."""
+    return 1.0 if start <= 0 else min(max((progress - start) / RAMP, 0.0), 1.0)
 
 
 def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig) -> tuple[int, bool]:

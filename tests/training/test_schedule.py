@@ -6,7 +6,15 @@ import pytest
 import torch
 
 from deepedit.training.config import TrainingConfig
-from deepedit.training.schedule import Visit, click_share, draw_passes, generator_for, learning_rate, visits
+from deepedit.training.schedule import (
+    Visit,
+    click_share,
+    click_weights,
+    draw_passes,
+    generator_for,
+    learning_rate,
+    visits,
+)
 
 
 def test_every_epoch_visits_every_case_once_in_an_order_of_its_own():
@@ -31,6 +39,12 @@ def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
     shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.3, 0.4, 0.9, 1)]
     assert shares == pytest.approx([0, 0, 0, 0.3, 0.6, 0.6, 0.6])
     assert click_share(0, TrainingConfig(click_probability=0.6, clicks_from=0)) == 0.6
+
+
+def test_obedience_is_asked_for_late():
+    config = TrainingConfig(click_loss=0.5, obedience_loss=2.0, obedience_from=0.6)
+    found = [click_weights(progress, config) for progress in (0, 0.6, 0.7, 0.8, 1)]
+    assert found == [pytest.approx((0.5, narrow)) for narrow in (0, 0, 1, 2, 2)]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
