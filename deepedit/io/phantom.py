@@ -22,7 +22,7 @@ from deepedit.volume import Volume
 
 # Voxel axes as they come from scanners and tools; the last is tilted besides.
 ORIENTATIONS = ("RAS", "LPS", "LAS", "PIR", "RAS tilted")
-AIR, NOISE_HU, BIAS_HU = -1000, 15, 10
+AIR, NOISE_HU, BIAS_HU = -1000, 12, 10
 # How far organs are pushed about, beyond the differences of their radii and places.
 BEND_MM = 2.5
 DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}

@@ -97,7 +97,7 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
         Structure(
             (Ellipsoid((*rng.uniform((-30, -2), (30, 26)), rng.uniform(-46, -18)), about(9, 9, 11)),), soft(66, 18), 10
         )
-        for _ in range(5)
+        for _ in range(3)
     ]
     organs = [
         Structure(

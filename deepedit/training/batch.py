@@ -102,7 +102,7 @@ class RollingBatch:
         return assemble_input(self.image, guidance, self.previous if plan.previous else None)
 
     def nearness(self) -> Tensor:
-        """``[B, 2, X, Y, Z]``: how near a voxel is to the nearest click of its sample, as a wide and a narrow Gaussian."""
+        """``[B, 2, X, Y, Z]``: nearness of a voxel to its sample's clicks, as a wide and a narrow Gaussian."""
         clicks = self._clicks()
         of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
         shape, size = self.label.shape[1:], len(self.label)
