@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import TrainingError
-from deepedit.files import one_line, replace_atomically
+from deepedit.files import one_line, read_json, replace_atomically
 from deepedit.io.msd import Case, find_dataset, split_cases
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
@@ -250,8 +250,6 @@ def read_run_config(folder: Path) -> dict[str, Any]:
         TrainingError: if the file is not that of a run.
         FileError: if there is none.
     """
-    from deepedit.files import read_json
-
     record = read_json(folder / "config.json" if folder.is_dir() else folder, TrainingError)
     if not isinstance(record.get("arguments"), dict):
         raise TrainingError(f"{one_line(folder)}: not the config.json of a run")
