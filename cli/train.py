@@ -9,6 +9,7 @@ from typing import Any
 
 from deepedit.errors import FileError, TrainingError
 from deepedit_cli.common import (
+    INTERRUPTED,
     add_common,
     count,
     int_triple,
@@ -27,6 +28,7 @@ EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written on the spot
   deepedit-train --input Task09_Spleen --output run           train on your own
   deepedit-train --output run --resume                        go on with a run that was interrupted
+  torchrun --nproc-per-node 2 -m deepedit_cli.train --input Task09_Spleen --output run      on two GPUs
   deepedit-train --input run/model.pt --output run/model.ts --export
   deepedit-train --import-monai weights.pt --labels spleen=1,background=0 --channel-order sorted --output run
 
@@ -62,6 +64,12 @@ def options() -> argparse.ArgumentParser:
     how.add_argument("--epochs", type=positive_int, default=100, help="visits to each case (default: 100)")
     how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
     how.add_argument("--batch-size", type=positive_int, help="patches a step (default: 4)")
+    how.add_argument(
+        "--accumulate", type=positive_int, help="parts to work a batch through in, to save memory (default: 1)"
+    )
+    how.add_argument(
+        "--checkpointing", action="store_true", help="compute activations twice: less memory, a third more time"
+    )
     how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.001)")
     how.add_argument(
         "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.6)"
@@ -73,52 +81,85 @@ def options() -> argparse.ArgumentParser:
     return add
 
 
-def train(argv: Sequence[str] | None) -> None:
+def train(argv: Sequence[str] | None) -> int:
     arguments = options().parse_args(argv)
     folder = arguments.output
     if arguments.export is not None:
         export(arguments)
-        return
+        return 0
     if arguments.import_monai is not None:
         model = import_monai(arguments)
         claim(folder, arguments.overwrite)
         write_imported(folder / "model.pt", model)
-        return
-    given = vars(arguments)
-    if arguments.resume:
-        given = restored(folder, given)
-    else:
-        if arguments.config is not None:
-            given = restored(arguments.config, given)
-        claim(folder, arguments.overwrite)
-    if given["input"] is None:
-        given["input"] = phantom(folder, given["seed"])
-    work(folder, given, arguments.resume)
-
-
-def work(folder: Path, given: dict[str, Any], resume: bool) -> None:
-    """Train with these arguments, and say what to do next."""
+        return 0
     # Late, so that --help does not wait for torch.
+    from deepedit.training.ranks import joined_ranks
+
+    with joined_ranks() as ranks:
+        given, resume = vars(arguments), False
+        if arguments.resume:
+            given = restored(folder, given)
+            # A run may have been ended before it had anything to go on with.
+            resume = (folder / "last.pt").exists()
+        elif arguments.config is not None:
+            given = restored(arguments.config, given)
+        if ranks.first:
+            if not arguments.resume:
+                claim(folder, arguments.overwrite)
+            if given["input"] is None:
+                phantom(folder, given["seed"])
+        ranks.wait()
+        given["input"] = given["input"] or folder / "phantom"
+        return work(folder, given, resume, ranks)
+
+
+def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
+    """Train with these arguments, and say what to do next; returns the exit status."""
     from deepedit.training.run import Run, write_config
 
     settings = run_settings(given)
-    training = Run(folder, settings, say, given["device"], resume)
-    if not resume:
+    training = Run(folder, settings, say, given["device"], resume, ranks)
+    if not resume and ranks.first:
         # Not before all is checked: a start that failed is no run that --overwrite must replace.
         write_config(folder, given, settings)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        with _Bar(training.trainer.progress.share) as bar:
-            training.train(bar.show if on_terminal() else None)
-    except KeyboardInterrupt:
-        training.save_last()
-        say(f"stopped; go on with: deepedit-train --output {folder} --resume")
-        raise
-    best = training.best
-    say(f"best validation Dice (mean over labels and numbers of clicks): {best:.4f}")
+    with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
+        finished = training.train(bar.show if bar.bar else None, stop)
+    if not finished:
+        training.say(f"stopped; go on with: deepedit-train --output {folder} --resume")
+        return INTERRUPTED
+    training.say(f"best validation Dice (mean over labels and numbers of clicks): {training.best:.4f}")
     image = training.validation_cases[0].image[0]
     model, result = folder / "model.pt", folder / "segmentation.nii.gz"
-    say(f"try it: deepedit-infer --model {model} --input {image} --output {result}")
+    training.say(f"try it: deepedit-infer --model {model} --input {image} --output {result}")
+    return 0
+
+
+class Stop:
+    """Whether Ctrl-C or SIGTERM asked for the end, for as long as the block lasts; a second Ctrl-C does not wait.
+
+    A run looks between its steps: what it saves then is whole.
+    """
+
+    SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self) -> bool:
+        return self.asked
+
+    def __enter__(self) -> "Stop":
+        self.before = [signal.signal(number, self._ask) for number in self.SIGNALS]
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        for number, handler in zip(self.SIGNALS, self.before, strict=True):
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: Any) -> None:
+        if self.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
 
 
 def run_settings(given: dict[str, Any]) -> Any:
@@ -127,8 +168,11 @@ def run_settings(given: dict[str, Any]) -> Any:
     from deepedit.training.config import TrainingConfig
     from deepedit.training.run import RunSettings
 
-    names = ("epochs", "max_minutes", "batch_size", "learning_rate", "click_probability", "max_clicks", "amp", "limit")
-    config = TrainingConfig(seed=given["seed"], **{name: given[name] for name in names if given[name] is not None})
+    names = (
+        *("epochs", "max_minutes", "batch_size", "accumulate", "checkpointing", "learning_rate"),
+        *("click_probability", "max_clicks", "amp", "limit", "seed"),
+    )
+    config = TrainingConfig(**{name: given[name] for name in names if given[name] is not None})
     return RunSettings(
         dataset=Path(given["input"]),
         labels=parse_labels(given["labels"]) if given["labels"] else None,
@@ -147,8 +191,8 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an earlier run, but for where this one runs and writes."""
     from deepedit.training.run import read_run_config
 
-    if given["resume"] and not (source / "last.pt").exists():
-        raise TrainingError(f"{source}: no last.pt to go on with; begin a run without --resume")
+    if given["resume"] and not (source / "config.json").exists():
+        raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
     earlier = read_run_config(source)
     own = ("output", "device", "workers", "resume", "overwrite", "config", *MODEL_OPTIONS)
     here = {name: given[name] for name in own}
@@ -173,23 +217,22 @@ def claim(folder: Path, overwrite: bool) -> None:
         raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
 
 
-def phantom(folder: Path, seed: int) -> Path:
-    """The synthetic dataset of a run without one of its own."""
+def phantom(folder: Path, seed: int) -> None:
+    """Write the synthetic dataset of a run without one of its own, if it is not there yet."""
     from deepedit.io.phantom import write_phantom
 
     target = folder / "phantom"
     if not (target / "dataset.json").exists():
         say(f"no --input: writing a phantom dataset to {target}")
         write_phantom(target, seed=seed)
-    return target
 
 
 class _Bar:
     """A tqdm bar over the share of the run that is over; on a terminal only."""
 
-    def __init__(self, share: float) -> None:
+    def __init__(self, share: float, shown: bool) -> None:
         self.bar = None
-        if on_terminal():
+        if shown and on_terminal():
             from tqdm import tqdm
 
             self.bar = tqdm(total=100, initial=round(100 * share, 1), unit="%", dynamic_ncols=True)
@@ -205,10 +248,6 @@ class _Bar:
         self.bar.n = round(100 * progress.share, 1)
         losses = {f"loss {kind}": f"{value:.3f}" for kind, value in progress.loss.items()}
         self.bar.set_postfix({"step": progress.step, **losses})
-
-
-def _interrupt(*_: object) -> None:
-    raise KeyboardInterrupt
 
 
 def _tuple(values: Sequence | None) -> tuple | None:

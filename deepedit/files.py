@@ -14,6 +14,9 @@ from deepedit.errors import DeepEditError, FileError
 
 MAX_JSON_BYTES = 16 * 2**20
 
+UNFINISHED = ".deepedit-*.tmp"
+"""Name of a file that is being written."""
+
 
 def one_line(text: object, limit: int = 4096) -> str:
     """Text from outside made fit for a one-line message: control characters escaped, cut at `limit` characters."""
@@ -69,7 +72,7 @@ def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
         # Renaming over a device such as /dev/null would replace it for the whole machine.
         if target.exists() and not target.is_file():
             raise FileError(f"{name}: is there already and is not a regular file; choose another name")
-        temporary = target.parent / f".deepedit-{secrets.token_hex(8)}.tmp"
+        temporary = target.parent / UNFINISHED.replace("*", secrets.token_hex(8))
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
     except (OSError, ValueError) as error:
         raise FileError(f"{name}: {_why_not_written(error)}") from error
@@ -84,6 +87,12 @@ def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
     finally:
         with suppress(OSError):
             os.unlink(temporary)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed left half-written in a folder that nobody else writes to now."""
+    for path in folder.glob(UNFINISHED):
+        path.unlink(missing_ok=True)
 
 
 def _why_not_written(error: Exception) -> str:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 NEGATIVE_SLOPE = 0.01
 
@@ -65,7 +66,8 @@ class ResidualUNet(nn.Module):
     """Maps ``[B, in_channels, X, Y, Z]`` to logits ``[B, out_channels, X, Y, Z]``.
 
     Each side of the input must be a multiple of ``config.divisor``. Residual blocks lead down, plain blocks lead up,
-    all with instance norm and leaky ReLU.
+    all with instance norm and leaky ReLU. With `checkpointing` set, a network in training keeps what lies between its
+    blocks only, and computes what is inside of them again for the backward pass.
 
     Source: Isensee et al., nnU-Net, Nature Methods 2021; the block order is that of MONAI's ``DynUNet`` with
     ``res_block=True``.
@@ -74,6 +76,7 @@ class ResidualUNet(nn.Module):
     def __init__(self, in_channels: int, out_channels: int, config: UNetConfig = NETWORKS["light"]) -> None:
         super().__init__()
         self.in_channels, self.out_channels, self.config = in_channels, out_channels, config
+        self.checkpointing = False
         filters, strides, kernels = config.filters, config.strides, config.kernels
         self.encoder = nn.ModuleList(
             ResidualBlock(
@@ -96,12 +99,15 @@ class ResidualUNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         skips = []
         for block in self.encoder:
-            x = block(x)
+            x = self._through(block, x)
             skips.append(x)
         for level in range(len(self.decoder) - 1, -1, -1):
             x = torch.cat((self.upsample[level](x), skips[level]), dim=1)
-            x = self.decoder[level](x)
+            x = self._through(self.decoder[level], x)
         return self.head(x)
+
+    def _through(self, block: nn.Module, x: Tensor) -> Tensor:
+        return checkpoint(block, x, use_reentrant=False) if self.checkpointing and self.training else block(x)
 
 
 class ResidualBlock(nn.Module):

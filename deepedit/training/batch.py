@@ -21,12 +21,13 @@ from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, cut_patch
+from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import Visit, draw_passes, visits
 from deepedit.transforms.augment import augment
 from deepedit.transforms.corrupt import corrupt_segmentation
 
-CUT_AHEAD = 8
-"""Pieces that are cut before they are asked for."""
+CUT_AHEAD = 2
+"""Pieces that are cut for each slot before they are asked for."""
 
 OBEDIENCE_SIGMA = 1.0
 """Width in voxels of what counts as the click itself."""
@@ -35,14 +36,18 @@ OBEDIENCE_SIGMA = 1.0
 class RollingBatch:
     """The samples that are being trained on, each with its clicks so far.
 
+    Of the ``config.batch_size`` slots a rank has its share. A slot's samples are its own whatever the others do, so
+    that the batch is the same however many ranks share it.
+
     Attributes:
+        slots: the numbers of the slots that are this rank's.
         image: ``[B, C, X, Y, Z]``.
         label: ``[B, X, Y, Z]`` uint8, the truth.
         previous: ``[B, X, Y, Z]`` uint8, the segmentation that the next pass is given; 0 where there is none.
         position, wanted, valid: ``[B, max_clicks, 3]``, and twice ``[B, max_clicks]``: voxels and classes of clicks, in
             a table whose fixed size needs no count from the device.
         used: clicks of each sample so far, on the host; likewise `passes_left`, `visits` and `generators`.
-        begun: samples that were begun since the run began.
+        begun: samples that each slot has begun since the run began.
     """
 
     def __init__(
@@ -52,14 +57,15 @@ class RollingBatch:
         config: TrainingConfig,
         device: torch.device,
         workers: int = 1,
-        begun: int = 0,
+        ranks: Ranks | None = None,
     ) -> None:
         # A network that is shown no segmentation cannot correct one.
         config = config if plan.previous else replace(config, edit_probability=0.0)
         self.plan, self.config, self.device = plan, config, device
         self.num_classes = plan.labels.num_classes
-        self.stream = PatchStream(cases, plan.patch_size, config.seed, begun, workers)
-        size, most = config.batch_size, max(config.max_clicks, 1)
+        self.slots = (ranks or Ranks()).share(list(range(config.batch_size)))
+        self.stream = PatchStream(cases, plan.patch_size, config, self.slots, workers)
+        size, most = len(self.slots), max(config.max_clicks, 1)
         self.image = torch.zeros(size, plan.image_channels, *plan.patch_size, device=device)
         self.label = torch.zeros(size, *plan.patch_size, dtype=torch.uint8, device=device)
         self.previous = torch.zeros_like(self.label)
@@ -70,7 +76,7 @@ class RollingBatch:
         self.passes_left = [0] * size
         self.visits = [Visit(0, 0)] * size
         self.generators = [torch.Generator()] * size
-        self.begun = begun
+        self.begun = [0] * size
 
     def fill(self, click_share: float) -> None:
         """Begin a new sample in every slot whose sample is done.
@@ -80,8 +86,8 @@ class RollingBatch:
         """
         free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
         for slot in free:
-            visit, image, label = self.stream.take()
-            self.begun += 1
+            visit, image, label = self.stream.take(slot)
+            self.begun[slot] += 1
             generator = visit.generator(self.config.seed)
             piece = image[None].to(self.device, non_blocking=True), label[None].to(self.device, non_blocking=True)
             image, label = augment(*piece, self.plan.patch_size, self.config.augmentation, [generator])
@@ -135,45 +141,68 @@ class RollingBatch:
 
     TENSORS = ("image", "label", "previous", "position", "wanted", "valid")
 
-    def state(self) -> dict[str, Any]:
-        """All of it as tensors and numbers, for a checkpoint."""
+    def state(self) -> dict[int, dict[str, Any]]:
+        """All of it by the slot's number, as tensors and numbers, for a checkpoint."""
         return {
-            "tensors": {name: getattr(self, name).cpu() for name in self.TENSORS},
-            "used": list(self.used),
-            "passes_left": list(self.passes_left),
-            "visits": [(visit.epoch, visit.case) for visit in self.visits],
-            "generators": [generator.get_state() for generator in self.generators],
+            number: {
+                "tensors": {name: getattr(self, name)[slot].cpu() for name in self.TENSORS},
+                "used": self.used[slot],
+                "passes_left": self.passes_left[slot],
+                "visit": (self.visits[slot].epoch, self.visits[slot].case),
+                "generator": self.generators[slot].get_state(),
+                "begun": self.begun[slot],
+            }
+            for slot, number in enumerate(self.slots)
         }
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
-        for name in self.TENSORS:
-            getattr(self, name).copy_(state["tensors"][name])
-        self.used, self.passes_left = list(state["used"]), list(state["passes_left"])
-        self.visits = [Visit(*entry) for entry in state["visits"]]
-        self.generators = [torch.Generator() for _ in self.used]
-        for generator, entry in zip(self.generators, state["generators"], strict=True):
-            generator.set_state(entry)
+    def restore(self, state: dict[int, dict[str, Any]]) -> None:
+        """Go on from what `state` returned, here or, joined, on all ranks."""
+        for slot, number in enumerate(self.slots):
+            entry = state[number]
+            for name in self.TENSORS:
+                getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
+            self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
+            self.visits[slot], self.begun[slot] = Visit(*entry["visit"]), entry["begun"]
+            self.generators[slot] = torch.Generator()
+            self.generators[slot].set_state(entry["generator"])
+        self.stream.skip(self.begun)
 
 
 class PatchStream:
-    """Pieces of the training cases in the order of their visits, cut ahead of time by threads."""
+    """Pieces of the training cases, cut ahead of time by threads.
+
+    Of the visits in their order each slot gets every ``config.batch_size``-th, beginning with the one of its number.
+    """
 
     def __init__(
-        self, cases: Sequence[PreparedCase], patch_size: Sequence[int], seed: int, begun: int, workers: int
+        self,
+        cases: Sequence[PreparedCase],
+        patch_size: Sequence[int],
+        config: TrainingConfig,
+        slots: Sequence[int],
+        workers: int,
     ) -> None:
-        self.cases, self.patch_size, self.seed = cases, patch_size, seed
-        self.visits = islice(visits(len(cases), seed), begun, None)
+        self.cases, self.patch_size, self.config, self.slots = cases, patch_size, config, slots
         self.pool = ThreadPoolExecutor(workers)
-        self.ahead: deque[tuple[Visit, Future]] = deque()
+        self.skip([0] * len(slots))
 
-    def take(self) -> tuple[Visit, Tensor, Tensor]:
-        """The next visit, with an image ``[C, X, Y, Z]`` and a label ``[X, Y, Z]`` a little larger than the patch."""
-        while len(self.ahead) < CUT_AHEAD:
-            visit = next(self.visits)
-            self.ahead.append((visit, self.pool.submit(self._cut, visit)))
-        visit, future = self.ahead.popleft()
+    def skip(self, begun: Sequence[int]) -> None:
+        """Go on where each slot has begun so many visits."""
+        size = self.config.batch_size
+        self.visits = [
+            islice(visits(len(self.cases), self.config.seed), slot + size * count, None, size)
+            for slot, count in zip(self.slots, begun, strict=True)
+        ]
+        self.ahead: list[deque[tuple[Visit, Future]]] = [deque() for _ in self.slots]
+
+    def take(self, slot: int) -> tuple[Visit, Tensor, Tensor]:
+        """A slot's next visit, with an image ``[C, X, Y, Z]`` and a label ``[X, Y, Z]`` larger than the patch."""
+        ahead = self.ahead[slot]
+        while len(ahead) <= CUT_AHEAD:
+            visit = next(self.visits[slot])
+            ahead.append((visit, self.pool.submit(self._cut, visit)))
+        visit, future = ahead.popleft()
         return visit, *future.result()
 
     def _cut(self, visit: Visit) -> tuple[Tensor, Tensor]:
-        return cut_patch(self.cases[visit.case], self.patch_size, visit.generator(self.seed, "cut"))
+        return cut_patch(self.cases[visit.case], self.patch_size, visit.generator(self.config.seed, "cut"))

@@ -1,31 +1,49 @@
-"""What TensorBoard shows of a run."""
+"""What is told of a run while it goes on: TensorBoard's curves and pictures, and a line now and then."""
 
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from deepedit.training.loop import Progress
 from deepedit.training.validation import Validation
 
+SECONDS_BETWEEN_LINES = 20
+
 
 class Board:
-    """Writes scalars and pictures; steps are the optimizer's.
+    """Writes scalars and pictures, and says lines; steps are the optimizer's.
 
     Args:
-        folder: of the event files. Events of steps after `step`, from a run that was cut off, are hidden.
-        step: where the run begins.
+        folder: of the event files. Events of later steps than `progress`, from a run that was cut off, are hidden.
+        progress: where the run begins.
+        talks: whether the steps are to be told, as where no bar shows them.
+        say: called with every line.
     """
 
-    def __init__(self, folder: Path, step: int = 0) -> None:
+    def __init__(self, folder: Path, progress: Progress, talks: bool, say: Callable[[str], None]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=step or None)
+        self.writer = SummaryWriter(str(folder), purge_step=progress.step or None)
+        self.talks, self.say = talks, say
+        self._remember(progress)
 
-    def progress(self, progress: Progress, seconds: dict[str, float]) -> None:
-        """Losses, learning rate, and the seconds a step that each part takes."""
+    def step(self, progress: Progress) -> None:
+        """Tell of the steps since the last time, if that was a while ago or the run is over."""
+        if time.monotonic() - self.told < SECONDS_BETWEEN_LINES and progress.share < 1:
+            return
+        steps = max(progress.step - self.told_step, 1)
+        seconds = {part: (total - self.timings.get(part, 0)) / steps for part, total in progress.timings.items()}
         for kind, value in progress.loss.items():
             self.writer.add_scalar(f"loss/{kind}", value, progress.step)
         self.writer.add_scalar("learning_rate", progress.learning_rate, progress.step)
         for part, value in seconds.items():
             self.writer.add_scalar(f"seconds/{part}", value, progress.step)
+        if self.talks:
+            self.say(describe(progress, seconds))
+        self._remember(progress)
+
+    def _remember(self, progress: Progress) -> None:
+        self.told, self.told_step, self.timings = time.monotonic(), progress.step, dict(progress.timings)
 
     def validation(self, validation: Validation, step: int) -> None:
         """Dice by label and number of clicks, and pictures."""
@@ -39,3 +57,10 @@ class Board:
 
     def close(self) -> None:
         self.writer.close()
+
+
+def describe(progress: Progress, seconds: Mapping[str, float]) -> str:
+    """One line on how a run is doing."""
+    losses = ", ".join(f"{kind} {value:.3f}" for kind, value in progress.loss.items())
+    parts = ", ".join(f"{part} {value:.3f}" for part, value in seconds.items())
+    return f"{progress.share:4.0%}  step {progress.step}  loss {losses}  seconds a step: {parts}"

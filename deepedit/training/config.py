@@ -14,6 +14,8 @@ class TrainingConfig:
         epochs: how often every training case is begun.
         max_minutes: end by the clock instead, the schedule fitted to it; None: by epochs.
         batch_size: patches in a step.
+        accumulate: parts that a batch is worked through in, one after another, to save memory; the result stays.
+        checkpointing: save memory by computing activations again for the backward pass, for a third more time.
         learning_rate: highest rate of AdamW.
         warmup: share of the run in which the learning rate rises.
         weight_decay: of AdamW.
@@ -38,6 +40,8 @@ class TrainingConfig:
     epochs: int = 100
     max_minutes: float | None = None
     batch_size: int = 4
+    accumulate: int = 1
+    checkpointing: bool = False
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 3e-5

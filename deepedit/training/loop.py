@@ -1,9 +1,10 @@
 """The training loop."""
 
 import copy
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase
 from deepedit.training.losses import segmentation_loss
+from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import click_share, click_weights, learning_rate
 
 LARGEST_GRADIENT = 12.0
@@ -56,6 +58,7 @@ class Trainer:
         config: how.
         state: what `state` of an earlier trainer returned; None to begin.
         workers: threads that cut patches.
+        ranks: the processes that share the batch; each trains the network, from the same weights, on its slots.
     """
 
     def __init__(
@@ -65,7 +68,9 @@ class Trainer:
         config: TrainingConfig,
         state: dict[str, Any] | None = None,
         workers: int = 1,
+        ranks: Ranks | None = None,
     ) -> None:
+        self.ranks = ranks or Ranks()
         self.model, self.cases, self.config, self.device = model, cases, config, model.device
         self.network = model.network
         self.average = copy.deepcopy(model.network).eval()
@@ -75,16 +80,27 @@ class Trainer:
         needs_scaler = autocast_dtype(self.device, config.amp) == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)
         self.progress = Progress()
-        begun = state["begun"] if state else 0
-        self.batch = RollingBatch(cases, model.plan, config, self.device, workers, begun)
+        self.batch = RollingBatch(cases, model.plan, config, self.device, workers, self.ranks)
+        self.unseen: list[tuple[Tensor, list[int], list[str]]] = []
+        self._agree(0.0, False)
         if state:
             self.restore(state)
 
-    def train(self, on_step: Callable[[Progress], None]) -> None:
-        """Train to the end of the run; `on_step` is called after every step, and may raise to end it early."""
+    def train(self, on_step: Callable[[Progress], None], stop: Callable[[], bool] = lambda: False) -> None:
+        """Train to the end of the run, or until it is stopped: then ``progress.share`` is below 1.
+
+        Args:
+            on_step: called after every step.
+            stop: asked after every step; where one rank says yes, all stop.
+
+        Raises:
+            TrainingError: if the loss is no longer a number.
+        """
         config, network, batch, progress = self.config, self.network.train(), self.batch, self.progress
+        forward = self.ranks.averaged(network)
         earlier, start = progress.seconds, time.perf_counter()
-        while progress.share < 1:
+        stopped = False
+        while progress.share < 1 and not stopped:
             with self.timed("data"):
                 batch.fill(click_share(progress.share, config))
             with self.timed("clicks"):
@@ -93,13 +109,8 @@ class Trainer:
             for group in self.optimizer.param_groups:
                 group["lr"] = progress.learning_rate
 
-            with self.timed("forward"):
-                with mixed_precision(self.device, config.amp):
-                    logits = network(inputs)
-                weights = click_weights(progress.share, config)
-                losses = segmentation_loss(logits, batch.label, nearness, weights)
+            logits, losses = self._work(forward, inputs, nearness)
             with self.timed("backward"):
-                self.scaler.scale(losses.mean()).backward()
                 self.scaler.unscale_(self.optimizer)
                 nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
                 self.scaler.step(self.optimizer)
@@ -107,32 +118,63 @@ class Trainer:
                 self.optimizer.zero_grad(set_to_none=True)
                 move_average(self.average, network, config.ema_decay, progress.step)
 
+            self.unseen.append((losses, list(batch.used), [self.cases[v.case].name for v in batch.visits]))
             if progress.step % STEPS_BETWEEN_LOOKS == 0:
-                self._look_at(losses.detach())
+                self.look()
             with self.timed("clicks"):
-                batch.answer(logits.detach())
+                batch.answer(logits)
             progress.step += 1
-            progress.seconds = earlier + time.perf_counter() - start
-            progress.share = self._share_over()
+            stopped = self._agree(earlier + time.perf_counter() - start, stop())
             on_step(progress)
 
-    def _share_over(self) -> float:
-        if self.config.max_minutes is not None:
-            return min(self.progress.seconds / (60 * self.config.max_minutes), 1.0)
-        return min(self.batch.begun / (self.config.epochs * len(self.cases)), 1.0)
+    def _work(self, forward: nn.Module, inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
+        """Pass the batch forward and backward, in `config.accumulate` parts; returns logits and losses."""
+        config, samples = self.config, len(inputs)
+        weights = click_weights(self.progress.share, config)
+        done = []
+        for rows in torch.arange(samples).chunk(config.accumulate):
+            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+            with self.timed("forward"):
+                with mixed_precision(self.device, config.amp):
+                    logits = forward(inputs[rows])
+                losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weights)
+            # Gradients are averaged over the ranks once, with the last part.
+            apart = self.ranks.size > 1 and rows.stop < samples
+            with self.timed("backward"), self.ranks.together(), forward.no_sync() if apart else nullcontext():
+                self.scaler.scale(losses.sum() / samples).backward()
+            done.append((logits.detach(), losses.detach()))
+        return tuple(map(torch.cat, zip(*done, strict=True)))
 
-    def _look_at(self, losses: Tensor) -> None:
-        """Note the losses by kind of pass, and stop where one is not a number."""
-        values = losses.tolist()
-        if not all(value == value and abs(value) != float("inf") for value in values):
-            names = sorted({self.cases[visit.case].name for visit in self.batch.visits})
-            raise TrainingError(
-                f"the loss became {values} at step {self.progress.step} on {', '.join(names)}; look at these cases, "
-                "then resume from last.pt with a lower --learning-rate or with --amp off"
-            )
-        kinds = {"automatic": [], "clicks": []}
-        for value, used in zip(values, self.batch.used, strict=True):
-            kinds["clicks" if used else "automatic"].append(value)
+    def _agree(self, seconds: float, stop: bool) -> bool:
+        """Make progress the same on all ranks, by the clock of the first; returns whether any of them is to stop."""
+        progress, config = self.progress, self.config
+        begun, progress.seconds, stops = self.ranks.sum(
+            sum(self.batch.begun), seconds if self.ranks.first else 0.0, float(stop)
+        )
+        if config.max_minutes is not None:
+            progress.share = min(progress.seconds / (60 * config.max_minutes), 1.0)
+        else:
+            progress.share = min(begun / (config.epochs * len(self.cases)), 1.0)
+        return stops > 0
+
+    def look(self) -> None:
+        """Note the losses since the last look by kind of pass.
+
+        Raises:
+            TrainingError: if one is not a finite number, with the names of the cases in that step's batch.
+        """
+        if not self.unseen:
+            return
+        steps, self.unseen = self.unseen, []
+        kinds: dict[str, list[float]] = {"automatic": [], "clicks": []}
+        for losses, (_, used, names) in zip(torch.stack([step[0] for step in steps]).tolist(), steps, strict=True):
+            if not all(map(math.isfinite, losses)):
+                raise TrainingError(
+                    f"the loss became {losses} by step {self.progress.step} on {', '.join(sorted(set(names)))}; look "
+                    "at these cases, then resume from last.pt with a lower --learning-rate or with --amp off"
+                )
+            for value, clicks in zip(losses, used, strict=True):
+                kinds["clicks" if clicks else "automatic"].append(value)
         self.progress.loss |= {kind: sum(found) / len(found) for kind, found in kinds.items() if found}
 
     @contextmanager
@@ -144,16 +186,25 @@ class Trainer:
         timings[name] = timings.get(name, 0.0) + time.perf_counter() - start
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs, as tensors and plain values."""
+        """All that a resumed run needs, as tensors and plain values; the same on all ranks, which must all ask.
+
+        Raises:
+            TrainingError: if training has gone wrong, so that nothing broken replaces what was good.
+        """
+        self.look()
+        if not all(tensor.isfinite().all() for tensor in self.network.state_dict().values()):
+            raise TrainingError(
+                f"the weights are no longer finite by step {self.progress.step}; resume from last.pt with a lower "
+                "--learning-rate or with --amp off"
+            )
+        slots = self.ranks.gather(self.batch.state())
         return {
             "network": {name: tensor.cpu() for name, tensor in self.network.state_dict().items()},
             "average": {name: tensor.cpu() for name, tensor in self.average.state_dict().items()},
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
-            "batch": self.batch.state(),
-            "begun": self.batch.begun,
+            "slots": {number: entry for each in slots for number, entry in each.items()},
             "step": self.progress.step,
-            "share": self.progress.share,
             "seconds": self.progress.seconds,
         }
 
@@ -163,9 +214,9 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        self.batch.restore(state["batch"])
-        self.progress.step, self.progress.seconds = state["step"], state["seconds"]
-        self.progress.share = self._share_over()
+        self.batch.restore(state["slots"])
+        self.progress.step = state["step"]
+        self._agree(state["seconds"], False)
 
 
 @torch.no_grad()

@@ -5,7 +5,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import TrainingError
-from deepedit.files import one_line, read_json, replace_atomically
+from deepedit.files import one_line, read_json, remove_unfinished, replace_atomically
 from deepedit.io.msd import Case, find_dataset, split_cases
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
@@ -24,9 +23,9 @@ from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.planning import inherited_plan, make_plan
-from deepedit.training.validation import Validation, validate
+from deepedit.training.ranks import Ranks
+from deepedit.training.validation import validate
 
-SECONDS_BETWEEN_LINES = 20
 SECONDS_BETWEEN_CHECKPOINTS = 300
 
 
@@ -68,6 +67,7 @@ class Run:
         say: called with every line that is worth telling.
         device: see `pick_device`.
         resume: go on from ``last.pt``.
+        ranks: the processes that share the run; the first one writes and says.
     """
 
     def __init__(
@@ -77,82 +77,102 @@ class Run:
         say: Callable[[str], None],
         device: str = "auto",
         resume: bool = False,
+        ranks: Ranks | None = None,
     ) -> None:
-        self.folder, self.settings, self.say, self.device = folder, settings, say, pick_device(device)
+        self.ranks = ranks or Ranks()
+        if settings.config.batch_size % self.ranks.size:
+            raise TrainingError(
+                f"a batch of {settings.config.batch_size} cannot be shared evenly by {self.ranks.size} processes; give "
+                "--batch-size a multiple"
+            )
+        self.folder, self.settings, self.device = folder, settings, pick_device(device)
+        self.say = say if self.ranks.first else lambda line: None
         self.config = settings.config
+        if self.ranks.first:
+            remove_unfinished(folder)
         self.dataset = find_dataset(settings.dataset, settings.labels)
         for warning in self.dataset.warnings:
-            say(f"note: {warning}")
+            self.say(f"note: {warning}")
         state = None
         if resume:
-            self.model, state, self.best = self._read_last()
+            self.model, state, self.best, self.validated = self._read_last()
         else:
-            self.model, self.best = self._new_model(), -1.0
+            self.model, self.best, self.validated = self._new_model(), -1.0, 0
         by_name = {case.name: case for case in self.dataset.cases}
         missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
         if missing:
             raise TrainingError(f"{settings.dataset}: cases that the run was begun with are gone: {', '.join(missing)}")
         self.validation_cases = [by_name[name] for name in self.model.validation_cases]
         cases = self._prepare([by_name[name] for name in self.model.training_cases])
-        self.trainer = Trainer(self.model, cases, self.config, state, settings.workers)
+        self.model.network.checkpointing = self.config.checkpointing
+        self.trainer = Trainer(self.model, cases, self.config, state, settings.workers, self.ranks)
 
-    def train(self, on_progress: Callable[[Progress], None] | None = None) -> Validation:
-        """Train to the end, validating on the way.
+    def train(
+        self, on_progress: Callable[[Progress], None] | None = None, stop: Callable[[], bool] = lambda: False
+    ) -> bool:
+        """Train to the end, validating on the way, or until it is stopped; in both cases ``last.pt`` is written.
 
         Args:
             on_progress: called after every step.
+            stop: asked after every step and before every case that is validated.
 
         Returns:
-            The last validation.
+            Whether the end was reached.
         """
-        progress = self.trainer.progress
-        board = Board(self.folder / "tensorboard", progress.step)
-        validations = self.config.validations
-        self._next = int(progress.share * validations) + 1
-        said = saved = time.monotonic()
-        before: dict[str, float] = {}
-        before_step, result = progress.step, None
+        progress, validations = self.trainer.progress, self.config.validations
+        board = (
+            Board(self.folder / "tensorboard", progress, on_progress is None, self.say) if self.ranks.first else None
+        )
+        saved = progress.seconds
 
         def on_step(progress: Progress) -> None:
-            nonlocal said, saved, before, before_step, result
+            nonlocal saved
             if on_progress:
                 on_progress(progress)
-            if time.monotonic() - said > SECONDS_BETWEEN_LINES or progress.share >= 1:
-                steps = max(progress.step - before_step, 1)
-                seconds = {part: (total - before.get(part, 0)) / steps for part, total in progress.timings.items()}
-                board.progress(progress, seconds)
-                if not on_progress:
-                    self.say(describe(progress, seconds))
-                before, before_step, said = dict(progress.timings), progress.step, time.monotonic()
-            if progress.share * validations >= self._next:
-                result = self._validate(board, progress)
-                self._next = int(progress.share * validations) + 1
-            elif time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+            if board:
+                board.step(progress)
+            if progress.share * validations >= self.validated + 1:
+                self._validate(board, stop)
+            # By the clock that all ranks agree on: they save together.
+            elif progress.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self.save_last()
-                saved = time.monotonic()
+                saved = progress.seconds
 
         try:
-            self.trainer.train(on_step)
+            if progress.step == 0:
+                self.save_last()
+            self.trainer.train(on_step, stop)
+            if progress.share < 1:
+                self.save_last()
+                return False
+            return self.validated >= validations or self._validate(board, stop)
         finally:
-            board.close()
-        return result or self._validate(board, progress)
+            if board:
+                board.close()
 
     def save_last(self) -> None:
-        """Write ``last.pt``: the averaged model, and the state of training beside it."""
-        state = {"trainer": self.trainer.state(), "best": self.best, "config": self.config.to_dict()}
-        save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
+        """Write ``last.pt``: the averaged model, and the state of training beside it; all ranks must ask."""
+        state = {"trainer": self.trainer.state(), "best": self.best, "validated": self.validated}
+        if self.ranks.first:
+            save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
 
-    def _validate(self, board: Board, progress: Progress) -> Validation:
+    def _validate(self, board: Board | None, stop: Callable[[], bool]) -> bool:
+        """Validate, keep the model if it is the best, and save the state; False if it was stopped before its end."""
+        progress = self.trainer.progress
         average = replace(self.model, network=self.trainer.average)
-        result = validate(average, self.validation_cases, self.config.amp)
-        board.validation(result, progress.step)
-        if result.score > self.best:
-            self.best = result.score
-            save_model(self.folder / "model.pt", average)
+        result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop)
+        if result is not None:
+            self.validated = int(progress.share * self.config.validations)
+            if board:
+                board.validation(result, progress.step)
+            means = ", ".join(f"{result.mean(clicks):.4f} with {clicks}" for clicks in result.dice)
+            self.say(f"validation at {progress.share:4.0%}: mean Dice {means} clicks")
+            if result.score > self.best:
+                self.best = result.score
+                if self.ranks.first:
+                    save_model(self.folder / "model.pt", average, {"best": self.best})
         self.save_last()
-        means = ", ".join(f"{result.mean(clicks):.4f} with {clicks}" for clicks in result.dice)
-        self.say(f"validation at {progress.share:4.0%}: mean Dice {means} clicks")
-        return result
+        return result is not None
 
     def _new_model(self) -> Model:
         settings, seed = self.settings, self.config.seed
@@ -186,28 +206,34 @@ class Run:
         model.network.to(self.device)
         return model
 
-    def _read_last(self) -> tuple[Model, dict[str, Any], float]:
+    def _read_last(self) -> tuple[Model, dict[str, Any], float, int]:
         path = self.folder / "last.pt"
         entries = read_entries(path)
         model = model_from_entries(entries, path, self.device)
         try:
             training = entries["training"]
-            state, best = training["trainer"], float(training["best"])
+            state, best, validated = training["trainer"], float(training["best"]), int(training["validated"])
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
-        return model, state, best
+        return model, state, max(best, self._best_so_far()), validated
+
+    def _best_so_far(self) -> float:
+        """The score of ``model.pt``, which is written before ``last.pt`` and may be all that a killed run got done."""
+        path = self.folder / "model.pt"
+        return float(read_entries(path).get("training", {}).get("best", -1.0)) if path.exists() else -1.0
 
     def _prepare(self, cases: list[Case]) -> list[PreparedCase]:
+        """The cases, each prepared by one rank and then opened by all."""
         cache = self.settings.cache or self.folder / "cache"
+
+        def prepare(case: Case) -> PreparedCase:
+            return prepare_case(case, self.model.plan, cache, self.config.seed)
+
         with ThreadPoolExecutor(self.settings.workers) as pool:
-            return list(pool.map(lambda case: prepare_case(case, self.model.plan, cache, self.config.seed), cases))
-
-
-def describe(progress: Progress, seconds: Mapping[str, float]) -> str:
-    """One line on how a run is doing."""
-    losses = ", ".join(f"{kind} {value:.3f}" for kind, value in progress.loss.items())
-    parts = ", ".join(f"{part} {value:.3f}" for part, value in seconds.items())
-    return f"{progress.share:4.0%}  step {progress.step}  loss {losses}  seconds a step: {parts}"
+            if self.ranks.size > 1:
+                list(pool.map(prepare, self.ranks.share(cases)))
+                self.ranks.wait()
+            return list(pool.map(prepare, cases))
 
 
 def write_config(folder: Path, arguments: Mapping[str, Any], settings: RunSettings) -> None:

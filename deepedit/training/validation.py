@@ -1,6 +1,6 @@
 """How good a network in training is: Dice at native resolution, without clicks and with."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,8 +12,12 @@ from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
 from deepedit.network.checkpoint import Model
 from deepedit.training.metrics import dice
+from deepedit.training.ranks import Ranks
 
 CLICKS_REPORTED = (0, 1, 3, 5)
+
+Answer = tuple[dict[int, dict[str, float]], np.ndarray | None]
+"""Of one case: Dice by number of clicks and label, and the picture if one was asked for."""
 
 
 @dataclass(frozen=True)
@@ -38,29 +42,55 @@ class Validation:
         return float(np.mean([self.mean(clicks) for clicks in self.dice]))
 
 
-def validate(model: Model, cases: Sequence[Case], amp: str = "auto", pictures: int = 2) -> Validation:
+def validate(
+    model: Model,
+    cases: Sequence[Case],
+    amp: str = "auto",
+    pictures: int = 2,
+    ranks: Ranks | None = None,
+    stop: Callable[[], bool] = lambda: False,
+) -> Validation | None:
     """Dice of every label after 0, 1, 3 and 5 clicks of the evaluation's annotator.
 
     Args:
         model: in evaluation mode.
         cases: with labels.
         pictures: how many cases to draw.
+        ranks: the processes that share the cases out; all get the same result.
+        stop: asked before every case; where one rank says yes, there is no result.
     """
-    names = model.plan.labels.names
-    scores = {clicks: {name: [] for name in names} for clicks in CLICKS_REPORTED}
-    drawn = {}
+    ranks = ranks or Ranks()
     session = InteractiveSession(model, amp)
-    for case in cases:
-        image, truth = read_case(case), model.plan.labels.to_classes(read_label(case.label).data)
-        session.set_image(image)
-        rounds = list(annotate(session, truth, CLICKS_REPORTED[-1]))
-        for clicks in CLICKS_REPORTED:
-            classes = rounds[min(clicks, len(rounds) - 1)].classes
-            for index, name in enumerate(names, start=1):
-                scores[clicks][name].append(dice(classes == index, truth == index))
-        if len(drawn) < pictures:
-            slices = image.data if image.data.ndim == 3 else image.data[0]
-            voxels = [(turn.voxel, turn.label) for turn in rounds[1:]]
-            drawn[case.name] = overlay(slices, [truth, rounds[0].classes, rounds[-1].classes], voxels, image.spacing)
-    means = {clicks: {name: float(np.mean(found)) for name, found in row.items()} for clicks, row in scores.items()}
+    own: dict[int, Answer] | None = {}
+    for number, case in ranks.share(list(enumerate(cases))):
+        if stop():
+            own = None
+            break
+        own[number] = _answer(session, case, draw=number < pictures)
+    parts = ranks.gather(own)
+    if None in parts:
+        return None
+    answers = [entry for _, entry in sorted((number, entry) for part in parts for number, entry in part.items())]
+    means = {
+        clicks: {name: float(np.mean([dice[clicks][name] for dice, _ in answers])) for name in model.plan.labels.names}
+        for clicks in CLICKS_REPORTED
+    }
+    drawn = {case.name: picture for case, (_, picture) in zip(cases, answers, strict=True) if picture is not None}
     return Validation(means, drawn)
+
+
+def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:
+    labels = session.model.plan.labels
+    image, truth = read_case(case), labels.to_classes(read_label(case.label).data)
+    session.set_image(image)
+    rounds = list(annotate(session, truth, CLICKS_REPORTED[-1]))
+    shown = {clicks: rounds[min(clicks, len(rounds) - 1)].classes for clicks in CLICKS_REPORTED}
+    scores = {
+        clicks: {name: dice(classes == index, truth == index) for index, name in enumerate(labels.names, start=1)}
+        for clicks, classes in shown.items()
+    }
+    if not draw:
+        return scores, None
+    slices = image.data if image.data.ndim == 3 else image.data[0]
+    voxels = [(turn.voxel, turn.label) for turn in rounds[1:]]
+    return scores, overlay(slices, [truth, rounds[0].classes, rounds[-1].classes], voxels, image.spacing)

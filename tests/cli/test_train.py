@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 
 import pytest
 import torch
@@ -9,6 +10,8 @@ import torch
 from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import load_model, read_entries
 from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit.training import validation
+from deepedit.training.batch import RollingBatch
 from deepedit_cli import train
 from deepedit_cli.train import main
 
@@ -57,7 +60,7 @@ def test_a_run_leaves_a_model_its_newest_state_its_settings_and_its_curves(finis
     assert model.plan.labels.names == ("liver", "spleen", "aorta")
     names = {*model.training_cases, *model.validation_cases}
     assert names == {path.name.removesuffix(".nii.gz") for path in (dataset / "imagesTr").iterdir()}
-    assert read_entries(finished / "last.pt")["training"]["trainer"]["share"] == 1
+    assert read_entries(finished / "last.pt")["training"]["validated"] == 5
     record = json.loads((finished / "config.json").read_text())
     assert record["arguments"]["epochs"] == 2
     assert record["training"]["batch_size"] == 2
@@ -101,23 +104,61 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, tmp_path):
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_an_interrupted_run_is_resumed_with_its_own_settings(finished, dataset, tmp_path, monkeypatch, capsys):
-    from deepedit.training.loop import Trainer
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["step", "validation"])
+def test_an_interrupted_run_is_resumed_with_its_own_settings(
+    finished, dataset, tmp_path, monkeypatch, capsys, number, moment
+):
+    owner, name = {"step": (RollingBatch, "fill"), "validation": (validation, "read_case")}[moment]
+    usual, signals = getattr(owner, name), [number]
+
+    def interrupted(*given):
+        if signals:
+            signal.raise_signal(signals.pop())
+        return usual(*given)
 
     run = tmp_path / "run"
-    look_at = Trainer._look_at
-
-    def interrupt(self, losses):
-        look_at(self, losses)
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Trainer, "_look_at", interrupt)
-    assert main(arguments(dataset, run)) == 130
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, interrupted)
+        assert main(arguments(dataset, run)) == 130
     assert "--resume" in capsys.readouterr().out
-    monkeypatch.setattr(Trainer, "_look_at", look_at)
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
     assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
-    states = [read_entries(folder / "last.pt")["training"]["trainer"] for folder in (finished, run)]
-    assert states[0]["step"] == states[1]["step"]
+    one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_second_ctrl_c_does_not_wait():
+    with train.Stop() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_run_that_was_killed_before_its_first_step_begins_again_by_resume(finished, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    shutil.copy(finished / "config.json", run)
+    (run / ".deepedit-0123.tmp").write_bytes(b"half")
+    assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
+    one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+    assert not list(run.glob(".deepedit-*"))
+
+
+def test_a_best_model_that_the_newest_state_does_not_know_of_yet_is_kept(finished, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    entries = read_entries(run / "last.pt")
+    entries["training"] |= {"best": -1.0, "validated": 4}
+    torch.save(entries, run / "last.pt")
+    best = read_entries(run / "model.pt")
+    best["training"]["best"] = 0.99
+    torch.save(best, run / "model.pt")
+    before = (run / "model.pt").read_bytes()
+    assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
+    assert (run / "model.pt").read_bytes() == before
 
 
 def test_config_repeats_a_run(finished, tmp_path):
@@ -159,7 +200,7 @@ def test_export_writes_files_that_run_without_the_package(finished, tmp_path, ca
         (["--epochs", "0"], "--epochs"),
         (["--split", "2"], "--split"),
         (["--device", "tpu"], "tpu"),
-        (["--resume"], "last.pt"),
+        (["--resume"], "without --resume"),
     ],
 )
 def test_bad_arguments_are_one_line_and_leave_no_model(dataset, tmp_path, capsys, more, said):

@@ -8,6 +8,7 @@ import torch
 from deepedit.clicks import Annotator
 from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
+from deepedit.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -53,10 +54,10 @@ def test_clicks_gather_until_the_sample_leaves_and_a_new_one_starts_clean(cases,
     for clicks in (1, 2, 3):
         batch.answer(logits_of(torch.zeros_like(batch.label)))
         assert batch.used == [clicks] * 3
-        assert batch.begun == 3
+        assert batch.begun == [1, 1, 1]
     batch.answer(logits_of(torch.zeros_like(batch.label)))
     batch.fill(click_share=1.0)
-    assert batch.begun == 6
+    assert batch.begun == [2, 2, 2]
     assert batch.used == [0, 0, 0]
     assert batch.inputs()[:, 1:].sum() == 0
 
@@ -84,6 +85,27 @@ def test_what_a_sample_meets_does_not_depend_on_its_company(cases, plan):
     assert alone.passes_left[0] == together.passes_left[0]
 
 
+@pytest.mark.parametrize("size", [2, 4])
+def test_ranks_share_the_slots_of_one_batch(cases, plan, size):
+    config = steady(batch_size=4, edit_probability=0.3)
+
+    def passes(batch):
+        for _ in range(4):
+            batch.fill(0.6)
+            batch.answer(logits_of(torch.roll(batch.label, 2, 1)))
+        batch.fill(0.6)
+        return dict(zip(batch.slots, batch.inputs(), strict=True)), batch
+
+    whole, batch = passes(RollingBatch(cases, plan, config, CPU))
+    parts = [passes(RollingBatch(cases, plan, config, CPU, ranks=Ranks(rank, size))) for rank in range(size)]
+    joined = {slot: inputs for part, _ in parts for slot, inputs in part.items()}
+    assert sorted(joined) == [0, 1, 2, 3]
+    assert all(torch.equal(joined[slot], whole[slot]) for slot in whole)
+    alone = RollingBatch(cases, plan, config, CPU)
+    alone.restore({slot: entry for _, part in parts for slot, entry in part.state().items()})
+    assert torch.equal(alone.inputs(), batch.inputs())
+
+
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_restored_batch_goes_on_as_if_nothing_had_happened(cases, plan, steps):
     config = steady(edit_probability=0.3, annotator=Annotator())
@@ -95,7 +117,7 @@ def test_a_restored_batch_goes_on_as_if_nothing_had_happened(cases, plan, steps)
             batch.answer(logits_of(torch.roll(batch.label, 2, 1)))
 
     go_on(batch, steps)
-    copy = RollingBatch(cases, plan, config, CPU, begun=batch.begun)
+    copy = RollingBatch(cases, plan, config, CPU)
     copy.restore(batch.state())
     for each in (batch, copy):
         go_on(each, 5)

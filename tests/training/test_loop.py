@@ -1,6 +1,5 @@
 """Training: it learns, it is a function of its seed, and it goes on where it stopped, to the bit."""
 
-import contextlib
 import dataclasses
 
 import numpy as np
@@ -16,10 +15,6 @@ from tests.training.conftest import ball_case, tiny_model
 CONFIG = TrainingConfig(epochs=4, batch_size=2, amp="off", clicks_from=0.1, learning_rate=5e-3)
 
 
-class Stop(Exception):
-    pass
-
-
 def trained(plan, cases, config, stop_at=None, state=None):
     model = tiny_model(plan)
     trainer = Trainer(model, cases, config, state)
@@ -27,11 +22,8 @@ def trained(plan, cases, config, stop_at=None, state=None):
 
     def on_step(progress):
         seen.append(progress.loss.get("automatic"))
-        if progress.step == stop_at:
-            raise Stop
 
-    with contextlib.suppress(Stop):
-        trainer.train(on_step)
+    trainer.train(on_step, stop=lambda: trainer.progress.step == stop_at)
     return trainer, seen
 
 
@@ -59,6 +51,23 @@ def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(pl
     for part in ("network", "average"):
         pairs = zip(getattr(whole, part).parameters(), getattr(resumed, part).parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize("more", [{"accumulate": 3}, {"accumulate": 9}, {"checkpointing": True}])
+def test_what_saves_memory_leaves_the_weights(plan, cases, more):
+    config = dataclasses.replace(CONFIG, batch_size=4, epochs=2)
+    whole, _ = trained(plan, cases, config)
+    saving, _ = trained(plan, cases, dataclasses.replace(config, **more))
+    for a, b in zip(whole.network.parameters(), saving.network.parameters(), strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+
+
+def test_weights_that_are_no_longer_finite_are_not_saved(plan, cases):
+    trainer, _ = trained(plan, cases, CONFIG, stop_at=2)
+    with torch.no_grad():
+        trainer.network.head.weight[0] = float("nan")
+    with pytest.raises(TrainingError, match="finite"):
+        trainer.state()
 
 
 def test_a_run_by_the_clock_ends_by_the_clock(plan, cases):
