@@ -158,7 +158,7 @@ class Trainer:
         return stops > 0
 
     def look(self) -> None:
-        """Note the losses since the last look by kind of pass.
+        """Note the losses of all ranks since the last look by kind of pass.
 
         Raises:
             TrainingError: if one is not a finite number, with the names of the cases in that step's batch.
@@ -166,7 +166,7 @@ class Trainer:
         if not self.unseen:
             return
         steps, self.unseen = self.unseen, []
-        kinds: dict[str, list[float]] = {"automatic": [], "clicks": []}
+        sums, counts = [0.0, 0.0], [0, 0]
         for losses, (_, used, names) in zip(torch.stack([step[0] for step in steps]).tolist(), steps, strict=True):
             if not all(map(math.isfinite, losses)):
                 raise TrainingError(
@@ -174,8 +174,12 @@ class Trainer:
                     "at these cases, then resume from last.pt with a lower --learning-rate or with --amp off"
                 )
             for value, clicks in zip(losses, used, strict=True):
-                kinds["clicks" if clicks else "automatic"].append(value)
-        self.progress.loss |= {kind: sum(found) / len(found) for kind, found in kinds.items() if found}
+                sums[clicks > 0] += value
+                counts[clicks > 0] += 1
+        *sums, automatic, clicked = self.ranks.sum(*sums, *counts)
+        for kind, total, count in zip(("automatic", "clicks"), sums, (automatic, clicked), strict=True):
+            if count:
+                self.progress.loss[kind] = total / count
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

@@ -1,0 +1,90 @@
+"""deepedit-train in several processes, as torchrun starts them: the same weights as one, and no hang when one dies."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from deepedit.io.phantom import write_phantom
+from deepedit.network.checkpoint import load_model, read_entries
+
+OPTIONS = ("--device", "cpu", "--amp", "off")
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_phantom(tmp_path_factory.mktemp("data") / "phantom", num_cases=4, seed=0, shape=(24, 20, 16))
+
+
+def start(dataset, run, rank, size, *more):
+    """One rank of a run, with the surroundings that torchrun gives it."""
+    names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": 1}
+    return subprocess.Popen(
+        [sys.executable, "-m", "deepedit_cli.train", "--input", dataset, "--output", run, *OPTIONS, *map(str, more)],
+        env={**os.environ, **{name: str(value) for name, value in names.items()}},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def start_two(monkeypatch, dataset, run, *more):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
+    return [start(dataset, run, rank, 2, *more) for rank in range(2)]
+
+
+def test_two_processes_end_with_the_weights_of_one(dataset, tmp_path, monkeypatch):
+    more = ("--epochs", 4, "--batch-size", 4, "--click-probability", 0.5)
+    alone = start(dataset, tmp_path / "one", 0, 1, *more)
+    said, errors = alone.communicate(timeout=300)
+    assert alone.returncode == 0, errors
+    two = start_two(monkeypatch, dataset, tmp_path / "two", *more)
+    answers = [process.communicate(timeout=300) for process in two]
+    assert [process.returncode for process in two] == [0, 0], answers
+    one, other = (read_entries(tmp_path / name / "last.pt")["training"]["trainer"] for name in ("one", "two"))
+    assert other["step"] == one["step"] >= 3
+    assert sorted(other["slots"]) == sorted(one["slots"])
+    for name, weight in one["network"].items():
+        torch.testing.assert_close(other["network"][name], weight, atol=1e-5, rtol=0)
+    models = [load_model(tmp_path / name / "model.pt") for name in ("one", "two")]
+    assert models[0].training_cases == models[1].training_cases
+    # The first rank alone talks, and says what a single process says.
+    told, silent = (answer[0] for answer in answers)
+    assert silent == ""
+    assert len(told.splitlines()) == len(said.splitlines())
+
+
+@pytest.mark.parametrize("dies", [0, 1])
+def test_a_rank_that_dies_ends_the_run_with_a_message(dataset, tmp_path, monkeypatch, dies):
+    run = tmp_path / "run"
+    two = start_two(monkeypatch, dataset, run, "--epochs", 10000, "--batch-size", 4)
+    try:
+        patience = time.monotonic() + 120
+        while not (run / "last.pt").exists():
+            assert two[0].poll() is None, two[0].communicate()
+            assert time.monotonic() < patience
+            time.sleep(0.1)
+        two[dies].kill()
+        _, errors = two[1 - dies].communicate(timeout=120)
+    finally:
+        for process in two:
+            process.kill()
+    assert two[1 - dies].returncode == 2
+    assert "another process of this run has ended" in errors
+    assert "--resume" in errors
+    assert "Traceback" not in errors
+    load_model(run / "last.pt")
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_an_error(dataset, tmp_path, monkeypatch):
+    two = start_two(monkeypatch, dataset, tmp_path / "run", "--batch-size", 3)
+    for process in two:
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 2
+        assert "--batch-size" in errors
