@@ -11,7 +11,7 @@ MARGIN = 0.1
 """By how much a clicked class leads afterwards, in logits."""
 
 
-def obey_clicks(logits: Tensor, clicks: Clicks, sigma: float = 1.0) -> Tensor:
+def obey_clicks(logits: Tensor, clicks: Clicks, sigma: float = 2.0) -> Tensor:
     """Logits in which every click is obeyed.
 
     Where the clicked class does not lead at its click, its logit is raised there until it does, and around it by as

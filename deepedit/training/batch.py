@@ -29,9 +29,6 @@ from deepedit.transforms.corrupt import corrupt_segmentation
 CUT_AHEAD = 2
 """Pieces that are cut for each slot before they are asked for."""
 
-OBEDIENCE_SIGMA = 1.0
-"""Width in voxels of what counts as the click itself."""
-
 
 class RollingBatch:
     """The samples that are being trained on, each with its clicks so far.
@@ -108,12 +105,11 @@ class RollingBatch:
         return assemble_input(self.image, guidance, self.previous if plan.previous else None)
 
     def nearness(self) -> Tensor:
-        """``[B, 2, X, Y, Z]``: nearness of a voxel to its sample's clicks, as a wide and a narrow Gaussian."""
+        """``[B, X, Y, Z]``: nearness of a voxel to its sample's clicks, as a Gaussian."""
         clicks = self._clicks()
         of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
         shape, size = self.label.shape[1:], len(self.label)
-        widths = (self.config.click_loss_sigma, OBEDIENCE_SIGMA)
-        return torch.cat([render_guidance(of_any_class, shape, 1, size, sigma) for sigma in widths], dim=1)
+        return render_guidance(of_any_class, shape, 1, size, self.config.click_loss_sigma)[:, 0]
 
     def answer(self, logits: Tensor) -> None:
         """The annotator looks at the pass that was just made and clicks once in every sample that stays."""

@@ -19,16 +19,13 @@ class TrainingConfig:
         learning_rate: highest rate of AdamW.
         warmup: share of the run in which the learning rate rises.
         weight_decay: of AdamW.
-        click_probability: share of the network's passes that see clicks, from `clicks_from` on.
+        click_probability: share of the network's passes that see clicks, from three fifths of the run on.
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
-            rises, over a fifth of the run, to `click_probability`; 0: clicks from the first step on.
+            rises to `click_probability`; 0: clicks from the first step on.
         max_clicks: most clicks that a sample gets.
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
         click_loss: weight of the cross-entropy within about `click_loss_sigma` voxels of the clicks, which teaches to
-            repair what is around them.
-        obedience_loss: weight of the cross-entropy at the clicks themselves, within about a voxel.
-        obedience_from: share of the run after which that weight rises from 0, over a fifth of the run. Earlier, it
-            keeps the network from learning where things are.
+            repair what is around them; a quarter of it until clicks are learned.
         click_sigma: width of a click in the guidance, voxels of the network's grid.
         ema_decay: of the moving average of the weights, which is what is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
@@ -45,14 +42,12 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 3e-5
-    click_probability: float = 0.6
+    click_probability: float = 0.85
     clicks_from: float = 0.2
     max_clicks: int = 10
     edit_probability: float = 0.25
-    click_loss: float = 0.5
+    click_loss: float = 2.0
     click_loss_sigma: float = 3.0
-    obedience_loss: float = 1.0
-    obedience_from: float = 0.6
     click_sigma: float = 2.0
     ema_decay: float = 0.995
     amp: str = "auto"

@@ -19,7 +19,7 @@ from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.ranks import Ranks
-from deepedit.training.schedule import click_share, click_weights, learning_rate
+from deepedit.training.schedule import click_share, click_weight, learning_rate
 
 LARGEST_GRADIENT = 12.0
 """Norm that gradients are clipped to, as in nnU-Net."""
@@ -130,14 +130,14 @@ class Trainer:
     def _work(self, forward: nn.Module, inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
         """Pass the batch forward and backward, in `config.accumulate` parts; returns logits and losses."""
         config, samples = self.config, len(inputs)
-        weights = click_weights(self.progress.share, config)
+        weight = click_weight(self.progress.share, config)
         done = []
         for rows in torch.arange(samples).chunk(config.accumulate):
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
             with self.timed("forward"):
                 with mixed_precision(self.device, config.amp):
                     logits = forward(inputs[rows])
-                losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weights)
+                losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight)
             # Gradients are averaged over the ranks once, with the last part.
             apart = self.ranks.size > 1 and rows.stop < samples
             with self.timed("backward"), self.ranks.together(), forward.no_sync() if apart else nullcontext():

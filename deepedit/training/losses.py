@@ -1,7 +1,5 @@
 """What training minimises: Dice and cross-entropy over the patch, and cross-entropy around the clicks."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -27,8 +25,8 @@ def soft_dice(probabilities: Tensor, target: Tensor, eps: float = 1.0) -> Tensor
     return (2 * overlap + eps) / (foreground.sum((2, 3, 4)) + truth.sum((2, 3, 4)) + eps)
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_weights: Sequence[float]) -> Tensor:
-    """Dice loss plus cross-entropy, plus means of the cross-entropy around the clicks.
+def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_weight: float) -> Tensor:
+    """Dice loss plus cross-entropy, plus the mean cross-entropy around the clicks.
 
     Right and wrong voxels near a click count alike: counting wrong ones alone teaches a network to turn over
     everything that is near.
@@ -36,9 +34,8 @@ def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_we
     Args:
         logits: ``[B, C, X, Y, Z]``.
         target: ``[B, X, Y, Z]`` class indices.
-        nearness: ``[B, S, X, Y, Z]`` in [0, 1], for each of S widths of the neighbourhood, 1 at the clicks; all 0 for a
-            sample without clicks.
-        click_weights: S weights, of the mean cross-entropy in each neighbourhood.
+        nearness: ``[B, X, Y, Z]`` in [0, 1], 1 at the clicks; all 0 for a sample without clicks.
+        click_weight: weight of the last term.
 
     Returns:
         ``[B]``, the loss of each sample.
@@ -46,6 +43,5 @@ def segmentation_loss(logits: Tensor, target: Tensor, nearness: Tensor, click_we
     logits = logits.float()
     cross_entropy = F.cross_entropy(logits, target.long(), reduction="none")
     dice = soft_dice(logits.softmax(1), target).mean(1)
-    near = (cross_entropy[:, None] * nearness).sum((2, 3, 4)) / nearness.sum((2, 3, 4)).clamp_min(1)
-    weights = near.new_tensor(click_weights)
-    return 1 - dice + cross_entropy.mean((1, 2, 3)) + (weights * near).sum(1)
+    near = (cross_entropy * nearness).sum((1, 2, 3)) / nearness.sum((1, 2, 3)).clamp_min(1)
+    return 1 - dice + cross_entropy.mean((1, 2, 3)) + click_weight * near

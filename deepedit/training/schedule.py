@@ -4,7 +4,6 @@ All of it is a function of the seed and of how much of the run is over.
 """
 
 import hashlib
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -40,38 +39,44 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
         epoch += 1
 
 
-RAMP = 0.2
-"""Share of the run over which what is let in late rises to its full weight."""
+CLICKS_LEARNED = 0.6
+"""Share of the run by which the share of passes with clicks has risen to its full height."""
 
 
 def click_share(progress: float, config: TrainingConfig) -> float:
     """Share of the passes with clicks among the samples that begin when a share `progress` of the run is over."""
-    return config.click_probability * _risen(progress, config.clicks_from)
+    if config.clicks_from <= 0:
+        return config.click_probability
+    return config.click_probability * risen(progress, config.clicks_from, max(CLICKS_LEARNED, config.clicks_from))
 
 
-def click_weights(progress: float, config: TrainingConfig) -> tuple[float, float]:
-    """Weights of the loss around the clicks and at the clicks."""
-    return config.click_loss, config.obedience_loss * _risen(progress, config.obedience_from)
+def click_weight(progress: float, config: TrainingConfig) -> float:
+    """Weight of the loss around the clicks: a quarter until the clicks are learned, since early it costs the automatic
+    mode, then rising to its full height over a fifth of the run."""
+    return config.click_loss * (0.25 + 0.75 * risen(progress, CLICKS_LEARNED, CLICKS_LEARNED + 0.2))
 
 
-def _risen(progress: float, start: float) -> float:
-    """From 0 at `start` to 1; always 1 where the start is 0."""
-    return 1.0 if start <= 0 else min(max((progress - start) / RAMP, 0.0), 1.0)
+def risen(progress: float, start: float, end: float) -> float:
+    """In a line from 0 at `start` to 1 at `end`."""
+    return min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0)
 
 
 def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig) -> tuple[int, bool]:
     """How many passes a new sample stays, and whether it begins with a segmentation from elsewhere.
 
-    A sample that goes on with probability `share` after every pass spends that share of its passes with clicks.
+    A sample is either left alone, after one pass, or gets from 1 to `max_clicks` clicks, each number as likely: a
+    network that has seldom seen many clicks does little with the later ones. Of the samples so many are clicked that
+    the passes with clicks are `share` of all, or as near to it as `max_clicks` lets them come.
     """
-    length, start = torch.rand(2, generator=generator, dtype=torch.float64).tolist()
-    if share >= 1:
-        answered = config.max_clicks
-    else:
-        answered = int(math.log(max(length, 1e-12)) / math.log(share)) if share > 0 else 0
-        answered = min(answered, config.max_clicks)
-    edits = answered > 0 and start < config.edit_probability
-    return (answered if edits else answered + 1), edits
+    chosen, count, start = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    mean = (1 + config.max_clicks) / 2
+    # The first pass of a clicked sample has a click already where it begins with a segmentation from elsewhere.
+    clicked = share / max(mean - share * (mean - config.edit_probability), 1e-9)
+    if config.max_clicks == 0 or chosen >= clicked:
+        return 1, False
+    clicks = 1 + int(count * config.max_clicks)
+    edits = start < config.edit_probability
+    return (clicks if edits else clicks + 1), edits
 
 
 def learning_rate(progress: float, config: TrainingConfig) -> float:

@@ -32,7 +32,7 @@ def test_soft_dice_equals_the_sum_written_out():
 def test_a_perfect_answer_costs_nothing_and_an_absent_class_is_no_loss():
     target = torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
     target[0, :2] = 1
-    loss = segmentation_loss(confident(target, 3), target, torch.zeros(1, 1, 4, 4, 4), [0.5])
+    loss = segmentation_loss(confident(target, 3), target, torch.zeros(1, 4, 4, 4), 0.5)
     assert loss.item() < 1e-4
 
 
@@ -41,20 +41,20 @@ def test_an_error_costs_more_near_a_click_than_far_from_it():
     target[:, 4:] = 1
     answer = confident(target, 2, 4.0)
     answer[:, :, 0, 0, 0] = answer[:, :, 0, 0, 0].flip(1)
-    nearness = torch.zeros(2, 1, 8, 8, 8)
-    nearness[0, 0, 0, 0, 0], nearness[1, 0, 7, 7, 7] = 1, 1
-    near, far = segmentation_loss(answer, target, nearness, [0.5]).tolist()
+    nearness = torch.zeros(2, 8, 8, 8)
+    nearness[0, 0, 0, 0], nearness[1, 7, 7, 7] = 1, 1
+    near, far = segmentation_loss(answer, target, nearness, 0.5).tolist()
     assert near > far + 1
 
 
 def test_without_clicks_the_loss_is_dice_and_cross_entropy():
     target = torch.zeros(1, 2, 2, 2, dtype=torch.uint8)
     logits = torch.zeros(1, 2, 2, 2, 2)
-    loss = segmentation_loss(logits, target, torch.zeros(1, 1, 2, 2, 2), [100.0])
+    loss = segmentation_loss(logits, target, torch.zeros(1, 2, 2, 2), 100.0)
     assert loss.item() == pytest.approx(1 - 1 / (8 * 0.5 + 1) + math.log(2), rel=1e-5)
 
 
 def test_half_precision_logits_give_a_finite_loss():
     target = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
     logits = torch.full((1, 2, 4, 4, 4), 300.0, dtype=torch.float16)
-    assert torch.isfinite(segmentation_loss(logits, target, torch.ones(1, 1, 4, 4, 4), [1.0])).all()
+    assert torch.isfinite(segmentation_loss(logits, target, torch.ones(1, 4, 4, 4), 1.0)).all()

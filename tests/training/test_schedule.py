@@ -9,7 +9,7 @@ from deepedit.training.config import TrainingConfig
 from deepedit.training.schedule import (
     Visit,
     click_share,
-    click_weights,
+    click_weight,
     draw_passes,
     generator_for,
     learning_rate,
@@ -35,33 +35,46 @@ def test_generators_depend_on_seed_epoch_case_and_use():
 
 
 def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
-    config = TrainingConfig(click_probability=0.6, clicks_from=0.2)
-    shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.3, 0.4, 0.9, 1)]
-    assert shares == pytest.approx([0, 0, 0, 0.3, 0.6, 0.6, 0.6])
-    assert click_share(0, TrainingConfig(click_probability=0.6, clicks_from=0)) == 0.6
+    config = TrainingConfig(click_probability=0.8, clicks_from=0.2)
+    shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.4, 0.6, 0.9, 1)]
+    assert shares == pytest.approx([0, 0, 0, 0.4, 0.8, 0.8, 0.8])
+    assert click_share(0, TrainingConfig(click_probability=0.8, clicks_from=0)) == 0.8
+    late = [click_share(progress, TrainingConfig(click_probability=0.8, clicks_from=0.9)) for progress in (0.8, 0.95)]
+    assert late == pytest.approx([0, 0.8])
 
 
-def test_obedience_is_asked_for_late():
-    config = TrainingConfig(click_loss=0.5, obedience_loss=2.0, obedience_from=0.6)
-    found = [click_weights(progress, config) for progress in (0, 0.6, 0.7, 0.8, 1)]
-    assert found == [pytest.approx((0.5, narrow)) for narrow in (0, 0, 1, 2, 2)]
+def test_what_is_around_the_clicks_counts_more_late():
+    config = TrainingConfig(click_loss=4.0)
+    found = [click_weight(progress, config) for progress in (0, 0.6, 0.7, 0.8, 1)]
+    assert found == pytest.approx([1, 1, 2.5, 4, 4])
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6])
-def test_the_share_of_passes_with_clicks_is_what_was_asked_for(share):
-    config = TrainingConfig(max_clicks=50, edit_probability=0)
+@pytest.mark.parametrize("edits", [0.0, 0.25, 1.0])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.75])
+def test_the_share_of_passes_with_clicks_is_what_was_asked_for(share, edits):
+    config = TrainingConfig(max_clicks=10, edit_probability=edits)
     generator = torch.Generator().manual_seed(0)
-    passes = [draw_passes(generator, share, config)[0] for _ in range(20000)]
-    with_clicks = sum(count - 1 for count in passes)
-    assert with_clicks / sum(passes) == pytest.approx(share, abs=0.01)
+    drawn = [draw_passes(generator, share, config) for _ in range(20000)]
+    automatic = sum(not edits for _, edits in drawn)
+    passes = sum(count for count, _ in drawn)
+    assert 1 - automatic / passes == pytest.approx(share, abs=0.01)
 
 
-def test_no_sample_gets_more_clicks_than_the_most():
+def test_every_number_of_clicks_is_as_likely():
+    config = TrainingConfig(max_clicks=4, edit_probability=0)
+    generator = torch.Generator().manual_seed(0)
+    passes = [draw_passes(generator, 0.5, config)[0] for _ in range(20000)]
+    counts = [passes.count(clicks + 1) for clicks in range(1, 5)]
+    assert sum(counts) + passes.count(1) == len(passes)
+    assert max(counts) < 1.15 * min(counts)
+
+
+def test_as_many_samples_as_can_be_are_clicked_where_the_share_is_out_of_reach():
     config = TrainingConfig(max_clicks=3, edit_probability=0.5)
     generator = torch.Generator().manual_seed(0)
     for _ in range(1000):
         passes, edits = draw_passes(generator, 1.0, config)
-        assert passes == (3 if edits else 4)
+        assert passes in ((1, 2, 3) if edits else (2, 3, 4))
 
 
 def test_without_clicks_every_pass_is_automatic():
