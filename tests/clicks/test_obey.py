@@ -34,7 +34,7 @@ def test_a_ball_follows_its_click_and_the_rest_does_not():
     changed = obey_clicks(logits, Clicks([0], [1], [[7, 7, 7]])).argmax(1)[0]
     assert changed[7, 7, 7] == 1
     assert changed.sum() < 20
-    assert logits[0, 1, 7, 7, 11] == 0
+    assert logits[0, 1, 7, 7, 14] == 0
 
 
 def test_clicks_that_are_not_valid_or_outside_do_nothing():

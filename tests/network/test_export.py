@@ -51,4 +51,4 @@ def test_an_exported_program_equals_the_eager_model(model, tmp_path):
     program = torch.export.load(tmp_path / "model.pt2").module()
     inputs = random_input((3, 6, 24, 16, 8))
     with torch.inference_mode():
-        torch.testing.assert_close(program(inputs), model.network(inputs), atol=1e-5, rtol=0)
+        torch.testing.assert_close(program(inputs), model.network(inputs), atol=1e-4, rtol=0)
