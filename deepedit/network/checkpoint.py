@@ -1,6 +1,6 @@
 """Model files: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
 
-import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from deepedit.errors import FileError, ModelError
-from deepedit.files import replace_atomically
+from deepedit.files import one_line, replace_atomically
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import ResidualUNet, UNetConfig
 from deepedit.plan import Plan
@@ -84,8 +84,10 @@ def read_entries(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileError(f"{path}: no such model file; deepedit-train writes one as RUN/model.pt")
     try:
-        entries = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, pickle.UnpicklingError, EOFError, OSError, ValueError, KeyError, AttributeError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
+            entries = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what damaged bytes make torch's unpickler raise
         raise ModelError(
             f"{path}: not a readable model file ({type(error).__name__}); it is damaged, or holds more than weights"
         ) from error
@@ -105,14 +107,17 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
     """
     try:
         plan = Plan.from_dict(entries["plan"])
-        network = ResidualUNet(
-            input_channels(plan.image_channels, plan.labels.num_classes, plan.previous),
-            plan.labels.num_classes,
-            UNetConfig(**entries["network"]),
-        )
-        network.load_state_dict(entries["weights"])
+        # Without memory of its own: only weights that are really there take some.
+        with torch.device("meta"):
+            network = ResidualUNet(
+                input_channels(plan.image_channels, plan.labels.num_classes, plan.previous),
+                plan.labels.num_classes,
+                UNetConfig(**entries["network"]),
+            )
+        network.load_state_dict(entries["weights"], assign=True)
         cases = {key: tuple(map(str, entries[key])) for key in ("training_cases", "validation_cases")}
-    except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, ModelError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(f"{path}: the model file is damaged: {reason}") from error
-    return Model(network.to(device).eval(), plan, **cases)
+    except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
+        raise ModelError(
+            f"{path}: the model file is damaged: {one_line(str(error).partition('\n')[0], 200)}"
+        ) from error
+    return Model(network.to(device, torch.float32).eval(), plan, **cases)

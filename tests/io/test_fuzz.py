@@ -1,0 +1,32 @@
+"""A few hundred damaged files for every reader; ``tests/soak/fuzz.py`` feeds them as many as are asked for."""
+
+import signal
+
+import pytest
+
+from tests.soak.fuzz import READERS, fuzz, raise_hang
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_reader_of_damaged_files_raises_the_packages_own_errors_only(reader, tmp_path):
+    before = signal.signal(signal.SIGALRM, raise_hang)
+    try:
+        outcomes, findings = fuzz(reader, range(400), seed=1, folder=tmp_path)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert not findings, "\n".join(findings)
+    assert outcomes["read"] > 0
+    assert outcomes.total() - outcomes["read"] > 100
+
+
+def test_what_is_found_is_told(tmp_path, monkeypatch):
+    def breaks(folder):
+        def case(chance):
+            raise IndexError(chance.random())
+
+        return case
+
+    monkeypatch.setitem(READERS, "clicks", breaks)
+    outcomes, findings = fuzz("clicks", range(3), seed=0, folder=tmp_path)
+    assert outcomes == {"unexpected": 3}
+    assert "IndexError" in findings[0]

@@ -1,0 +1,230 @@
+"""Feed damaged files to the readers: each gives a result or one of the package's own errors, and nothing else.
+
+    python tests/soak/fuzz.py --cases 100000 --reader nifti
+
+The readers are nifti, dataset, clicks and checkpoint. A case that ends in another exception, takes longer than ten
+seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is printed
+with its number, and `--only NUMBER` repeats it. The exit status is 1 if there were any.
+"""
+
+import argparse
+import gzip
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import signal
+import struct
+import sys
+import tempfile
+import time
+import traceback
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from deepedit.errors import DeepEditError
+from deepedit.io import read_geometry, read_label, read_volume
+from deepedit.io.click_files import read_clicks
+from deepedit.io.msd import find_dataset
+from deepedit.network.checkpoint import Model, load_model, save_model
+from deepedit.network.inputs import input_channels
+from deepedit.network.unet import UNetConfig, build_network
+from deepedit.plan import Intensity, Labels, Plan
+from tests.soak.mutations import damaged, damaged_json, damaged_value
+
+LONGEST = 10
+MORE_MEMORY = 2 * 2**30
+
+Case = Callable[[random.Random], object]
+
+
+class Hang(BaseException):
+    """A case took too long; no reader may catch it."""
+
+
+def nifti_case(folder: Path) -> Case:
+    """Volumes of several types and dimensions, damaged before or after compression."""
+    seeds = []
+    for dtype, shape in (
+        (np.uint8, (5, 4, 3)),
+        (np.int16, (4, 5, 6)),
+        (np.float32, (3, 3, 3, 2)),
+        (np.float64, (6, 5)),
+    ):
+        data = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+        for kind in (nib.Nifti1Image, nib.Nifti2Image):
+            image = kind(data, np.diag([1, 2, -3, 1]))
+            image.header.set_slope_inter(*((2, 1) if dtype == np.int16 else (None, None)))
+            image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"something"))
+            seeds.append(image.to_bytes())
+
+    def case(chance: random.Random) -> object:
+        content, kind = chance.choice(seeds), chance.randrange(3)
+        if kind != 1:
+            content = damaged(content, chance, focus=352)
+        if kind:
+            content = gzip.compress(content, 1)
+        if kind == 1:
+            content = damaged(content, chance, focus=10)
+        path = folder / chance.choice(("case.nii", "case.nii.gz"))
+        path.write_bytes(content)
+        return chance.choice((read_geometry, read_volume, read_label))(path)
+
+    return case
+
+
+def dataset_case(folder: Path) -> Case:
+    """A whole dataset of two cases whose dataset.json is damaged."""
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir()
+        for number in range(2):
+            image = nib.Nifti1Image((np.arange(27) % 3).reshape(3, 3, 3).astype(np.uint8), np.eye(4))
+            nib.save(image, folder / name / f"case_{number}.nii.gz")
+    pairs = [{"image": f"./imagesTr/case_{n}.nii.gz", "label": f"./labelsTr/case_{n}.nii.gz"} for n in range(2)]
+    descriptions = (
+        {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "one", "2": "two"}, "training": pairs},
+        {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "one": 1, "two": 2}, "file_ending": ".nii.gz"},
+    )
+
+    def case(chance: random.Random) -> object:
+        (folder / "dataset.json").write_bytes(damaged_json(chance.choice(descriptions), chance))
+        return find_dataset(folder)
+
+    return case
+
+
+def clicks_case(folder: Path) -> Case:
+    """Clicks in all three formats."""
+    point = {"id": "1", "label": "spleen-1", "position": [1.0, 2.0, 3.0], "positionStatus": "defined"}
+    forms = (
+        {"space": "voxel", "clicks": [{"label": "spleen", "position": [1, 2, 3]}, {"label": "background"}]},
+        {"spleen": [[1, 2, 3], [4, 5, 6]], "background": [], "foreground": [[7, 8, 9]]},
+        {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point, dict(point)]}]},
+    )
+
+    def case(chance: random.Random) -> object:
+        path = folder / "clicks.json"
+        path.write_bytes(damaged_json(chance.choice(forms), chance))
+        return read_clicks(path, chance.choice((None, ["spleen", "liver"])))
+
+    return case
+
+
+class Bomb:
+    """Runs code when it is unpickled by a reader that lets it."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (str(self.marker),)
+
+
+def checkpoint_case(folder: Path) -> Case:
+    """A model file damaged as bytes, inside its archive, or in what it holds; and pickles that bring code."""
+    plan = Plan(Labels(("one", "two"), (1, 2)), (1.0, 1.0, 1.0), (8, 8, 8), Intensity("zscore", 0.5, 99.5), 1)
+    network = build_network(input_channels(1, 3), 3, UNetConfig((2, 2), (1, 2), (1, 1)), 0)
+    path, marker = folder / "model.pt", folder / "executed"
+    save_model(path, Model(network, plan, ("a",), ("b",)), {"best": 0.5})
+    whole = path.read_bytes()
+    entries = torch.load(path, weights_only=True)
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+
+    def case(chance: random.Random) -> object:
+        match chance.randrange(4):
+            case 0:
+                path.write_bytes(damaged(whole, chance))
+            case 1:
+                name = chance.choice([name for name in members if name.endswith("data.pkl")] * 3 + list(members))
+                with zipfile.ZipFile(path, "w") as archive:
+                    for member, content in members.items():
+                        archive.writestr(member, damaged(content, chance) if member == name else content)
+            case 2:
+                with suppress(OverflowError, struct.error, RuntimeError):  # some values cannot even be saved
+                    torch.save(damaged_value(entries, chance), path)
+            case 3:
+                held = chance.choice((Bomb(marker), {"format": "deepedit", "version": 1, "plan": Bomb(marker)}))
+                buffer = io.BytesIO()
+                pickle.dump(held, buffer) if chance.random() < 0.5 else torch.save(held, buffer)
+                path.write_bytes(buffer.getvalue())
+        try:
+            return load_model(path)
+        finally:
+            assert not marker.exists(), "code in the file was executed"
+
+    return case
+
+
+READERS = {"nifti": nifti_case, "dataset": dataset_case, "clicks": clicks_case, "checkpoint": checkpoint_case}
+
+
+def fuzz(reader: str, numbers: range, seed: int, folder: Path) -> tuple[Counter, list[str]]:
+    """Run the cases of these numbers.
+
+    Returns:
+        How often each outcome came, ``"read"`` or an error's name; and the findings.
+    """
+    case = READERS[reader](folder)
+    outcomes, findings = Counter(), []
+    for number in numbers:
+        signal.setitimer(signal.ITIMER_REAL, LONGEST)
+        try:
+            case(random.Random(f"{seed} {reader} {number}"))
+            outcomes["read"] += 1
+        except DeepEditError as error:
+            outcomes[type(error).__name__] += 1
+            if "\0" in str(error):
+                findings.append(f"case {number}: a message with a NUL: {error!r}")
+        except (Exception, Hang):
+            outcomes["unexpected"] += 1
+            findings.append(f"case {number}: {traceback.format_exc(limit=-4)}")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+    return outcomes, findings
+
+
+def limit_memory() -> None:
+    """Let this process have no more than it has now and a little."""
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + MORE_MEMORY, resource.RLIM_INFINITY))
+
+
+def raise_hang(*_: object) -> None:
+    raise Hang
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    options.add_argument("--reader", choices=READERS, action="append", help="default: all")
+    options.add_argument("--cases", type=int, default=100_000, help="for each reader")
+    options.add_argument("--seed", type=int, default=0)
+    options.add_argument("--only", type=int, help="this one case")
+    given = options.parse_args()
+    numbers = range(given.cases) if given.only is None else range(given.only, given.only + 1)
+    signal.signal(signal.SIGALRM, raise_hang)
+    torch.set_num_threads(1)
+    limit_memory()
+    bad = 0
+    for reader in given.reader or READERS:
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+            start = time.perf_counter()
+            outcomes, findings = fuzz(reader, numbers, given.seed, Path(folder))
+            rate = len(numbers) / (time.perf_counter() - start)
+        print(f"{reader}: {len(numbers)} cases, {rate:.0f} a second, {json.dumps(dict(outcomes.most_common()))}")
+        print(*findings[:20], sep="\n", end="\n" * bool(findings), flush=True)
+        bad += len(findings)
+    return int(bad > 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

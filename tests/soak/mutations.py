@@ -1,0 +1,95 @@
+"""Ways to damage a file: at random as a disk does, and on purpose as an attacker does."""
+
+import copy
+import json
+import random
+import struct
+from typing import Any
+
+HOSTILE_NUMBERS = (0, 1, -1, 2**15 - 1, -(2**15), 2**31 - 1, -(2**31), 2**63 - 1, -(2**63), 10**30)
+HOSTILE_FLOATS = (0.0, -0.0, 1e-45, 1e-6, 1e6, 1e38, -1e38, float("inf"), float("-inf"), float("nan"))
+FORMS = (*((form, HOSTILE_NUMBERS) for form in "bhiq"), *((form, HOSTILE_FLOATS) for form in "fd"))
+HOSTILE_VALUES = (
+    *(None, True, False, "", " ", "\0", "../../etc/passwd", "a\nb", "é" * 300, "background", [], {}, [[]], [None]),
+    *(-1, 0.5, 1e308, 10**400, -(2**63), 255, 256, 65536, {"": ""}, [1, 2], [1, 2, 3, 4], ["1", "2", "3"]),
+    *([1e300] * 3, "NaN", float("nan"), float("inf"), [float("nan")] * 3, ["x"] * 1000),
+)
+
+
+def damaged(data: bytes, chance: random.Random, focus: int = 0) -> bytes:
+    """Bytes with one to four mutations.
+
+    Args:
+        focus: half of the mutations fall into the first so many bytes, a header for example.
+    """
+    content = bytearray(data)
+    for _ in range(chance.choice((1, 1, 1, 2, 4))):
+        end = min(focus, len(content)) if focus and chance.random() < 0.5 else len(content)
+        at = chance.randrange(max(end, 1))
+        match chance.randrange(7):
+            case 0 | 1:
+                for _ in range(chance.choice((1, 1, 2, 8))):
+                    spot = chance.randrange(max(end, 1))
+                    content[spot : spot + 1] = bytes([content[spot] ^ 1 << chance.randrange(8)] if content else [])
+            case 2:
+                del content[at:]
+            case 3:
+                form, values = chance.choice(FORMS)
+                size = struct.calcsize(form)
+                value = chance.choice(values)
+                if form in "bhiq":
+                    value = (value + 2 ** (8 * size - 1)) % 2 ** (8 * size) - 2 ** (8 * size - 1)
+                at -= at % size
+                content[at : at + size] = struct.pack(chance.choice("<>") + form, value)
+            case 4:
+                length = chance.choice((1, 4, 16, 100))
+                source = chance.randrange(max(len(content), 1))
+                content[at : at + length] = content[source : source + length]
+            case 5:
+                content[at:at] = chance.randbytes(chance.choice((1, 4, 16, 1000)))
+            case 6:
+                del content[at : at + chance.choice((1, 4, 16, 100))]
+    return bytes(content)
+
+
+def damaged_value(value: Any, chance: random.Random) -> Any:
+    """A JSON value, or any tree of dictionaries and lists, with one to three nodes replaced, doubled or gone."""
+    value = copy.deepcopy(value)
+    for _ in range(chance.choice((1, 1, 2, 3))):
+        places = list(_places(value))
+        if not places:
+            return copy.deepcopy(chance.choice(HOSTILE_VALUES))
+        parent, key = chance.choice(places)
+        match chance.randrange(6):
+            case 0 | 1 | 2:
+                parent[key] = copy.deepcopy(chance.choice(HOSTILE_VALUES))
+            case 3:
+                other, name = chance.choice(places)
+                parent[key] = copy.deepcopy(other[name])
+            case 4:
+                nested: Any = 1
+                for _ in range(chance.choice((3, 20, 100))):
+                    nested = [nested] if chance.random() < 0.5 else {"a": nested}
+                parent[key] = nested
+            case 5:
+                del parent[key]
+    return value
+
+
+def damaged_json(value: Any, chance: random.Random) -> bytes:
+    """The text of a JSON value, damaged as a tree, as text, or both."""
+    kind = chance.randrange(4)
+    if kind < 3:
+        value = damaged_value(value, chance)
+    text = json.dumps(value, ensure_ascii=chance.random() < 0.5).encode("utf-8", "surrogatepass")
+    if kind == 0 and chance.random() < 0.1:
+        text = b"[" * chance.choice((10, 1000, 100_000)) + text
+    return damaged(text, chance) if kind in (0, 3) else text
+
+
+def _places(value: Any) -> Any:
+    """Every entry of every dictionary and list in a tree, as its parent and key."""
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, child in list(entries):
+        yield value, key
+        yield from _places(child)
