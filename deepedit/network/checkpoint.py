@@ -117,7 +117,6 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
         network.load_state_dict(entries["weights"], assign=True)
         cases = {key: tuple(map(str, entries[key])) for key in ("training_cases", "validation_cases")}
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
-        raise ModelError(
-            f"{path}: the model file is damaged: {one_line(str(error).partition('\n')[0], 200)}"
-        ) from error
+        reason = one_line(str(error).partition("\n")[0], 200)
+        raise ModelError(f"{path}: the model file is damaged: {reason}") from error
     return Model(network.to(device, torch.float32).eval(), plan, **cases)
