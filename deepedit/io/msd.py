@@ -193,8 +193,16 @@ def read_case(case: Case) -> Volume:
     """The image of a case, its channel files stacked to ``[C, X, Y, Z]``.
 
     Raises:
-        FileError: if a file cannot be read, or the channels lie on different grids.
+        FileError: if a file cannot be read, the channels lie on different grids, or every voxel has the same value.
     """
+    volume = _stacked(case)
+    if volume.data.size and volume.data.min() == volume.data.max():
+        value = volume.data.flat[0]
+        raise FileError(f"{one_line(case.image[0])}: every voxel has the value {value:g}; export the image again")
+    return volume
+
+
+def _stacked(case: Case) -> Volume:
     first = read_volume(case.image[0])
     if len(case.image) == 1:
         return first

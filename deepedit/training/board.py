@@ -1,9 +1,12 @@
 """What is told of a run while it goes on: TensorBoard's curves and pictures, and a line now and then."""
 
+import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from deepedit.errors import FileError
 from deepedit.training.loop import Progress
 from deepedit.training.validation import Validation
 
@@ -23,8 +26,11 @@ class Board:
     def __init__(self, folder: Path, progress: Progress, talks: bool, say: Callable[[str], None]) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(str(folder), purge_step=progress.step or None)
-        self.talks, self.say = talks, say
+        self.folder, self.talks, self.say = folder, talks, say
+        # What fails in the writer's own thread, its next call raises here too.
+        self.excepthook, threading.excepthook = threading.excepthook, self._in_thread
+        with self._writing():
+            self.writer = SummaryWriter(str(folder), purge_step=progress.step or None)
         self._remember(progress)
 
     def step(self, progress: Progress) -> None:
@@ -33,11 +39,12 @@ class Board:
             return
         steps = max(progress.step - self.told_step, 1)
         seconds = {part: (total - self.timings.get(part, 0)) / steps for part, total in progress.timings.items()}
-        for kind, value in progress.loss.items():
-            self.writer.add_scalar(f"loss/{kind}", value, progress.step)
-        self.writer.add_scalar("learning_rate", progress.learning_rate, progress.step)
-        for part, value in seconds.items():
-            self.writer.add_scalar(f"seconds/{part}", value, progress.step)
+        with self._writing():
+            for kind, value in progress.loss.items():
+                self.writer.add_scalar(f"loss/{kind}", value, progress.step)
+            self.writer.add_scalar("learning_rate", progress.learning_rate, progress.step)
+            for part, value in seconds.items():
+                self.writer.add_scalar(f"seconds/{part}", value, progress.step)
         if self.talks:
             self.say(describe(progress, seconds))
         self._remember(progress)
@@ -47,16 +54,31 @@ class Board:
 
     def validation(self, validation: Validation, step: int) -> None:
         """Dice by label and number of clicks, and pictures."""
-        for clicks, row in validation.dice.items():
-            for name, value in row.items():
-                self.writer.add_scalar(f"dice_{name}/clicks_{clicks}", value, step)
-            self.writer.add_scalar(f"dice_mean/clicks_{clicks}", validation.mean(clicks), step)
-        for name, picture in validation.pictures.items():
-            self.writer.add_image(f"truth, automatic, after clicks/{name}", picture, step, dataformats="HWC")
-        self.writer.flush()
+        with self._writing():
+            for clicks, row in validation.dice.items():
+                for name, value in row.items():
+                    self.writer.add_scalar(f"dice_{name}/clicks_{clicks}", value, step)
+                self.writer.add_scalar(f"dice_mean/clicks_{clicks}", validation.mean(clicks), step)
+            for name, picture in validation.pictures.items():
+                self.writer.add_image(f"truth, automatic, after clicks/{name}", picture, step, dataformats="HWC")
+            self.writer.flush()
 
     def close(self) -> None:
-        self.writer.close()
+        """Write what is left; what cannot be written any more is no reason to hide why the run ended."""
+        with suppress(OSError):
+            self.writer.close()
+        threading.excepthook = self.excepthook
+
+    def _in_thread(self, arguments: threading.ExceptHookArgs) -> None:
+        if not isinstance(arguments.exc_value, OSError):
+            self.excepthook(arguments)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise FileError(f"{self.folder}: cannot be written: {error.strerror}; make room, then --resume") from error
 
 
 def describe(progress: Progress, seconds: Mapping[str, float]) -> str:

@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.errors import FileError
+from deepedit.files import one_line
 from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
 from deepedit.plan import Plan
@@ -49,7 +51,7 @@ def prepare_case(case: Case, plan: Plan, folder: Path, seed: int = 0) -> Prepare
     then renamed, so that several processes may prepare the same case at once.
 
     Raises:
-        FileError: if a file cannot be read or does not fit.
+        FileError: if a file cannot be read or does not fit, or `folder` cannot be written to.
     """
     entry = folder / _key(case, plan)
     if not entry.is_dir():
@@ -77,18 +79,22 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
         "label": label.numpy(),
         "voxels": _foreground_voxels(label.numpy(), np.random.default_rng(seed)),
     }
-    entry.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=entry.parent))
     try:
-        for name, array in arrays.items():
-            np.save(temporary / f"{name}.npy", array)
-        os.rename(temporary, entry)
-    except OSError:
-        # Another process was faster; a folder that holds files cannot be renamed over.
+        entry.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=entry.parent))
+        try:
+            for name, array in arrays.items():
+                np.save(temporary / f"{name}.npy", array)
+            os.rename(temporary, entry)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        # Another process may have been faster; a folder that holds files cannot be renamed over.
         if not entry.is_dir():
-            raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            raise FileError(
+                f"{one_line(entry.parent)}: prepared cases cannot be written there: {error.strerror}; "
+                "make room, or name another folder with --cache-dir"
+            ) from error
 
 
 def _foreground_voxels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -139,8 +139,6 @@ class Run:
                 saved = progress.seconds
 
         try:
-            if progress.step == 0:
-                self.save_last()
             self.trainer.train(on_step, stop)
             if progress.share < 1:
                 self.save_last()

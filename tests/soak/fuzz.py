@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 import traceback
+import warnings
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -213,6 +214,7 @@ def main() -> int:
     numbers = range(given.cases) if given.only is None else range(given.only, given.only + 1)
     signal.signal(signal.SIGALRM, raise_hang)
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
     limit_memory()
     bad = 0
     for reader in given.reader or READERS:
