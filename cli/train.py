@@ -72,7 +72,7 @@ def options() -> argparse.ArgumentParser:
     )
     how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.001)")
     how.add_argument(
-        "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.85)"
+        "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.75)"
     )
     how.add_argument("--max-clicks", type=count, help="most clicks that a sample gets (default: 10)")
     how.add_argument("--seed", type=count, default=0, help="of everything random (default: 0)")

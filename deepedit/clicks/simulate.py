@@ -30,7 +30,7 @@ class Annotator:
         redundant: share of clicks on voxels that are already right, the class drawn evenly among those there are.
     """
 
-    deepest: float = 0.9
+    deepest: float = 0.85
     centre: float = 0.8
     jitter: int = 1
     neighbour: float = 0.05

@@ -25,7 +25,7 @@ class TrainingConfig:
         max_clicks: most clicks that a sample gets.
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
         click_loss: weight of the cross-entropy within about `click_loss_sigma` voxels of the clicks, which teaches to
-            repair what is around them; a quarter of it until clicks are learned.
+            repair what is around them; half of it until clicks are learned.
         click_sigma: width of a click in the guidance, voxels of the network's grid.
         ema_decay: of the moving average of the weights, which is what is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
@@ -42,11 +42,11 @@ class TrainingConfig:
     learning_rate: float = 1e-3
     warmup: float = 0.02
     weight_decay: float = 3e-5
-    click_probability: float = 0.85
+    click_probability: float = 0.75
     clicks_from: float = 0.2
     max_clicks: int = 10
     edit_probability: float = 0.25
-    click_loss: float = 2.0
+    click_loss: float = 1.0
     click_loss_sigma: float = 3.0
     click_sigma: float = 2.0
     ema_decay: float = 0.995

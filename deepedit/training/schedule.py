@@ -51,9 +51,9 @@ def click_share(progress: float, config: TrainingConfig) -> float:
 
 
 def click_weight(progress: float, config: TrainingConfig) -> float:
-    """Weight of the loss around the clicks: a quarter until the clicks are learned, since early it costs the automatic
+    """Weight of the loss around the clicks: half of it until the clicks are learned, since early it costs the automatic
     mode, then rising to its full height over a fifth of the run."""
-    return config.click_loss * (0.25 + 0.75 * risen(progress, CLICKS_LEARNED, CLICKS_LEARNED + 0.2))
+    return config.click_loss * (0.5 + 0.5 * risen(progress, CLICKS_LEARNED, CLICKS_LEARNED + 0.2))
 
 
 def risen(progress: float, start: float, end: float) -> float:

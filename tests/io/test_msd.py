@@ -22,7 +22,7 @@ def dataset(tmp_path, save):
     def dataset(images=("a.nii.gz", "b.nii.gz"), labels=("a.nii.gz", "b.nii.gz"), values=(1, 2), description=None):
         folder = tmp_path / "data"
         for name in images:
-            save(np.ones((4, 5, 6), np.float32), name=name, folder=folder / "imagesTr")
+            save(np.arange(120, dtype=np.float32).reshape(4, 5, 6), name=name, folder=folder / "imagesTr")
         for name in labels:
             content = np.zeros((4, 5, 6), np.int16)
             content.flat[: len(values)] = values
@@ -314,14 +314,20 @@ def test_images_of_a_folder(tmp_path, save):
         find_images(Path(__file__).parent)
 
 
+def test_an_image_in_which_every_voxel_is_the_same_is_refused(save):
+    with pytest.raises(FileError, match="every voxel has the value 7"):
+        read_case(Case("a", (save(np.full((3, 3, 3), 7, np.float32)),)))
+
+
 def test_channels_on_different_grids_are_not_stacked(save):
     paths = save(np.ones((3, 3, 3), np.float32)), save(np.ones((3, 3, 4), np.float32), name="b.nii")
     with pytest.raises(FileError, match="shape"):
         read_case(Case("a", paths))
-    several = save(np.ones((3, 3, 3, 2), np.float32), name="c.nii")
+    data = np.arange(54, dtype=np.float32).reshape(2, 3, 3, 3)
+    several = save(np.moveaxis(data, 0, -1), name="c.nii")
     with pytest.raises(FileError, match="2 channels"):
         read_case(Case("a", (paths[0], several)))
-    assert_array_equal(read_case(Case("a", (several,))).data, np.ones((2, 3, 3, 3)))
+    assert_array_equal(read_case(Case("a", (several,))).data, data)
 
 
 def test_labels_on_the_command_line():

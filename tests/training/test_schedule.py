@@ -46,7 +46,7 @@ def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
 def test_what_is_around_the_clicks_counts_more_late():
     config = TrainingConfig(click_loss=4.0)
     found = [click_weight(progress, config) for progress in (0, 0.6, 0.7, 0.8, 1)]
-    assert found == pytest.approx([1, 1, 2.5, 4, 4])
+    assert found == pytest.approx([2, 2, 3, 4, 4])
 
 
 @pytest.mark.parametrize("edits", [0.0, 0.25, 1.0])
