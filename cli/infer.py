@@ -21,7 +21,7 @@ from deepedit.io.nifti import write_volume
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.volume import Volume
-from deepedit_cli.common import UsageError, add_common, complain, on_terminal, parser, progress, run, say
+from deepedit_cli.common import UsageError, add_common, complain, on_terminal, parser, progress, run, say, share
 from deepedit_cli.infer_jobs import Job, find_jobs
 
 PROGRAM = "deepedit-infer"
@@ -56,7 +56,7 @@ def infer(argv: Sequence[str] | None) -> int:
         model.plan.labels.index(click.label)
     jobs = find_jobs(options, model.plan.image_channels)
     single = not Path(options.input).is_dir()
-    session = InteractiveSession(model, options.amp, progress=single and on_terminal())
+    session = InteractiveSession(model, options.amp, single and on_terminal(), options.overlap, options.skip_air)
     if single:
         say(segment(session, jobs[0], clicks))
         return 0
@@ -144,8 +144,23 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
     options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI, a volume a class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
+    options.add_argument(
+        "--overlap", type=_overlap, default=0.5, help="of the windows of a large image, from 0 to 0.9 (default: 0.5)"
+    )
+    options.add_argument(
+        "--skip-air",
+        action="store_true",
+        help="for CT: leave windows out that hold nothing but air; they become background",
+    )
     add_common(options)
     return options.parse_args(argv)
+
+
+def _overlap(text: str) -> float:
+    value = share(text)
+    if value > 0.9:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 0.9")
+    return value
 
 
 def _device(name: str) -> torch.device:

@@ -115,7 +115,8 @@ def train(argv: Sequence[str] | None) -> int:
 
 def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
     """Train with these arguments, and say what to do next; returns the exit status."""
-    from deepedit.training.run import Run, write_config
+    from deepedit.training.record import write_config
+    from deepedit.training.run import Run
 
     settings = run_settings(given)
     training = Run(folder, settings, say, given["device"], resume, ranks)
@@ -189,7 +190,7 @@ def run_settings(given: dict[str, Any]) -> Any:
 
 def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
     """The arguments of an earlier run, but for where this one runs and writes."""
-    from deepedit.training.run import read_run_config
+    from deepedit.training.record import read_run_config
 
     if given["resume"] and not (source / "config.json").exists():
         raise TrainingError(f"{source}: no run to go on with; begin one without --resume")

@@ -14,8 +14,10 @@ def refuse_too_large(grid: GridMap, model: Model) -> None:
     """Raise a DeepEditError with an estimate if the segmentation of an image would not fit into memory."""
     plan, device = model.plan, model.device
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
-    # float32 image, sum of logits and weights; float16 logits; a byte each for what was decided.
-    needed = math.prod(grid.network_shape) * (4 * plan.image_channels + 6 * plan.labels.num_classes + 5)
+    # float32 image, sum of logits and weights; float16 logits; a byte each for what was decided. The sum is made on the
+    # CPU where a GPU has no room for it.
+    each_class = 6 if device.type == "cpu" else 2
+    needed = math.prod(grid.network_shape) * (4 * plan.image_channels + each_class * plan.labels.num_classes + 5)
     needed += math.prod(grid.native_shape) * (4 * plan.image_channels + 2)
     if free is not None and needed > free:
         raise DeepEditError(

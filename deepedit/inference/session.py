@@ -50,6 +50,7 @@ class InteractiveSession:
         model: in evaluation mode, on the device to use.
         amp: precision, ``"auto"`` or ``"off"``.
         progress: show a bar while many windows are worked through.
+        overlap, skip_air: of the windows of a large volume, see `sliding_window`.
 
     Example::
 
@@ -60,8 +61,16 @@ class InteractiveSession:
         session.save("segmentation.nii.gz")
     """
 
-    def __init__(self, model: Model, amp: str = "auto", progress: bool = False) -> None:
-        self.model, self.amp, self.progress = model, amp, progress
+    def __init__(
+        self,
+        model: Model,
+        amp: str = "auto",
+        progress: bool = False,
+        overlap: float = 0.5,
+        skip_air: bool = False,
+    ) -> None:
+        self.model, self.amp = model, amp
+        self._windows = {"amp": amp, "progress": progress, "overlap": overlap, "skip_air": skip_air}
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
         self._forget()
@@ -196,9 +205,8 @@ class InteractiveSession:
 
     def uncertainty(self) -> np.ndarray:
         """``[X, Y, Z]`` float32 in [0, 1]: the entropy of the classes as a share of its largest possible value."""
-        chances = self.probabilities()
-        entropy = -(chances * np.log(np.maximum(chances, 1e-12))).sum(0)
-        return entropy / np.float32(np.log(len(chances)))
+        self._start()
+        return self._preprocess.uncertainty_to_native(self._logits, self._grid)
 
     def save(self, path: str | Path) -> None:
         """Write the segmentation to a NIfTI file on the image's own grid."""
@@ -222,7 +230,7 @@ class InteractiveSession:
             return
         classes = self.model.plan.labels.num_classes
         if self._given is None:
-            logits = sliding_window(self.model, self._image, amp=self.amp, progress=self.progress).half()
+            logits = sliding_window(self.model, self._image, **self._windows).half().to(self.model.device)
         else:
             given = torch.from_numpy(self._given.astype(np.uint8 if classes <= 256 else np.int16))
             on_grid = self._grid.labels_to_network(given.to(self.model.device), classes)

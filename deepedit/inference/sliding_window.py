@@ -16,6 +16,9 @@ Triple = tuple[int, int, int]
 STRETCH = 1.25
 """A volume up to this many patches long is one window along that axis: two would see less and cost twice."""
 
+AIR_LOGIT = 10.0
+"""How sure it is that what was left out as air is background."""
+
 
 def sliding_window(
     model: Model,
@@ -25,8 +28,11 @@ def sliding_window(
     overlap: float = 0.5,
     amp: str = "auto",
     progress: bool = False,
+    skip_air: bool = False,
 ) -> Tensor:
     """Logits of a whole volume.
+
+    They are summed up on the image's device; where its memory does not suffice for that, on the CPU.
 
     Args:
         model: in evaluation mode.
@@ -36,24 +42,35 @@ def sliding_window(
         overlap: of neighbouring windows, as a share of their sides, in [0, 1).
         amp: precision, see `autocast_dtype`.
         progress: show a bar.
+        skip_air: leave windows out in which every voxel has the image's lowest value, as air has in a CT's window,
+            and no click or previous segmentation lies; they become background.
 
     Returns:
-        ``[L + 1, X, Y, Z]`` float32. Where one window covers the volume: the network's output, unchanged.
+        ``[L + 1, X, Y, Z]`` float32, on the image's device or on the CPU. Where one window covers the volume: the
+        network's output, unchanged.
     """
     shape = image.shape[1:]
     window = window_shape(shape, model.plan.patch_size, model.network.config.divisor)
     starts = list(window_starts(shape, window, overlap))
     if len(starts) == 1:
         return crop(predict_window(model, image, clicks, previous, starts[0], window, amp), starts[0], shape)
-    weight = gaussian_weight(window, image.device)
-    total = image.new_zeros((model.plan.labels.num_classes, *shape), dtype=torch.float32)
-    weights = image.new_zeros(shape, dtype=torch.float32)
+    if skip_air:
+        starts = [start for start in starts if not _is_air(image, clicks, previous, start, window)]
+    classes = model.plan.labels.num_classes
+    where = image.device if _fits(4 * (classes + 1) * math.prod(shape), image.device) else torch.device("cpu")
+    weight = gaussian_weight(window, where)
+    total = torch.zeros((classes, *shape), device=where)
+    weights = torch.zeros(shape, device=where)
     for start in _bar(starts, progress):
-        logits = predict_window(model, image, clicks, previous, start, window, amp)
+        logits = predict_window(model, image, clicks, previous, start, window, amp).to(where)
         inside, part = _spans(start, window, shape)
-        total[(slice(None), *inside)] += (logits * weight)[(slice(None), *part)]
+        total[(slice(None), *inside)].addcmul_(logits[(slice(None), *part)], weight[part])
         weights[inside] += weight[part]
-    return total.div_(weights)
+    unseen = weights == 0
+    total.div_(weights.masked_fill_(unseen, 1))
+    if skip_air:
+        total[0].masked_fill_(unseen, AIR_LOGIT)
+    return total
 
 
 @torch.inference_mode()
@@ -178,6 +195,27 @@ def _spans(
     inside = tuple(slice(max(a, 0), min(a + side, size)) for a, side, size in zip(start, window, shape, strict=True))
     part = tuple(slice(span.start - a, span.stop - a) for span, a in zip(inside, start, strict=True))
     return inside, part
+
+
+def _is_air(
+    image: Tensor, clicks: Clicks | None, previous: Tensor | None, start: Sequence[int], window: Sequence[int]
+) -> bool:
+    """Whether a window holds nothing but the lowest value of every channel, no click, and nothing segmented before."""
+    inside, _ = _spans(start, window, image.shape[1:])
+    if previous is not None and previous[inside].any():
+        return False
+    if clicks is not None:
+        low = torch.tensor([span.start for span in inside], device=image.device)
+        high = torch.tensor([span.stop for span in inside], device=image.device)
+        if (clicks.valid & (clicks.position >= low).all(1) & (clicks.position < high).all(1)).any():
+            return False
+    lowest = image.flatten(1).amin(1).view(-1, 1, 1, 1)
+    return bool((image[(slice(None), *inside)] == lowest).all())
+
+
+def _fits(needed: int, device: torch.device) -> bool:
+    """Whether that many bytes, and as many again for the network, are free on a GPU; elsewhere there is no choice."""
+    return device.type != "cuda" or 2 * needed < torch.cuda.mem_get_info(device)[0]
 
 
 def _bar(items: Sequence, progress: bool) -> Sequence:

@@ -1,10 +1,6 @@
 """A training run in a folder: begin it, go on with it, end it with a model worth keeping."""
 
-import json
-import platform
-import shutil
-import subprocess
-import sys
+import math
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -12,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import TrainingError
-from deepedit.files import one_line, read_json, remove_unfinished, replace_atomically
+from deepedit.files import remove_unfinished
 from deepedit.io.msd import Case, find_dataset, split_cases
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import NETWORKS, UNetConfig, build_network
+from deepedit.plan import Plan
 from deepedit.training.board import Board
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Progress, Trainer
+from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
 from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.ranks import Ranks
 from deepedit.training.validation import validate
@@ -185,6 +183,7 @@ class Run:
             plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
+        plan = self._fit_into_memory(plan, network_config, channels)
         network = build_network(channels, plan.labels.num_classes, network_config, seed)
         names = [case.name for case in self.dataset.cases]
         training, validation = split_cases(names, settings.split, seed)
@@ -203,6 +202,31 @@ class Run:
         )
         model.network.to(self.device)
         return model
+
+    def _fit_into_memory(self, plan: Plan, network: UNetConfig, channels: int) -> Plan:
+        """The plan with a patch that a step has memory for; one that was asked for is refused where it is too large."""
+        config, free = self.config, min(self.ranks.gather(free_bytes(self.device) or math.inf))
+        batch = {
+            "batch_size": config.batch_size // self.ranks.size,
+            "accumulate": config.accumulate,
+            "checkpointing": config.checkpointing,
+        }
+        patch, chosen = plan.patch_size, self.settings.patch_size is not None or plan.fixed_shape is not None
+        if not chosen:
+            patch = affordable_patch(network, channels, plan.labels.num_classes, patch, free, **batch)
+        needed = step_bytes(network, channels, plan.labels.num_classes, patch, **batch)
+        if needed > free:
+            raise TrainingError(
+                f"a step on patches of {' x '.join(map(str, patch))} voxels with {plan.labels.num_classes} classes "
+                f"takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB may be used; try --accumulate "
+                f"{config.batch_size}, --checkpointing, or a smaller --patch-size"
+            )
+        if patch != plan.patch_size:
+            self.say(
+                f"note: patches of {' x '.join(map(str, plan.patch_size))} voxels would not fit into memory; "
+                f"--accumulate {config.batch_size} or --checkpointing may make room for them"
+            )
+        return replace(plan, patch_size=patch)
 
     def _read_last(self) -> tuple[Model, dict[str, Any], float, int]:
         path = self.folder / "last.pt"
@@ -232,49 +256,3 @@ class Run:
                 list(pool.map(prepare, self.ranks.share(cases)))
                 self.ranks.wait()
             return list(pool.map(prepare, cases))
-
-
-def write_config(folder: Path, arguments: Mapping[str, Any], settings: RunSettings) -> None:
-    """Write ``config.json``: the arguments, all settings as they were resolved, versions, and the command."""
-    record = {
-        "arguments": dict(arguments),
-        "training": settings.config.to_dict(),
-        "command": sys.argv,
-        "versions": {"python": platform.python_version(), **_versions()},
-        "git": _git_commit(),
-    }
-    with replace_atomically(folder / "config.json") as stream:
-        stream.write(json.dumps(record, indent=1, default=str).encode())
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import PackageNotFoundError, version
-
-    found = {}
-    for package in ("deepedit", "torch", "numpy", "scipy", "nibabel"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            found[package] = "unknown"
-    return found
-
-
-def _git_commit() -> str | None:
-    if shutil.which("git") is None:
-        return None
-    where = Path(__file__).parent
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
-
-
-def read_run_config(folder: Path) -> dict[str, Any]:
-    """The arguments that a run was begun with, from its ``config.json``.
-
-    Raises:
-        TrainingError: if the file is not that of a run.
-        FileError: if there is none.
-    """
-    record = read_json(folder / "config.json" if folder.is_dir() else folder, TrainingError)
-    if not isinstance(record.get("arguments"), dict):
-        raise TrainingError(f"{one_line(folder)}: not the config.json of a run")
-    return record["arguments"]

@@ -1,6 +1,7 @@
 """From a volume to the network's input, and from the network's output to the file's own grid."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -109,16 +110,38 @@ class Preprocessor:
             ``[len(classes), *native_shape]`` float32; outside of the network's grid all is background.
         """
         classes = list(range(len(logits)) if classes is None else classes)
-        result = np.empty((len(classes), *grid.native_shape), dtype=np.float32)
-        oriented = result.transpose(0, *(1 + axis for axis in grid.permutation))
-        background = torch.zeros(len(logits), device=logits.device)
-        background[0] = 1
-        for rows, part, taps in grid.native_slabs(logits):
-            chances = resample(part, taps).softmax(0)
-            for dim, each in enumerate(taps):
-                chances.movedim((0, dim + 1), (-1, 0))[each.outside] = background
-            oriented[:, rows] = chances[classes].cpu().numpy()
-        return result
+        return _from_chances(logits, grid, len(classes), lambda chances: chances[classes])
+
+    def uncertainty_to_native(self, logits: Tensor, grid: GridMap) -> np.ndarray:
+        """Entropy of the probabilities on the file's grid, as a share of its largest possible value.
+
+        Args:
+            logits: ``[num_classes, X, Y, Z]`` on the network's grid.
+            grid: the map that the image came with.
+
+        Returns:
+            ``[*native_shape]`` float32 in [0, 1]; 0 outside of the network's grid. Slab by slab: it takes no memory
+            for each class.
+        """
+
+        def entropy(chances: Tensor) -> Tensor:
+            return -torch.xlogy(chances, chances).sum(0, keepdim=True) / math.log(len(chances))
+
+        return _from_chances(logits, grid, 1, entropy)[0]
+
+
+def _from_chances(logits: Tensor, grid: GridMap, channels: int, look: Callable[[Tensor], Tensor]) -> np.ndarray:
+    """``[channels, *native_shape]`` float32 of what `look` makes of the probabilities of a slab."""
+    result = np.empty((channels, *grid.native_shape), dtype=np.float32)
+    oriented = result.transpose(0, *(1 + axis for axis in grid.permutation))
+    background = torch.zeros(len(logits), device=logits.device)
+    background[0] = 1
+    for rows, part, taps in grid.native_slabs(logits):
+        chances = resample(part, taps).softmax(0)
+        for dim, each in enumerate(taps):
+            chances.movedim((0, dim + 1), (-1, 0))[each.outside] = background
+        oriented[:, rows] = look(chances).cpu().numpy()
+    return result
 
 
 def _classes(labels: Labels, values: np.ndarray) -> np.ndarray:

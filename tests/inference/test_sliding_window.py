@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from deepedit.clicks import Clicks, render_guidance
+from deepedit.inference import sliding_window as module
 from deepedit.inference.sliding_window import (
     crop,
     cut,
@@ -125,3 +126,49 @@ def test_what_is_cut_is_what_a_padded_volume_has_there(shape, window, data):
     assert np.array_equal(piece[0].numpy(), expected)
     inside = crop(piece, start, shape)
     assert torch.equal(inside.flatten(), piece[piece > 0])
+
+
+def counted(model):
+    """The model, and the list that grows with every pass of its network."""
+    passes = []
+    model.network.register_forward_hook(lambda *_: passes.append(1))
+    return model, passes
+
+
+def air_beside_a_body():
+    """A volume of 32 x 8 x 8 whose first half is air, at the lowest value of all."""
+    image = 0.5 + 0.5 * seeded(1, 32, 8, 8).sigmoid()
+    image[:, :16] = 0
+    return image
+
+
+def test_air_is_left_out_only_when_asked_and_is_background():
+    model, passes = counted(random_model(patch=(8, 8, 8)))
+    image = air_beside_a_body()
+    whole = sliding_window(model, image, overlap=0.0, amp="off")
+    assert len(passes) == 4
+    passes.clear()
+    skipped = sliding_window(model, image, overlap=0.0, amp="off", skip_air=True)
+    assert len(passes) == 2
+    assert torch.equal(skipped[:, 16:], whole[:, 16:])
+    assert (skipped[:, :16].argmax(0) == 0).all()
+
+
+def test_what_is_clicked_or_segmented_is_never_left_out():
+    model, passes = counted(random_model(patch=(8, 8, 8)))
+    image = air_beside_a_body()
+    sliding_window(model, image, Clicks([0], [1], [[3, 3, 3]]), overlap=0.0, amp="off", skip_air=True)
+    assert len(passes) == 3
+    passes.clear()
+    previous = torch.zeros(32, 8, 8, dtype=torch.uint8)
+    previous[9, 0, 0] = 1
+    sliding_window(model, image, None, previous, overlap=0.0, amp="off", skip_air=True)
+    assert len(passes) == 3
+
+
+def test_logits_are_summed_on_a_gpu_only_where_they_fit(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (1000, 2000))
+    gpu = torch.device("cuda")
+    assert module._fits(499, gpu)
+    assert not module._fits(501, gpu)
+    assert module._fits(10**15, torch.device("cpu"))

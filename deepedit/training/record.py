@@ -1,0 +1,60 @@
+"""What a run folder tells of how it came to be: ``config.json``."""
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from deepedit.errors import TrainingError
+from deepedit.files import one_line, read_json, replace_atomically
+from deepedit.training.run import RunSettings
+
+
+def write_config(folder: Path, arguments: Mapping[str, Any], settings: RunSettings) -> None:
+    """Write ``config.json``: the arguments, all settings as they were resolved, versions, and the command."""
+    record = {
+        "arguments": dict(arguments),
+        "training": settings.config.to_dict(),
+        "command": sys.argv,
+        "versions": {"python": platform.python_version(), **_versions()},
+        "git": _git_commit(),
+    }
+    with replace_atomically(folder / "config.json") as stream:
+        stream.write(json.dumps(record, indent=1, default=str).encode())
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found = {}
+    for package in ("deepedit", "torch", "numpy", "scipy", "nibabel"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def _git_commit() -> str | None:
+    if shutil.which("git") is None:
+        return None
+    where = Path(__file__).parent
+    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
+    return answer.stdout.strip() or None
+
+
+def read_run_config(folder: Path) -> dict[str, Any]:
+    """The arguments that a run was begun with, from its ``config.json``.
+
+    Raises:
+        TrainingError: if the file is not that of a run.
+        FileError: if there is none.
+    """
+    record = read_json(folder / "config.json" if folder.is_dir() else folder, TrainingError)
+    if not isinstance(record.get("arguments"), dict):
+        raise TrainingError(f"{one_line(folder)}: not the config.json of a run")
+    return record["arguments"]
