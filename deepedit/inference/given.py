@@ -1,9 +1,12 @@
-"""A segmentation from elsewhere, brought to the grid of the image that it belongs to."""
+"""A segmentation from elsewhere: brought to the grid of its image, and weighed against the network's answer."""
 
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
+from deepedit.clicks import Clicks, render_guidance
 from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.io.nifti import read_label
@@ -11,6 +14,15 @@ from deepedit.plan import Labels
 from deepedit.volume import Volume
 
 SAME_PLACE_MM = 1e-3
+
+EVIDENCE = 6.0
+"""By how much, in logits, the network must be sure to overrule a segmentation that it largely agrees with."""
+
+EVIDENCE_SIGMA = 3.0
+"""How near to a click that ends, in voxels of the network's grid."""
+
+AGREES, AGREES_NOT = 0.85, 0.7
+"""Dice between the two from which on the segmentation counts fully, and up to which not at all."""
 
 
 def given_classes(segmentation: str | Path | Volume | np.ndarray, image: Volume, labels: Labels) -> np.ndarray:
@@ -64,3 +76,29 @@ def _at_voxels_of(classes: np.ndarray, affine: np.ndarray, image: Volume) -> np.
     return ndimage.affine_transform(
         classes, matrix[:3, :3], matrix[:3, 3], output_shape=image.shape, order=0, mode="constant", cval=0
     )
+
+
+def add_evidence(logits: Tensor, given: Tensor, clicks: Clicks, weight: Tensor) -> None:
+    """Let a segmentation that was given count as evidence beside the network's answer, but near the clicks.
+
+    The more so the better the two agree: a good segmentation differs from the network's along its borders only, and a
+    user who corrects it wants the rest left alone; a bad one is what the network is asked to replace.
+
+    Args:
+        logits: ``[C, X, Y, Z]`` float, the answer; changed in place.
+        given: ``[X, Y, Z]`` class indices.
+        clicks: all of them, on that grid.
+        weight: ``[X, Y, Z]`` or a number in [0, 1], how much the answer itself counts.
+    """
+    given = given.long()
+    trust = (agreement(given, logits.argmax(0)) - AGREES_NOT) / (AGREES - AGREES_NOT)
+    of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
+    near = render_guidance(of_any_class, given.shape, 1, sigma=EVIDENCE_SIGMA)[0, 0]
+    logits.scatter_add_(0, given[None], (EVIDENCE * min(max(trust, 0.0), 1.0) * (1 - near) * weight)[None])
+
+
+def agreement(one: Tensor, other: Tensor) -> float:
+    """Dice of the foreground of two maps of class indices, voxels of different labels counting as different."""
+    foreground = (one > 0).sum() + (other > 0).sum()
+    same = ((one == other) & (one > 0)).sum()
+    return float(2 * same / foreground) if foreground else 1.0

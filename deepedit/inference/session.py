@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deepedit.clicks import Clicks, obey_clicks
 from deepedit.errors import ClickError, DeepEditError, ModelError
-from deepedit.inference.given import given_classes
+from deepedit.inference.given import add_evidence, given_classes
 from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
     crop,
@@ -38,11 +38,13 @@ class InteractiveSession:
 
     A click is answered by one pass of the network over one window, the one with the click in its middle: for a volume
     no larger than the window that is all of it, in a larger one the rest keeps its result. The pass sees all clicks
-    so far and, as previous segmentation, the result before the newest click. As a last resort a clicked voxel that the
-    network leaves wrong takes its label all the same, see `obey_clicks`.
+    so far and, as previous segmentation, the result before the newest click. A segmentation that was given, and that
+    the network largely agrees with, is overruled only near the clicks or where the network is sure. As a last resort
+    a clicked voxel that the network leaves wrong takes its label all the same, see `obey_clicks`.
 
-    In memory: on the network's grid the image (float32), the logits (float16, one channel a class) and their decision
-    (a byte a voxel); on the image's grid the result and the network's decision (a byte a voxel each); and for each
+    In memory: on the network's grid the image (float32), the logits (float16, one channel a class), their decision and
+    a segmentation that was given (a byte a voxel each); on the image's grid the result and the network's decision (a
+    byte a voxel each); and for each
     click that can be undone or redone the logits of one window and the classes in the box that changed. The image
     itself is not kept.
 
@@ -219,6 +221,7 @@ class InteractiveSession:
 
     def _forget(self) -> None:
         self._given: np.ndarray | None = None
+        self._trusted: Tensor | None = None
         self._turns: list[Turn] = []
         self._undone: list[Turn] = []
         self._logits: Tensor | None = None
@@ -234,6 +237,7 @@ class InteractiveSession:
         else:
             given = torch.from_numpy(self._given.astype(np.uint8 if classes <= 256 else np.int16))
             on_grid = self._grid.labels_to_network(given.to(self.model.device), classes)
+            self._trusted = on_grid
             logits = torch.stack([(on_grid == index).half() for index in range(classes)])
             logits.mul_(2 * GIVEN_LOGIT).sub_(GIVEN_LOGIT)
         self._classes = logits.argmax(0).to(class_type(classes))
@@ -252,9 +256,11 @@ class InteractiveSession:
         before = self._logits[(slice(None), *place)].clone()
         fade = fade_weight(place, shape, before.device)
         after = torch.lerp(before.float(), crop(answer, start, shape), fade)
+        origin = torch.tensor([span.start for span in place], device=after.device)
+        here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
+        if self._trusted is not None:
+            add_evidence(after, self._trusted[place], here, fade)
         if self.model.plan.guidance == "max":  # a model imported from MONAI keeps its own answers
-            origin = torch.tensor([span.start for span in place], device=after.device)
-            here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
             obey_clicks(after[None], here)
         turn.logits = (before, after.half())
         old, shown = self._decided[turn.box].copy(), self._result[turn.box]

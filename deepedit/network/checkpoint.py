@@ -114,7 +114,8 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
                 plan.labels.num_classes,
                 UNetConfig(**entries["network"]),
             )
-        network.load_state_dict(entries["weights"], assign=True)
+        # Copies: in a file the state of training may share the weights' bytes, and goes its own way.
+        network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
         cases = {key: tuple(map(str, entries[key])) for key in ("training_cases", "validation_cases")}
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
         reason = one_line(str(error).partition("\n")[0], 200)

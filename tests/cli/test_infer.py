@@ -174,7 +174,7 @@ class TestOneImage:
 
     def test_the_wrong_number_of_channels_names_the_image(self, call, tmp_path):
         path = tmp_path / "two.nii.gz"
-        write_volume(path, np.zeros((2, 5, 5, 5)), Volume(np.zeros((5, 5, 5))))
+        write_volume(path, np.arange(250).reshape(2, 5, 5, 5), Volume(np.zeros((5, 5, 5))))
         refused(call("--input", path, "--output", tmp_path / "seg.nii.gz"), path, "2 channel")
 
 

@@ -1,7 +1,6 @@
 """The memory of a training step, estimated, against what the network keeps for its backward pass."""
 
 import dataclasses
-import math
 
 import pytest
 import torch
@@ -63,9 +62,8 @@ def test_a_patch_is_shortened_until_it_fits_and_no_further(steps, classes, free)
     needed = step_bytes(LIGHT, channels, classes, found, batch_size=4)
     assert needed <= free or max(found) <= 16
     if found != patch:
-        longest = found.index(max(found))
-        before = tuple(side + 8 * (axis == longest) for axis, side in enumerate(found))
-        assert step_bytes(LIGHT, channels, classes, before, batch_size=4) > free or math.prod(before) > math.prod(patch)
+        longer = [tuple(side + 8 * (axis == grown) for axis, side in enumerate(found)) for grown in range(3)]
+        assert any(step_bytes(LIGHT, channels, classes, before, batch_size=4) > free for before in longer)
 
 
 def test_free_memory_is_told_or_not_known():
