@@ -33,6 +33,7 @@ from deepedit.network.inputs import input_channels
 from deepedit.network.unet import NETWORKS, build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.transforms.preprocess import Preprocessor
+from deepedit.volume import Volume
 from deepedit_cli.common import positive_int
 
 SPACING_MM = 1.5
@@ -82,7 +83,8 @@ def segment(side: int, slices: int, skip_air: bool) -> dict:
             volume = read_volume(path)
         with watch.stage("preprocess"):
             tensor, grid = preprocess(volume)
-        volume.data = np.broadcast_to(np.int16(0), volume.shape)
+        # Only the grid is still needed, as in a session.
+        volume = Volume(np.broadcast_to(np.int16(0), volume.shape), volume.affine, volume.header)
         with watch.stage("segment"):
             logits = sliding_window(model, tensor, skip_air=skip_air).half()
         with watch.stage("restore"):
