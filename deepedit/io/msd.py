@@ -17,14 +17,13 @@ import numpy as np
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import brief, one_line
 from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
-from deepedit.io.dataset_json import check_label, read_description
+from deepedit.io.dataset_json import MAX_LABELS, check_label, read_description
 from deepedit.io.nifti import Geometry, read_volume
 from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
 from deepedit.plan import Labels
 from deepedit.volume import Volume
 
 MAX_PROBLEMS_SHOWN = 30
-MAX_LABELS = 1000
 
 
 @dataclass(frozen=True)

@@ -137,6 +137,12 @@ def test_files_that_are_malformed_or_hostile(written, content, match):
     assert str(caught.value).isprintable()
 
 
+def test_a_name_of_a_million_digits_takes_no_time(written):
+    content = markups({"label": "1" * 1_000_000 + "x", "position": [1, 2, 3]})
+    with pytest.raises(ClickError, match="not a name"):
+        read_clicks(written(content), LABELS)
+
+
 clicks = st.builds(
     PointClick,
     label=st.sampled_from(["spleen", "liver", "background", "Milz ü"]),
