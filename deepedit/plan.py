@@ -155,8 +155,8 @@ class Plan:
             ModelError: if an entry is missing, unknown or malformed.
         """
         try:
-            if not isinstance(entries["labels"], Mapping):
-                raise TypeError("labels must be a dictionary")
+            if not isinstance(entries, Mapping) or not isinstance(entries["labels"], Mapping):
+                raise TypeError("the plan and its labels must be dictionaries")
             fixed = entries.get("fixed_shape")
             return cls(
                 **{

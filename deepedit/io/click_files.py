@@ -163,7 +163,7 @@ def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None
 
 def _label(label: Any, known: list[str] | None, where: str) -> str:
     if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > MAX_NAME:
-        raise ClickError(f"{where}: its label {brief(label)} is not a name")
+        raise ClickError(f"{where}: its label {brief(label)} is not a name; give it that of a label")
     if known is None or label in (*known, BACKGROUND):
         return label
     near = difflib.get_close_matches(label, (*known, BACKGROUND), n=1, cutoff=0.4)
@@ -177,7 +177,7 @@ def _position(position: Any, where: str) -> tuple[float, float, float]:
     )
     # Compared before it becomes a float: an integer of a thousand digits does not.
     if not numbers or len(position) != 3 or not all(abs(number) <= MAX_COORDINATE for number in position):
-        raise ClickError(f"{where}: its position {brief(position)} is not three numbers")
+        raise ClickError(f"{where}: its position {brief(position)} is not three numbers (within 10 million)")
     return tuple(float(number) for number in position)
 
 

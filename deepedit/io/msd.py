@@ -89,6 +89,8 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
     for case, report in zip(cases, reports, strict=True):
         if values.isdisjoint(report.values or ()):
             warnings.append(f"{case.name}: its label file is empty of foreground")
+    if len(cases) == 1:
+        warnings.append("a single case is used to train on and to validate; its Dice says nothing about other images")
     return Dataset(folder, tuple(cases), Labels.from_mapping(chosen), description.modality, channels, tuple(warnings))
 
 

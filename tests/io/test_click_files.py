@@ -97,7 +97,8 @@ def test_slicers_points_without_a_place_are_left_out(written, status):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "JSON"),
+        (b"", "empty"),
+        (b"{", "JSON"),
         (b"[" * 100_000, "nested"),
         ("[]", "object"),
         ({"spleen": 3}, "list of positions"),
