@@ -161,15 +161,22 @@ class Plan:
             return cls(
                 **{
                     **entries,
-                    "fixed_shape": None if fixed is None else tuple(int(side) for side in fixed),
-                    "labels": Labels(*(tuple(entries["labels"][key]) for key in ("names", "values"))),
-                    "spacing": tuple(float(mm) for mm in entries["spacing"]),
-                    "patch_size": tuple(int(side) for side in entries["patch_size"]),
+                    "fixed_shape": None if fixed is None else tuple(int(side) for side in _list(fixed)),
+                    "labels": Labels(*(tuple(_list(entries["labels"][key])) for key in ("names", "values"))),
+                    "spacing": tuple(float(mm) for mm in _list(entries["spacing"])),
+                    "patch_size": tuple(int(side) for side in _list(entries["patch_size"])),
                     "intensity": Intensity(**entries["intensity"]),
                 }
             )
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
             raise ModelError(f"the preprocessing plan is damaged: {error}") from error
+
+
+def _list(entries: object) -> list | tuple:
+    # A tensor may be gone through as well, and a few bytes of a file make one of a billion entries.
+    if not isinstance(entries, list | tuple):
+        raise TypeError("a list is something else")
+    return entries
 
 
 def _finite(number: object) -> bool:

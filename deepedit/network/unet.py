@@ -40,13 +40,14 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("filters", "strides", "kernels"):
-            entries = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in getattr(self, name))
             # First, and without showing them: what comes from a file may be of any type and of any size.
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple) or len(given) > MAX_LEVELS:
+                raise ValueError(f"{name} must be a list, an entry for each of at most {MAX_LEVELS} levels")
+            entries = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in given)
             if not all(_is_side(entry) or (name != "filters" and _is_triple(entry)) for entry in entries):
                 raise ValueError(f"{name} must be whole numbers above 0, one or three for each level")
             object.__setattr__(self, name, entries)
-        if len(self.filters) > MAX_LEVELS:
-            raise ValueError(f"a network of {len(self.filters)} levels is deeper than the {MAX_LEVELS} that make sense")
         if not len(self.filters) == len(self.strides) == len(self.kernels) >= 2:
             raise ValueError(f"filters, strides and kernels need one entry for each of at least 2 levels; got {self}")
         if triple(self.strides[0]) != (1, 1, 1):
