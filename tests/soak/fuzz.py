@@ -206,9 +206,13 @@ def fuzz(reader: str, numbers: range, seed: int, folder: Path) -> tuple[Counter,
     case = READERS[reader](folder)
     outcomes, findings = Counter(), []
     for number in numbers:
-        signal.setitimer(signal.ITIMER_REAL, LONGEST)
         try:
-            case(random.Random(f"{seed} {reader} {number}"))
+            # Within the outer try: the alarm may go off while the timer is being stopped.
+            try:
+                signal.setitimer(signal.ITIMER_REAL, LONGEST)
+                case(random.Random(f"{seed} {reader} {number}"))
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             outcomes["read"] += 1
         except DeepEditError as error:
             outcomes[type(error).__name__] += 1
@@ -218,8 +222,6 @@ def fuzz(reader: str, numbers: range, seed: int, folder: Path) -> tuple[Counter,
         except (Exception, Hang):
             outcomes["unexpected"] += 1
             findings.append(f"case {number}: {traceback.format_exc(limit=-4)}")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
     return outcomes, findings
 
 
