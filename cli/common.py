@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from deepedit.errors import DeepEditError, FileError
+from deepedit.plan import MAX_SPACING, MIN_SPACING
 
 USER_ERROR = 2
 INTERRUPTED = 130
@@ -127,9 +128,10 @@ def share(text: str) -> float:
     return _number(text, float, "a number from 0 to 1", 0, 1)
 
 
-def triple(text: str) -> tuple[float, float, float]:
-    """Three numbers above 0, as ``1.5,1.5,3``; one number stands for all three."""
-    return _triple(text, positive)
+def spacing(text: str) -> tuple[float, float, float]:
+    """Three sizes of voxels in mm, as ``1.5,1.5,3``; one stands for all three."""
+    meaning = f"a size from {MIN_SPACING:g} to {MAX_SPACING:g} mm"
+    return _triple(text, lambda part: _number(part, float, meaning, MIN_SPACING, MAX_SPACING))
 
 
 def int_triple(text: str) -> tuple[int, int, int]:

@@ -7,7 +7,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import DatasetError, DeepEditError, FileError
+from deepedit.errors import DatasetError, DeepEditError
+from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
     add_common,
     complain,
@@ -53,10 +54,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
         refuse_existing(options.output / name, options.overwrite)
     model = load_model(options.model, pick_device(options.device))
     cases = choose_cases(options, model)
-    try:
-        options.output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{options.output}: cannot be made: {error.strerror}") from error
+    make_folder(options.output)
 
     rows, failures = [], {}
 
@@ -104,10 +102,12 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
     problems: list[str] = []
     # The files are opened one by one, later: a bad one must not keep the others from being evaluated.
     cases = pair_files(options.input, description, problems, problems)
-    for problem in (*description.problems, *problems):
+    problems = [*description.problems, *problems]
+    for problem in problems:
         complain(PROGRAM, problem)
     if not cases:
-        raise DatasetError(f"{options.input}: {why_no_cases(options.input)}")
+        reason = "no case is left to evaluate, as said above" if problems else why_no_cases(options.input)
+        raise DatasetError(f"{one_line(options.input)}: {reason}")
     check_labels(options.input, description.labels, model.plan.labels)
     chosen = [case for case in cases if options.cases == "all" or case.name not in model.training_cases]
     if not chosen:

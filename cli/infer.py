@@ -52,8 +52,9 @@ def infer(argv: Sequence[str] | None) -> int:
         raise UsageError(f"--click belongs to one image, and {options.input} is a folder; use --clicks FOLDER")
     model = load_model(options.model, _device(options.device))
     # What can be refused is refused here: a folder may take hours.
-    for click in clicks:
-        model.plan.labels.index(click.label)
+    for text, click in zip(options.click, clicks, strict=True):
+        with _naming(f"--click {one_line(text, 60)}"):
+            model.plan.labels.index(click.label)
     jobs = find_jobs(options, model.plan.image_channels)
     single = not Path(options.input).is_dir()
     session = InteractiveSession(model, options.amp, single and on_terminal(), options.overlap, options.skip_air)
@@ -196,7 +197,7 @@ def _volumes(result: np.ndarray, volume: Volume, model: Model) -> str:
 
 
 @contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
+def _naming(path: str | Path) -> Iterator[None]:
     """Errors that do not say which file they are about say it."""
     try:
         yield

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepedit.errors import DatasetError, FileError
-from deepedit.files import one_line
+from deepedit.files import make_folder, one_line
 from deepedit.io.dataset_json import NIFTI_ENDINGS
 from deepedit.io.msd import find_images
 from deepedit.io.pairing import Case, stem
@@ -117,7 +117,9 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     for option in ("output", "save_clicks", "probabilities", "preview"):
         target = _path(options, option)
         if target is not None:
-            _make_folder(target, _flag(option))
+            if target.is_file():
+                raise FileError(f"{_flag(option)} {one_line(target)}: is a file, and --input a folder; give a folder")
+            make_folder(target)
     return jobs
 
 
@@ -169,6 +171,10 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
                 raise FileError(f"{one_line(path)}: would be written twice; give each output a name of its own")
             written.add(real)
             refuse_existing(path, overwrite)
+            if path.parent.is_file():
+                raise FileError(
+                    f"{one_line(path)}: {one_line(path.parent.name)} is a file, not a folder; choose another"
+                )
             if not path.parent.is_dir():
                 raise FileError(f"{one_line(path)}: its folder does not exist; create it first")
             if not os.access(path.parent, os.W_OK):
@@ -176,14 +182,6 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
         for path in (job.output, job.probabilities):
             if path is not None and not path.name.endswith(NIFTI_ENDINGS):
                 raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
-
-
-def _make_folder(path: Path, flag: str) -> None:
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        reason = "is a file, and --input a folder; give a folder" if path.is_file() else error.strerror
-        raise FileError(f"{flag} {one_line(path)}: {reason}") from error
 
 
 def _path(options: argparse.Namespace, option: str) -> Path | None:

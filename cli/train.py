@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import FileError, TrainingError
+from deepedit.files import make_folder
 from deepedit_cli.common import (
     INTERRUPTED,
     add_common,
@@ -20,7 +21,7 @@ from deepedit_cli.common import (
     run,
     say,
     share,
-    triple,
+    spacing,
 )
 from deepedit_cli.models import MODEL_OPTIONS, ORDERS, add_model_options, export, import_monai, write_imported
 
@@ -53,7 +54,7 @@ def options() -> argparse.ArgumentParser:
     data = add.add_argument_group("data")
     data.add_argument("--labels", help="names and file values, as in spleen=1,liver=6; others become background")
     data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
-    data.add_argument("--spacing", type=triple, help="mm of the network's grid (default: the median of the cases)")
+    data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
     data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
     data.add_argument("--limit", type=positive_int, help="use only so many training cases")
     data.add_argument("--cache-dir", type=Path, help="where prepared cases are kept (default: RUN/cache)")
@@ -212,10 +213,7 @@ def claim(folder: Path, overwrite: bool) -> None:
             (folder / name).unlink(missing_ok=True)
         for events in (folder / "tensorboard").glob("events.*"):
             events.unlink()
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise FileError(f"{folder}: cannot be made: {error.strerror}") from error
+    make_folder(folder)
 
 
 def phantom(folder: Path, seed: int) -> None:

@@ -1,5 +1,6 @@
 """What every reader and writer needs: regular files only, bounded JSON, atomic replacement, free memory."""
 
+import errno
 import json
 import os
 import reprlib
@@ -13,6 +14,7 @@ from typing import Any, BinaryIO
 from deepedit.errors import DeepEditError, FileError
 
 MAX_JSON_BYTES = 16 * 2**20
+MAX_DIGITS = 1000
 
 UNFINISHED = ".deepedit-*.tmp"
 """Name of a file that is being written."""
@@ -82,11 +84,33 @@ def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(temporary, target)
-    except OSError as error:
-        raise FileError(f"{name}: {_why_not_written(error)}") from error
+    except (OSError, RuntimeError) as error:
+        # Where a write fails under torch.save, it ends in a RuntimeError of its own.
+        cause = error if isinstance(error, OSError) else error.__context__
+        if not isinstance(cause, OSError):
+            raise
+        raise FileError(f"{name}: {_why_not_written(cause)}") from error
     finally:
         with suppress(OSError):
             os.unlink(temporary)
+
+
+def make_folder(path: str | os.PathLike) -> None:
+    """Make a folder and those above it, where they are missing.
+
+    Raises:
+        FileError: if it cannot be made.
+    """
+    name = one_line(path)
+    try:
+        os.makedirs(path, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise FileError(f"{name}: cannot be made: there is a file where a folder should be; choose another") from error
+    except PermissionError as error:
+        raise FileError(f"{name}: cannot be made: the folder above may not be written to; choose another") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"{name}: cannot be made: {one_line(reason)}; choose another folder") from error
 
 
 def remove_unfinished(folder: Path) -> None:
@@ -100,7 +124,10 @@ def _why_not_written(error: Exception) -> str:
         return "cannot be written: its folder does not exist; create it first"
     if isinstance(error, PermissionError):
         return "cannot be written: its folder may not be written to; choose another or change its permissions"
-    return f"cannot be written: {getattr(error, 'strerror', None) or error}; nothing was left behind"
+    reason = f"cannot be written: {getattr(error, 'strerror', None) or error}"
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+        reason += "; free some, or choose another disk"
+    return f"{reason}; nothing was left behind"
 
 
 def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileError) -> dict[str, Any]:
@@ -122,17 +149,30 @@ def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileErr
             raise FileError(f"{name}: cannot be read: {error.strerror}") from error
     if len(content) > MAX_JSON_BYTES:
         raise error_type(f"{name}: larger than {MAX_JSON_BYTES // 2**20} MiB, too large for what it should hold")
+    if not content.strip():
+        raise error_type(f"{name}: the file is empty; write or export it again")
     try:
         parsed = json.loads(
-            content.decode("utf-8-sig"), parse_constant=_refuse_constant, object_pairs_hook=_refuse_duplicates
+            content.decode("utf-8-sig"),
+            parse_int=_bounded_int,
+            parse_constant=_refuse_constant,
+            object_pairs_hook=_refuse_duplicates,
         )
     except RecursionError as error:
-        raise error_type(f"{name}: nested too deeply; this is not a file that should be read") from error
-    except ValueError as error:  # JSON's and UTF-8's errors are ValueErrors, integers of too many digits too
-        raise error_type(f"{name}: not valid JSON: {one_line(error, 120)}") from error
+        raise error_type(f"{name}: nested too deeply to be what it should; write or export it again") from error
+    except ValueError as error:  # JSON's and UTF-8's errors are ValueErrors
+        raise error_type(f"{name}: not valid JSON ({one_line(error, 120)}); correct it, or export it again") from error
     if not isinstance(parsed, dict):
-        raise error_type(f"{name}: should hold a JSON object in braces, holds {type(parsed).__name__}")
+        raise error_type(
+            f"{name}: should hold a JSON object in braces, holds {brief(parsed)}; write or export it again"
+        )
     return parsed
+
+
+def _bounded_int(digits: str) -> int:
+    if len(digits) > MAX_DIGITS:
+        raise ValueError(f"a number of {len(digits)} digits")
+    return int(digits)
 
 
 def _refuse_constant(constant: str) -> None:

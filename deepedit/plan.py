@@ -1,6 +1,8 @@
 """What a model must know besides its weights: the labels, and the grid and intensities that it was trained on."""
 
 import difflib
+import math
+import reprlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
@@ -9,6 +11,8 @@ import numpy as np
 from deepedit.errors import ClickError, ModelError
 
 BACKGROUND = "background"
+MAX_VALUE = 2**31 - 1
+MIN_SPACING, MAX_SPACING = 1e-3, 1e3  # mm
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,11 @@ class Labels:
     values: tuple[int, ...]
 
     def __post_init__(self) -> None:
+        # First, and without showing them: what comes from a file may be of any type and of any size.
+        if not all(isinstance(name, str) and name.strip() and name.isprintable() for name in self.names):
+            raise ValueError("label names must be short texts")
+        if not all(type(value) is int and abs(value) <= MAX_VALUE for value in self.values):
+            raise ValueError(f"label values must be whole numbers up to {MAX_VALUE}")
         if len(self.names) != len(self.values) or not self.names:
             raise ValueError(f"labels need one name for each value; got {self.names} and {self.values}")
         if list(self.values) != sorted(set(self.values)) or self.values[0] < 1:
@@ -87,7 +96,9 @@ class Intensity:
 
     def __post_init__(self) -> None:
         if self.mode not in ("window", "percentile", "zscore"):
-            raise ValueError(f"intensity mode must be window, percentile or zscore; got {self.mode!r}")
+            raise ValueError(f"intensity mode must be window, percentile or zscore; got {reprlib.repr(self.mode)}")
+        if not (_finite(self.lower) and _finite(self.upper)):
+            raise ValueError("intensity range must be two numbers")
         if not self.lower < self.upper:
             raise ValueError(f"intensity range must ascend; got {self.lower} to {self.upper}")
 
@@ -121,7 +132,16 @@ class Plan:
 
     def __post_init__(self) -> None:
         if self.guidance not in ("max", "sum-normalized"):
-            raise ValueError(f"guidance must be max or sum-normalized; got {self.guidance!r}")
+            raise ValueError(f"guidance must be max or sum-normalized; got {reprlib.repr(self.guidance)}")
+        if len(self.spacing) != 3 or not all(MIN_SPACING <= mm <= MAX_SPACING for mm in self.spacing):
+            raise ValueError(f"spacing must be three sizes from {MIN_SPACING} to {MAX_SPACING} mm; got {self.spacing}")
+        for sides in (self.patch_size, self.fixed_shape or (1, 1, 1)):
+            if len(sides) != 3 or min(sides) < 1:
+                raise ValueError(f"a shape must be three numbers of voxels above 0; got {sides}")
+        if not _finite(self.sigma) or self.sigma <= 0:
+            raise ValueError("the width of clicks must be a number above 0")
+        if type(self.image_channels) is not int or self.image_channels < 1 or type(self.previous) is not bool:
+            raise ValueError("the number of image channels must be above 0, and previous true or false")
 
     def to_dict(self) -> dict:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""
@@ -135,16 +155,29 @@ class Plan:
             ModelError: if an entry is missing, unknown or malformed.
         """
         try:
+            if not isinstance(entries, Mapping) or not isinstance(entries["labels"], Mapping):
+                raise TypeError("the plan and its labels must be dictionaries")
             fixed = entries.get("fixed_shape")
             return cls(
                 **{
                     **entries,
-                    "fixed_shape": None if fixed is None else tuple(int(side) for side in fixed),
-                    "labels": Labels(*(tuple(entries["labels"][key]) for key in ("names", "values"))),
-                    "spacing": tuple(float(mm) for mm in entries["spacing"]),
-                    "patch_size": tuple(int(side) for side in entries["patch_size"]),
+                    "fixed_shape": None if fixed is None else tuple(int(side) for side in _list(fixed)),
+                    "labels": Labels(*(tuple(_list(entries["labels"][key])) for key in ("names", "values"))),
+                    "spacing": tuple(float(mm) for mm in _list(entries["spacing"])),
+                    "patch_size": tuple(int(side) for side in _list(entries["patch_size"])),
                     "intensity": Intensity(**entries["intensity"]),
                 }
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:
             raise ModelError(f"the preprocessing plan is damaged: {error}") from error
+
+
+def _list(entries: object) -> list | tuple:
+    # A tensor may be gone through as well, and a few bytes of a file make one of a billion entries.
+    if not isinstance(entries, list | tuple):
+        raise TypeError("a list is something else")
+    return entries
+
+
+def _finite(number: object) -> bool:
+    return isinstance(number, int | float) and math.isfinite(number)

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepedit.errors import DatasetError, FileError
-from deepedit.files import one_line, read_json, replace_atomically
+from deepedit.files import make_folder, one_line, read_json, replace_atomically
 
 
 def test_the_old_file_stays_until_the_new_one_is_whole(tmp_path):
@@ -40,6 +40,33 @@ def test_a_full_disk_is_named(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+def test_a_failed_write_under_torch_is_named(tmp_path):
+    def save(stream):
+        try:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        finally:
+            raise RuntimeError("unexpected pos 62272 vs 62176")
+
+    with pytest.raises(FileError, match="No space left"), replace_atomically(tmp_path / "model.pt") as stream:
+        save(stream)
+    with pytest.raises(RuntimeError, match="its own"), replace_atomically(tmp_path / "model.pt"):
+        raise RuntimeError("its own")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    make_folder(tmp_path / "new" / "newer")
+    make_folder(tmp_path / "new" / "newer")
+    for path, match in (
+        (tmp_path / "file", "there is a file"),
+        (tmp_path / "file/x", "there is a file"),
+        ("a\0", "null"),
+    ):
+        with pytest.raises(FileError, match=match):
+            make_folder(path)
+
+
 def test_folders_devices_and_missing_folders_are_not_written(tmp_path):
     for path, match in ((tmp_path, "not a regular file"), ("/dev/null", "not a regular"), (tmp_path / "a/b", "folder")):
         with pytest.raises(FileError, match=match), replace_atomically(path):
@@ -64,7 +91,7 @@ def test_a_link_stays_a_link_and_permissions_follow_the_umask(tmp_path):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "not valid JSON"),
+        (b"", "empty"),
         (b"{", "not valid JSON"),
         (b'{"a": NaN}', "NaN"),
         (b'{"a": -Infinity}', "Infinity"),

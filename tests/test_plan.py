@@ -66,6 +66,35 @@ def test_a_damaged_plan_is_an_error_of_the_package(key, damage):
         Plan.from_dict({**entries, key: damage})
 
 
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"labels": {"names": ["a\nb"], "values": [1]}},
+        {"labels": {"names": [["a"]], "values": [1]}},
+        {"labels": {"names": ["a"], "values": [2**31]}},
+        {"labels": {"names": ["a"], "values": [1.0]}},
+        {"spacing": [float("nan"), 1, 1]},
+        {"spacing": [0, 1, 1]},
+        {"spacing": [1e300, 1, 1]},
+        {"spacing": [1, 1]},
+        {"patch_size": [0, 8, 8]},
+        {"patch_size": [float("inf"), 8, 8]},
+        {"fixed_shape": [8, 8]},
+        {"intensity": {"mode": "window", "lower": "a", "upper": "b"}},
+        {"intensity": {"mode": "window", "lower": 0.0, "upper": float("inf")}},
+        {"sigma": "wide"},
+        {"sigma": -1.0},
+        {"image_channels": 0},
+        {"image_channels": 1.0},
+        {"previous": None},
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(harm):
+    with pytest.raises(ModelError, match="plan") as caught:
+        Plan.from_dict({**Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8)).to_dict(), **harm})
+    assert str(caught.value).isprintable()
+
+
 def test_unknown_and_missing_entries_are_errors_too():
     entries = Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8)).to_dict()
     with pytest.raises(ModelError):

@@ -151,9 +151,10 @@ class InteractiveSession:
         voxel = to_voxel(position, space, volume.affine)
         # Clipped first: what is far outside does not fit into an integer.
         if not np.isfinite(voxel).all() or not inside(voxel.clip(-1, max(volume.shape)), volume.shape):
+            place = "at" if space == "voxel" else f"at {_point(position)} ({space}) is"
             raise ClickError(
-                f"the click at {_point(position)} ({space}) is voxel {_point(voxel)}, outside the image of "
-                f"{' x '.join(map(str, volume.shape))} voxels"
+                f"the click {place} voxel {_point(voxel)}, outside the image of {' x '.join(map(str, volume.shape))} "
+                "voxels; check its position and its space"
             )
         self._start()
         target = tuple(self._preprocess.click(nearest_voxel(voxel), self._grid).tolist())

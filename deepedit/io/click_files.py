@@ -21,6 +21,7 @@ SPACES = ("voxel", "ras", "lps")
 # Slicer's numbers are those of its own code.
 SLICER_SPACES = {"RAS": "ras", "LPS": "lps", "0": "ras", "1": "lps"}
 MAX_COORDINATE = 1e7
+MAX_NAME = 100
 MONAI_FOREGROUND = "foreground"
 
 
@@ -151,7 +152,8 @@ def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None
     The first that is known wins. Where nothing is known, the point's own counts unless it is Slicer's default, F-1.
     """
     file = os.path.basename(file_name).removesuffix(".json").removesuffix(".mrk")
-    names = [text for text in (point, node, file) if isinstance(text, str) and text.strip()]
+    # No longer than a name may be: the patterns below take quadratic time.
+    names = [text[: MAX_NAME + 1] for text in (point, node, file) if isinstance(text, str) and text.strip()]
     candidates = [form for text in names for form in (text.strip(), re.sub(r"[-_ ]?[0-9]+$", "", text.strip())) if form]
     if known is None:
         bare = [re.sub(r"[-_ ][0-9]+$", "", text.strip()) for text in names]
@@ -160,8 +162,8 @@ def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None
 
 
 def _label(label: Any, known: list[str] | None, where: str) -> str:
-    if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > 100:
-        raise ClickError(f"{where}: its label {brief(label)} is not a name")
+    if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > MAX_NAME:
+        raise ClickError(f"{where}: its label {brief(label)} is not a name; give it that of a label")
     if known is None or label in (*known, BACKGROUND):
         return label
     near = difflib.get_close_matches(label, (*known, BACKGROUND), n=1, cutoff=0.4)
@@ -175,7 +177,7 @@ def _position(position: Any, where: str) -> tuple[float, float, float]:
     )
     # Compared before it becomes a float: an integer of a thousand digits does not.
     if not numbers or len(position) != 3 or not all(abs(number) <= MAX_COORDINATE for number in position):
-        raise ClickError(f"{where}: its position {brief(position)} is not three numbers")
+        raise ClickError(f"{where}: its position {brief(position)} is not three numbers (within 10 million)")
     return tuple(float(number) for number in position)
 
 

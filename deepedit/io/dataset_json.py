@@ -9,9 +9,9 @@ from typing import Any
 
 from deepedit.errors import DatasetError
 from deepedit.files import brief, one_line, read_json
-from deepedit.plan import BACKGROUND
+from deepedit.plan import BACKGROUND, MAX_VALUE
 
-MAX_VALUE = 2**31 - 1
+MAX_LABELS = 1000
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
@@ -55,7 +55,7 @@ def read_description(folder: Path) -> Description:
         description.num_training = content["numTraining"]
     ending = content.get("file_ending", ".nii.gz")
     if ending not in NIFTI_ENDINGS:
-        description.problems.append(f"dataset.json: files end in {one_line(ending, 40)}; convert them to .nii.gz")
+        description.problems.append(f"dataset.json: files end in {brief(ending, 40)}; convert them to .nii.gz")
     return description
 
 
@@ -78,6 +78,9 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
         return None
     if not isinstance(entries, dict):
         problems.append(f"dataset.json: labels should be an object in braces, is {brief(entries)}")
+        return None
+    if len(entries) > MAX_LABELS + 1:
+        problems.append(f"dataset.json: names {len(entries)} labels; at most {MAX_LABELS} are supported")
         return None
     labels: dict[str, int] = {}
     before = len(problems)

@@ -17,14 +17,13 @@ import numpy as np
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import brief, one_line
 from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
-from deepedit.io.dataset_json import check_label, read_description
+from deepedit.io.dataset_json import MAX_LABELS, check_label, read_description
 from deepedit.io.nifti import Geometry, read_volume
 from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
 from deepedit.plan import Labels
 from deepedit.volume import Volume
 
 MAX_PROBLEMS_SHOWN = 30
-MAX_LABELS = 1000
 
 
 @dataclass(frozen=True)
@@ -90,6 +89,8 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
     for case, report in zip(cases, reports, strict=True):
         if values.isdisjoint(report.values or ()):
             warnings.append(f"{case.name}: its label file is empty of foreground")
+    if len(cases) == 1:
+        warnings.append("a single case is used to train on and to validate; its Dice says nothing about other images")
     return Dataset(folder, tuple(cases), Labels.from_mapping(chosen), description.modality, channels, tuple(warnings))
 
 

@@ -100,7 +100,7 @@ def read_label(path: str | os.PathLike) -> Volume:
             values[part] = found
     if offending:
         named = ", ".join(list(dict.fromkeys(f"{value:g}" for value in sorted(offending)))[:8])
-        raise FileError(f"{one_line(path)}: labels must be whole numbers from 0 on; it has {named}")
+        raise FileError(f"{one_line(path)}: labels must be whole numbers from 0 on, it has {named}; write it anew")
     largest = int(values.max())
     small = next(t for t in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(t).max)
     return Volume(_shaped(values.astype(small, copy=False), geometry), geometry.affine, header)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
 MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e2
+MAX_OFFSET_MM = 1e6
 NIFTI1_SIZE, NIFTI2_SIZE = 348, 540  # bytes of a header, which it says first
 
 
@@ -180,4 +181,7 @@ def _affine(header: "Nifti1Header", name: str) -> np.ndarray:
             f"{name}: voxels of {sizes} mm cannot be right ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm expected); "
             "set the affine anew, in millimetres"
         )
+    # So far away, neighbouring voxels lie at one point within the precision of numbers.
+    if np.abs(affine[:3, 3]).max() > MAX_OFFSET_MM:
+        raise FileError(f"{name}: its affine puts it {np.abs(affine[:3, 3]).max():.1g} mm away; set it anew")
     return affine

@@ -129,12 +129,16 @@ def _pairs_as_listed(
             images = tuple(images[0].with_name(member + ending) for member in members) or images
         case = Case(stem(label.name), images, label)
         if case.name in cases:
-            problems.append(f"dataset.json: lists two cases of the name {one_line(case.name, 100)}; rename one")
+            problems.append(
+                f"dataset.json: lists two cases of the name {one_line(case.name, 100)}; remove or rename one"
+            )
         cases[case.name] = case
         unlisted.difference_update(images)
     if unlisted:
         first = one_line(min(unlisted).name, 100)
-        warnings.append(f"dataset.json: does not list {len(unlisted)} files of imagesTr ({first}, ...); left out")
+        warnings.append(
+            f"dataset.json: does not list {len(unlisted)} of the files in imagesTr, such as {first}; left out"
+        )
     return list(cases.values())
 
 

@@ -69,6 +69,8 @@ def write_phantom(
             write_label(temporary / "labelsTr" / f"{case}.nii.gz", label.data, like=image)
         (temporary / "dataset.json").write_text(json.dumps(_description(cases), indent=1) + "\n")
         os.replace(temporary, folder)
+    except FileError as error:
+        raise FileError(str(error).replace(one_line(temporary), name)) from error
     except OSError as error:
         raise FileError(f"{name}: cannot be written: {error.strerror or error}; nothing was left behind") from error
     finally:

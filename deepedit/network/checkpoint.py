@@ -1,15 +1,18 @@
 """Model files: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
 
+import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
+from torch import Tensor, nn
 
 from deepedit.errors import FileError, ModelError
-from deepedit.files import one_line, replace_atomically
+from deepedit.files import brief, one_line, open_for_reading, replace_atomically
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import ResidualUNet, UNetConfig
 from deepedit.plan import Plan
@@ -80,23 +83,45 @@ def read_entries(path: str | Path) -> dict[str, Any]:
     Raises:
         FileError, ModelError: as `load_model`.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileError(f"{path}: no such model file; deepedit-train writes one as RUN/model.pt")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
-            entries = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # there is no end to what damaged bytes make torch's unpickler raise
-        raise ModelError(
-            f"{path}: not a readable model file ({type(error).__name__}); it is damaged, or holds more than weights"
-        ) from error
+    name = one_line(path)
+    if not Path(path).exists():
+        raise FileError(f"{name}: no such model file; deepedit-train writes one as RUN/model.pt")
+    with open_for_reading(path) as stream:
+        try:
+            _check_archive(stream)
+            stream.seek(0)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # torch warns of odd pickles before it refuses them
+                entries = torch.load(stream, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ModelError(
+                f"{name}: holds more than weights, such as code, which is not run; use a file that deepedit-train wrote"
+            ) from error
+        except Exception as error:  # there is no end to what damaged bytes make torch raise
+            raise ModelError(f"{name}: damaged, or no model file at all; copy it again, or train anew") from error
     if not isinstance(entries, dict) or entries.get("format") != "deepedit":
-        raise ModelError(f"{path}: not a model of this package; expected a file that deepedit-train wrote")
+        raise ModelError(f"{name}: not a model of this package; use a file that deepedit-train wrote")
     version = entries.get("version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
-        raise ModelError(f"{path}: model format {version} is newer than this package reads ({FORMAT_VERSION}); update")
+    if type(version) is not int or not 1 <= version <= 2**31:
+        raise ModelError(f"{name}: the model file is damaged: its format has the version {brief(version)}")
+    if version > FORMAT_VERSION:
+        raise ModelError(
+            f"{name}: model format {version} is newer than this package reads ({FORMAT_VERSION}); update the package"
+        )
     return entries
+
+
+def _check_archive(stream: BinaryIO) -> None:
+    """Raise an error if the file is not an archive as ``torch.save`` writes it, down to its last bit.
+
+    Torch itself compares no checksums, and unpacks whatever was packed: flipped bits in the weights would go unseen,
+    and a small file could take any amount of memory.
+    """
+    with zipfile.ZipFile(stream) as archive:
+        if any(record.compress_type != zipfile.ZIP_STORED for record in archive.infolist()):
+            raise zipfile.BadZipFile("compressed records")
+        if archive.testzip() is not None:
+            raise zipfile.BadZipFile("wrong checksum")
 
 
 def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str | torch.device = "cpu") -> Model:
@@ -114,10 +139,39 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
                 plan.labels.num_classes,
                 UNetConfig(**entries["network"]),
             )
+        _check_weights(entries["weights"], network)
         # Copies: in a file the state of training may share the weights' bytes, and goes its own way.
         network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
-        cases = {key: tuple(map(str, entries[key])) for key in ("training_cases", "validation_cases")}
+        cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
-        reason = one_line(str(error).partition("\n")[0], 200)
-        raise ModelError(f"{path}: the model file is damaged: {reason}") from error
+        reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
+        raise ModelError(f"{one_line(path)}: the model file is damaged: {one_line(reason, 200)}") from error
     return Model(network.to(device, torch.float32).eval(), plan, **cases)
+
+
+def _check_weights(weights: Any, network: nn.Module) -> None:
+    """Raise a ValueError unless there is a tensor for each of the network's, of its shape and with all of its bytes.
+
+    Args:
+        network: on the meta device.
+    """
+    if not isinstance(weights, dict):
+        raise ValueError("its weights are no dictionary of tensors")
+    expected = network.state_dict()
+    if set(weights) != set(expected):
+        raise ValueError("its weights are not those of the network that it describes")
+    for name, tensor in weights.items():
+        shape = tuple(expected[name].shape)
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or not tensor.is_floating_point():
+            raise ValueError(f"{name} is no tensor of real numbers")
+        if tensor.shape != shape:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)} where its network needs {shape}")
+        # Meta tensors have none, and a stride of 0 makes a few look like many.
+        if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
+            raise ValueError(f"{name} is larger than its bytes")
+
+
+def _names(entries: Any) -> tuple[str, ...]:
+    if not isinstance(entries, list | tuple) or not all(isinstance(name, str) for name in entries):
+        raise ValueError("its cases are no list of names")
+    return tuple(entries)

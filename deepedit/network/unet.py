@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 NEGATIVE_SLOPE = 0.01
+MAX_LEVELS = 16  # each halves the image: no volume has room for more
 
 Triple = tuple[int, int, int]
 
@@ -39,7 +40,13 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         for name in ("filters", "strides", "kernels"):
-            entries = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in getattr(self, name))
+            # First, and without showing them: what comes from a file may be of any type and of any size.
+            given = getattr(self, name)
+            if not isinstance(given, list | tuple) or len(given) > MAX_LEVELS:
+                raise ValueError(f"{name} must be a list, an entry for each of at most {MAX_LEVELS} levels")
+            entries = tuple(tuple(entry) if isinstance(entry, list) else entry for entry in given)
+            if not all(_is_side(entry) or (name != "filters" and _is_triple(entry)) for entry in entries):
+                raise ValueError(f"{name} must be whole numbers above 0, one or three for each level")
             object.__setattr__(self, name, entries)
         if not len(self.filters) == len(self.strides) == len(self.kernels) >= 2:
             raise ValueError(f"filters, strides and kernels need one entry for each of at least 2 levels; got {self}")
@@ -53,6 +60,14 @@ class UNetConfig:
 
     def to_dict(self) -> dict:
         return asdict(self)
+
+
+def _is_side(entry: object) -> bool:
+    return type(entry) is int and entry > 0
+
+
+def _is_triple(entry: object) -> bool:
+    return isinstance(entry, tuple) and len(entry) == 3 and all(map(_is_side, entry))
 
 
 NETWORKS = {

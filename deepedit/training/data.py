@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -14,10 +15,11 @@ import torch
 from torch import Tensor
 
 from deepedit.errors import FileError
-from deepedit.files import one_line
+from deepedit.files import available_memory, make_folder, one_line
 from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
 from deepedit.plan import Plan
+from deepedit.transforms.geometry import GridMap
 from deepedit.transforms.preprocess import Preprocessor
 
 VOXELS_REMEMBERED = 1000
@@ -72,7 +74,9 @@ def _key(case: Case, plan: Plan) -> str:
 
 def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
     preprocess = Preprocessor(plan)
-    image, grid = preprocess(read_case(case))
+    volume = read_case(case)
+    _refuse_too_large(case, preprocess.grid(volume.shape, volume.affine), volume.channels)
+    image, grid = preprocess(volume)
     label = preprocess.label(read_label(case.label), grid)
     arrays = {
         "image": image.numpy().astype(np.float16),
@@ -80,7 +84,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
         "voxels": _foreground_voxels(label.numpy(), np.random.default_rng(seed)),
     }
     try:
-        entry.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(entry.parent)
         temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=entry.parent))
         try:
             for name, array in arrays.items():
@@ -91,10 +95,23 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
     except OSError as error:
         # Another process may have been faster; a folder that holds files cannot be renamed over.
         if not entry.is_dir():
+            reason = error.strerror or "the disk is full"  # of a short write numpy gives no reason
             raise FileError(
-                f"{one_line(entry.parent)}: prepared cases cannot be written there: {error.strerror}; "
+                f"{one_line(entry.parent)}: prepared cases cannot be written there: {reason}; "
                 "make room, or name another folder with --cache-dir"
             ) from error
+
+
+def _refuse_too_large(case: Case, grid: GridMap, channels: int) -> None:
+    # float32 as it is read and as it is resampled, with as much again on the way; float16 and a byte to be stored.
+    needed = (8 * channels * math.prod(grid.native_shape)) + (10 * channels + 2) * math.prod(grid.network_shape)
+    free = available_memory()
+    if free is not None and needed > free:
+        raise FileError(
+            f"{one_line(case.image[0])}: {' x '.join(map(str, grid.network_shape))} voxels on the network's grid take "
+            f"about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; train with a coarser "
+            "--spacing, or crop it"
+        )
 
 
 def _foreground_voxels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:

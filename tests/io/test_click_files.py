@@ -97,7 +97,8 @@ def test_slicers_points_without_a_place_are_left_out(written, status):
 @pytest.mark.parametrize(
     ("content", "match"),
     [
-        (b"", "JSON"),
+        (b"", "empty"),
+        (b"{", "JSON"),
         (b"[" * 100_000, "nested"),
         ("[]", "object"),
         ({"spleen": 3}, "list of positions"),
@@ -135,6 +136,12 @@ def test_files_that_are_malformed_or_hostile(written, content, match):
         read_clicks(written(content), LABELS)
     assert "clicks.json" in str(caught.value)
     assert str(caught.value).isprintable()
+
+
+def test_a_name_of_a_million_digits_takes_no_time(written):
+    content = markups({"label": "1" * 1_000_000 + "x", "position": [1, 2, 3]})
+    with pytest.raises(ClickError, match="not a name"):
+        read_clicks(written(content), LABELS)
 
 
 clicks = st.builds(

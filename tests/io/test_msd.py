@@ -230,6 +230,11 @@ def test_labels_in_the_description_that_make_no_sense(dataset, labels, match):
     assert find_dataset(folder, labels={"liver": 1}).labels.names == ("liver",)
 
 
+def test_a_description_of_a_hundred_thousand_labels_takes_no_time(dataset):
+    folder = dataset(description={"labels": {str(value): f"label_{value}" for value in range(1, 100_001)}})
+    assert "dataset.json: names 100000 labels; at most 1000 are supported" in problems(folder)
+
+
 @pytest.mark.parametrize(
     "description",
     [

@@ -116,6 +116,7 @@ def test_damaged_in_its_compressed_voxels(save):
         ("srow_x", (1, 0, 0, np.inf), "not finite"),
         ("srow_x", (1e-6, 0, 0, 0), "1e-06"),
         ("srow_x", (1e6, 0, 0, 0), r"1e\+06"),
+        ("srow_x", (1, 0, 0, 1e17), r"1e\+17 mm away"),
         ("magic", (b"ni1\0",), "one piece"),
     ],
 )

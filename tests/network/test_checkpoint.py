@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import zipfile
 
 import pytest
 import torch
@@ -78,6 +79,84 @@ def test_a_damaged_entry_is_an_error_of_the_package(model, tmp_path, entry, dama
     entries = torch.load(tmp_path / "model.pt", weights_only=True)
     torch.save({**entries, entry: damage}, tmp_path / "model.pt")
     with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path / "model.pt")
+
+
+def nested_without_end():
+    """Small in memory, and endless as text."""
+    value = ["ha"]
+    for _ in range(30):
+        value = [value] * 10
+    return value
+
+
+@pytest.mark.parametrize("value", [nested_without_end(), torch.ones(1).expand(10**7, 10**7)])
+@pytest.mark.parametrize("path", [("version",), ("plan", "labels"), ("network", "filters"), ("training_cases",)])
+def test_what_a_file_holds_is_neither_shown_in_full_nor_gone_through(model, tmp_path, path, value):
+    save_model(tmp_path / "model.pt", model)
+    entries = torch.load(tmp_path / "model.pt", weights_only=True)
+    *parents, key = path
+    place = entries
+    for parent in parents:
+        place = place[parent]
+    place[key] = value
+    torch.save(entries, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="damaged") as caught:
+        load_model(tmp_path / "model.pt")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        lambda weight: weight.to("meta"),
+        lambda weight: torch.zeros(1).expand(weight.shape),
+        lambda weight: weight.to_sparse(),
+        lambda weight: weight.to(torch.complex64),
+        lambda weight: weight.long(),
+        lambda weight: weight.tolist(),
+        lambda weight: weight[None],
+    ],
+)
+def test_weights_that_are_none_are_refused(model, tmp_path, harm, recwarn):
+    save_model(tmp_path / "model.pt", model)
+    entries = torch.load(tmp_path / "model.pt", weights_only=True)
+    entries["weights"]["head.weight"] = harm(entries["weights"]["head.weight"])
+    torch.save(entries, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match=r"head\.weight"):
+        load_model(tmp_path / "model.pt")
+
+
+def test_a_flipped_bit_in_the_weights_is_seen(model, tmp_path):
+    path = tmp_path / "model.pt"
+    save_model(path, model)
+    content = bytearray(path.read_bytes())
+    at = content.index(model.network.head.weight.detach().numpy().tobytes())
+    content[at] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(path)
+
+
+def test_packed_files_are_not_unpacked(model, tmp_path):
+    save_model(tmp_path / "model.pt", model)
+    with (
+        zipfile.ZipFile(tmp_path / "model.pt") as whole,
+        zipfile.ZipFile(tmp_path / "packed.pt", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(tmp_path / "packed.pt")
+
+
+def test_a_network_deeper_than_any_image_is_not_built(model, tmp_path):
+    save_model(tmp_path / "model.pt", model)
+    entries = torch.load(tmp_path / "model.pt", weights_only=True)
+    entries["network"] |= {name: [1] * 100_000 for name in ("filters", "strides", "kernels")}
+    torch.save(entries, tmp_path / "model.pt")
+    with pytest.raises(ModelError, match="16 levels"):
         load_model(tmp_path / "model.pt")
 
 

@@ -8,6 +8,7 @@ with its number, and `--only NUMBER` repeats it. The exit status is 1 if there w
 """
 
 import argparse
+import copy
 import gzip
 import io
 import json
@@ -33,14 +34,17 @@ import numpy as np
 import torch
 
 from deepedit.errors import DeepEditError
-from deepedit.io import read_geometry, read_label, read_volume
+from deepedit.io import read_geometry, read_label, read_volume, write_label
 from deepedit.io.click_files import read_clicks
+from deepedit.io.dataset_checks import misfit
 from deepedit.io.msd import find_dataset
+from deepedit.io.nifti import Geometry
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import UNetConfig, build_network
 from deepedit.plan import Intensity, Labels, Plan
-from tests.soak.mutations import damaged, damaged_json, damaged_value
+from deepedit.volume import Volume
+from tests.soak.mutations import damaged, damaged_json, damaged_value, places
 
 LONGEST = 10
 MORE_MEMORY = 2 * 2**30
@@ -78,7 +82,13 @@ def nifti_case(folder: Path) -> Case:
             content = damaged(content, chance, focus=10)
         path = folder / chance.choice(("case.nii", "case.nii.gz"))
         path.write_bytes(content)
-        return chance.choice((read_geometry, read_volume, read_label))(path)
+        volume = chance.choice((read_geometry, read_volume, read_label))(path)
+        if isinstance(volume, Volume):
+            # What was read must be of use: a result can be written on its grid, and lies there when it is read again.
+            result = folder / "result.nii"
+            write_label(result, np.ones(volume.shape, np.uint8), volume)
+            assert misfit(read_geometry(result), Geometry(volume.shape, volume.affine, 1)) is None
+        return volume
 
     return case
 
@@ -130,6 +140,17 @@ class Bomb:
         return os.mkdir, (str(self.marker),)
 
 
+def hostile_objects() -> list:
+    """What a pickle may hold and JSON may not: nothing of it is a value or a tensor of a model."""
+    laughs: list = ["ha"]
+    for _ in range(20):  # a thousand bytes, and a text of megabytes and more for whoever prints it
+        laughs = [laughs] * 10
+    few = torch.ones(1)
+    tensors = (few, few.expand(2, 4, 1, 1, 1), few.expand(10**6, 10**6), torch.ones(2, 6, 1, 1, 1, device="meta"))
+    others = (torch.ones(2).to_sparse(), torch.ones(2, dtype=torch.complex64), torch.ones(2, dtype=torch.bool))
+    return [laughs, 2**4000, b"one", {"one"}, torch.float32, torch.Size((2, 3)), 1j, *tensors, *others]
+
+
 def checkpoint_case(folder: Path) -> Case:
     """A model file damaged as bytes, inside its archive, or in what it holds; and pickles that bring code."""
     plan = Plan(Labels(("one", "two"), (1, 2)), (1.0, 1.0, 1.0), (8, 8, 8), Intensity("zscore", 0.5, 99.5), 1)
@@ -140,20 +161,27 @@ def checkpoint_case(folder: Path) -> Case:
     entries = torch.load(path, weights_only=True)
     with zipfile.ZipFile(path) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
+    objects = hostile_objects()
 
     def case(chance: random.Random) -> object:
-        match chance.randrange(4):
+        match chance.randrange(5):
             case 0:
                 path.write_bytes(damaged(whole, chance))
             case 1:
                 name = chance.choice([name for name in members if name.endswith("data.pkl")] * 3 + list(members))
-                with zipfile.ZipFile(path, "w") as archive:
+                packing = chance.choice((zipfile.ZIP_STORED,) * 9 + (zipfile.ZIP_DEFLATED,))
+                with zipfile.ZipFile(path, "w", packing) as archive:
                     for member, content in members.items():
                         archive.writestr(member, damaged(content, chance) if member == name else content)
             case 2:
                 with suppress(OverflowError, struct.error, RuntimeError):  # some values cannot even be saved
                     torch.save(damaged_value(entries, chance), path)
             case 3:
+                value = copy.deepcopy(entries)
+                parent, key = chance.choice(list(places(value)))
+                parent[key] = chance.choice(objects)
+                torch.save(value, path)
+            case 4:
                 held = chance.choice((Bomb(marker), {"format": "deepedit", "version": 1, "plan": Bomb(marker)}))
                 buffer = io.BytesIO()
                 pickle.dump(held, buffer) if chance.random() < 0.5 else torch.save(held, buffer)
@@ -178,19 +206,22 @@ def fuzz(reader: str, numbers: range, seed: int, folder: Path) -> tuple[Counter,
     case = READERS[reader](folder)
     outcomes, findings = Counter(), []
     for number in numbers:
-        signal.setitimer(signal.ITIMER_REAL, LONGEST)
         try:
-            case(random.Random(f"{seed} {reader} {number}"))
+            # Within the outer try: the alarm may go off while the timer is being stopped.
+            try:
+                signal.setitimer(signal.ITIMER_REAL, LONGEST)
+                case(random.Random(f"{seed} {reader} {number}"))
+            finally:
+                signal.setitimer(signal.ITIMER_REAL, 0)
             outcomes["read"] += 1
         except DeepEditError as error:
             outcomes[type(error).__name__] += 1
-            if "\0" in str(error):
-                findings.append(f"case {number}: a message with a NUL: {error!r}")
+            lines = str(error).split("\n  ")  # a dataset's problems stand below each other
+            if not all(line.isprintable() and len(line) < 5000 for line in lines):
+                findings.append(f"case {number}: a message that is no line: {str(error)[:500]!r}")
         except (Exception, Hang):
             outcomes["unexpected"] += 1
             findings.append(f"case {number}: {traceback.format_exc(limit=-4)}")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
     return outcomes, findings
 
 

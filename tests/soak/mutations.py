@@ -16,6 +16,18 @@ HOSTILE_VALUES = (
 )
 
 
+def hostile_value(chance: random.Random) -> Any:
+    """A value that nobody expects; now and then one so large that code which takes quadratic time over it hangs."""
+    match chance.randrange(100):
+        case 0:
+            return "1" * 200_000 + "x"
+        case 1:
+            return {str(number): f"label_{number}" for number in range(1, 50_000)}
+        case 2:
+            return [{"image": "imagesTr/none.nii", "label": f"{number}.nii"} for number in range(2000)]
+    return copy.deepcopy(chance.choice(HOSTILE_VALUES))
+
+
 def damaged(data: bytes, chance: random.Random, focus: int = 0) -> bytes:
     """Bytes with one to four mutations.
 
@@ -56,15 +68,15 @@ def damaged_value(value: Any, chance: random.Random) -> Any:
     """A JSON value, or any tree of dictionaries and lists, with one to three nodes replaced, doubled or gone."""
     value = copy.deepcopy(value)
     for _ in range(chance.choice((1, 1, 2, 3))):
-        places = list(_places(value))
-        if not places:
-            return copy.deepcopy(chance.choice(HOSTILE_VALUES))
-        parent, key = chance.choice(places)
+        entries = list(places(value))
+        if not entries:
+            return hostile_value(chance)
+        parent, key = chance.choice(entries)
         match chance.randrange(6):
             case 0 | 1 | 2:
-                parent[key] = copy.deepcopy(chance.choice(HOSTILE_VALUES))
+                parent[key] = hostile_value(chance)
             case 3:
-                other, name = chance.choice(places)
+                other, name = chance.choice(entries)
                 parent[key] = copy.deepcopy(other[name])
             case 4:
                 nested: Any = 1
@@ -87,9 +99,9 @@ def damaged_json(value: Any, chance: random.Random) -> bytes:
     return damaged(text, chance) if kind in (0, 3) else text
 
 
-def _places(value: Any) -> Any:
+def places(value: Any) -> Any:
     """Every entry of every dictionary and list in a tree, as its parent and key."""
     entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for key, child in list(entries):
         yield value, key
-        yield from _places(child)
+        yield from places(child)
