@@ -151,10 +151,12 @@ class InteractiveSession:
         voxel = to_voxel(position, space, volume.affine)
         # Clipped first: what is far outside does not fit into an integer.
         if not np.isfinite(voxel).all() or not inside(voxel.clip(-1, max(volume.shape)), volume.shape):
-            place = "at" if space == "voxel" else f"at {_point(position)} ({space}) is"
+            place = f"voxel {_point(voxel)} lies"
+            if space != "voxel":
+                place = f"{_point(position)} ({space}) is voxel {_point(voxel)},"
             raise ClickError(
-                f"the click {place} voxel {_point(voxel)}, outside the image of {' x '.join(map(str, volume.shape))} "
-                "voxels; check its position and its space"
+                f"the click at {place} outside the image of {' x '.join(map(str, volume.shape))} voxels; "
+                "check its position and its space"
             )
         self._start()
         target = tuple(self._preprocess.click(nearest_voxel(voxel), self._grid).tolist())

@@ -20,7 +20,10 @@ CLICKS = {
     "wrong types": ('{"clicks": [{"label": 5, "position": "x"}]}', "click 1: its label 5 is not a name; give it that"),
     "no clicks": ('{"clicks": 3}', "write clicks as README.md shows, or export them from 3D Slicer"),
     "unknown label": ('{"livr": [[1, 2, 3]]}', "'livr' is not one of background, liver, spleen, aorta; did you mean"),
-    "outside": ('{"liver": [[1, 2, 300]]}', "voxel (1, 2, 300), outside the image of 16 x 16 x 16 voxels; check its"),
+    "outside": (
+        '{"liver": [[1, 2, 300]]}',
+        "voxel (1, 2, 300) lies outside the image of 16 x 16 x 16 voxels; check its",
+    ),
     "empty": ("", "the file is empty; write or export it again"),
 }
 
@@ -36,7 +39,7 @@ def test_a_file_of_clicks(call, here, text, said):
 def test_a_click(call):
     image = ("--input=good.nii.gz", "--output=seg.nii.gz")
     refused(call("infer", *image, "--click=livr:1,2,3"), "--click livr:1,2,3: ", "did you mean liver?")
-    refused(call("infer", *image, "--click=liver:1,2,300"), "good.nii.gz: the click at voxel (1, 2, 300), outside")
+    refused(call("infer", *image, "--click=liver:1,2,300"), "good.nii.gz: the click at voxel (1, 2, 300) lies outside")
 
 
 class Payload:
