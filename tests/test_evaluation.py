@@ -188,7 +188,7 @@ def test_corrupted_starts_depend_on_seed_and_case_but_not_on_the_company(tmp_pat
 def test_a_perfect_start_gets_one_redundant_click_in_the_largest_label(tmp_path):
     truth = two_blocks()
     truth[9:15, 4:12, 12] = 2
-    case = write_case(tmp_path, "case", np.zeros_like(truth), truth)
+    case = write_case(tmp_path, "case", truth, truth)
     rows = evaluate_dataset(obedient_model(radius=2), [case], max_clicks=3, initial=Corruption(1, 1))
     assert {row.dice for row in rows} == {1}
     click = rows[2].click

@@ -9,7 +9,7 @@ from typing import Any
 
 from deepedit.errors import TrainingError
 from deepedit.files import remove_unfinished
-from deepedit.io.msd import Case, find_dataset, split_cases
+from deepedit.io.msd import Case, find_dataset, read_case, split_cases
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
@@ -137,6 +137,9 @@ class Run:
                 saved = progress.seconds
 
         try:
+            if progress.step == 0:
+                # A folder that cannot hold it is found now, not after hours.
+                self.save_last()
             self.trainer.train(on_step, stop)
             if progress.share < 1:
                 self.save_last()
@@ -252,7 +255,14 @@ class Run:
             return prepare_case(case, self.model.plan, cache, self.config.seed)
 
         with ThreadPoolExecutor(self.settings.workers) as pool:
+            # A bad case that is only validated would else be found when much of the run is over.
+            list(pool.map(check_image, self.ranks.share(self.validation_cases)))
             if self.ranks.size > 1:
                 list(pool.map(prepare, self.ranks.share(cases)))
                 self.ranks.wait()
             return list(pool.map(prepare, cases))
+
+
+def check_image(case: Case) -> None:
+    """Raise a FileError if the image of a case cannot be used."""
+    read_case(case)

@@ -211,6 +211,16 @@ def test_bad_arguments_are_one_line_and_leave_no_model(dataset, tmp_path, capsys
     assert not (tmp_path / "run" / "model.pt").exists()
 
 
+def test_a_bad_image_is_found_before_training_also_where_it_only_validates(finished, dataset, tmp_path, capsys):
+    broken = shutil.copytree(dataset, tmp_path / "data")
+    (name,) = load_model(finished / "model.pt").validation_cases
+    path = broken / "imagesTr" / f"{name}.nii.gz"
+    path.write_bytes(path.read_bytes()[:-30])
+    assert main(arguments(broken, tmp_path / "run")) == 2
+    assert str(path) in capsys.readouterr().err
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 def test_a_bad_start_can_be_mended_without_overwrite(dataset, tmp_path):
     run = tmp_path / "run"
     assert main(arguments(dataset, run, "--labels", "kidney=9")) == 2

@@ -1,9 +1,12 @@
 """A few hundred damaged files for every reader; ``tests/soak/fuzz.py`` feeds them as many as are asked for."""
 
 import signal
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.soak import fuzz as soak
 from tests.soak.fuzz import READERS, fuzz, raise_hang
 
 
@@ -17,6 +20,28 @@ def test_a_reader_of_damaged_files_raises_the_packages_own_errors_only(reader, t
     assert not findings, "\n".join(findings)
     assert outcomes["read"] > 0
     assert outcomes.total() - outcomes["read"] > 100
+
+
+def test_a_case_that_waits_for_ever_is_a_finding(tmp_path, monkeypatch):
+    released = threading.Event()
+
+    def waits(folder):
+        def case(chance):
+            with ThreadPoolExecutor(1) as pool:
+                pool.submit(released.wait).result()
+
+        return case
+
+    monkeypatch.setitem(READERS, "clicks", waits)
+    monkeypatch.setattr(soak, "LONGEST", 0.2)
+    before = signal.signal(signal.SIGALRM, raise_hang)
+    try:
+        outcomes, findings = fuzz("clicks", range(1), seed=0, folder=tmp_path)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        released.set()
+    assert outcomes == {"unexpected": 1}
+    assert "Hang" in findings[0]
 
 
 def test_what_is_found_is_told(tmp_path, monkeypatch):

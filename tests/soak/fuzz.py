@@ -209,7 +209,8 @@ def fuzz(reader: str, numbers: range, seed: int, folder: Path) -> tuple[Counter,
         try:
             # Within the outer try: the alarm may go off while the timer is being stopped.
             try:
-                signal.setitimer(signal.ITIMER_REAL, LONGEST)
+                # Again and again: code that is left by an error may still wait, for its threads for example.
+                signal.setitimer(signal.ITIMER_REAL, LONGEST, LONGEST)
                 case(random.Random(f"{seed} {reader} {number}"))
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
