@@ -61,7 +61,7 @@ class RollingBatch:
         self.plan, self.config, self.device = plan, config, device
         self.num_classes = plan.labels.num_classes
         self.slots = (ranks or Ranks()).share(list(range(config.batch_size)))
-        self.stream = PatchStream(cases, plan.patch_size, config, self.slots, workers)
+        self.stream = PatchStream(cases, plan.patch_size, config, self.slots, workers, device.type == "cuda")
         size, most = len(self.slots), max(config.max_clicks, 1)
         self.image = torch.zeros(size, plan.image_channels, *plan.patch_size, device=device)
         self.label = torch.zeros(size, *plan.patch_size, dtype=torch.uint8, device=device)
@@ -168,6 +168,7 @@ class PatchStream:
     """Pieces of the training cases, cut ahead of time by threads.
 
     Of the visits in their order each slot gets every ``config.batch_size``-th, beginning with the one of its number.
+    `pinned` pieces lie in memory from which a GPU copies while the host goes on.
     """
 
     def __init__(
@@ -177,8 +178,10 @@ class PatchStream:
         config: TrainingConfig,
         slots: Sequence[int],
         workers: int,
+        pinned: bool = False,
     ) -> None:
         self.cases, self.patch_size, self.config, self.slots = cases, patch_size, config, slots
+        self.pinned = pinned
         self.pool = ThreadPoolExecutor(workers)
         self.skip([0] * len(slots))
 
@@ -201,4 +204,5 @@ class PatchStream:
         return visit, *future.result()
 
     def _cut(self, visit: Visit) -> tuple[Tensor, Tensor]:
-        return cut_patch(self.cases[visit.case], self.patch_size, visit.generator(self.config.seed, "cut"))
+        pieces = cut_patch(self.cases[visit.case], self.patch_size, visit.generator(self.config.seed, "cut"))
+        return tuple(piece.pin_memory() for piece in pieces) if self.pinned else pieces

@@ -1,5 +1,9 @@
 """Prepared cases on disk, and the patches cut from them."""
 
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 import torch
@@ -28,6 +32,30 @@ def test_a_prepared_case_is_read_back_and_not_computed_again(dataset, tmp_path):
     assert np.array_equal(first.label, again.label)
     assert first.image.shape[1:] == first.label.shape
     assert isinstance(first.image, np.memmap)
+
+
+def test_another_process_may_have_prepared_the_same_case_meanwhile(dataset, tmp_path, monkeypatch):
+    plan = make_plan(dataset, NETWORKS["light"])
+    rename = os.rename
+
+    def overtaken(source, target):
+        shutil.copytree(source, target)
+        rename(source, target)
+
+    monkeypatch.setattr(os, "rename", overtaken)
+    case = prepare_case(dataset.cases[0], plan, tmp_path)
+    alone = prepare_case(dataset.cases[0], plan, tmp_path / "alone")
+    assert np.array_equal(case.label, alone.label)
+    assert len(os.listdir(tmp_path / "alone")) == 1
+    assert len(os.listdir(tmp_path)) == 2
+
+
+def test_many_may_prepare_the_same_case_at_once(dataset, tmp_path):
+    plan = make_plan(dataset, NETWORKS["light"])
+    with ThreadPoolExecutor(4) as pool:
+        cases = list(pool.map(lambda _: prepare_case(dataset.cases[0], plan, tmp_path), range(4)))
+    assert len(os.listdir(tmp_path)) == 1
+    assert all(np.array_equal(case.image, cases[0].image) for case in cases)
 
 
 def test_another_plan_is_another_entry(dataset, tmp_path):
