@@ -40,6 +40,8 @@ def run(program: str, body: Callable[[Sequence[str] | None], int | None], argv: 
         The exit status: that of `body`, 2 after a `DeepEditError`, 130 after Ctrl-C. Every other exception is a bug
         and goes on to the caller.
     """
+    # Torch asks at its first allocation whether to take large pages, with which training on a CPU is a tenth faster.
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
     try:
         return body(argv) or 0
     except DeepEditError as error:

@@ -4,8 +4,9 @@ import itertools
 
 import pytest
 import torch
+from torch import nn
 
-from deepedit.network.unet import NETWORKS, ResidualUNet, UNetConfig, build_network
+from deepedit.network.unet import NETWORKS, ResidualUNet, UNetConfig, build_network, norm
 
 TINY = UNetConfig(filters=(2, 4, 6), strides=(1, 2, (2, 1, 2)), kernels=(3, 3, (3, 1, 3)))
 
@@ -64,3 +65,28 @@ def test_weights_depend_on_the_seed_alone_and_leave_the_global_state_alone():
 def test_a_configuration_that_does_not_fit_together_is_refused(filters, strides, kernels):
     with pytest.raises(ValueError, match=r"levels|resolution"):
         UNetConfig(filters, strides, kernels)
+
+
+@pytest.mark.parametrize("affine", [True, False])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_norms_equal_torchs_instance_norm_in_value_and_gradient(affine, layout):
+    generator = torch.Generator().manual_seed(0)
+    ours, theirs = norm(5, affine), nn.InstanceNorm3d(5, affine=affine)
+    if affine:
+        with torch.no_grad():
+            for parameter in (ours.weight, ours.bias):
+                parameter.copy_(torch.randn(5, generator=generator))
+        theirs.load_state_dict(ours.state_dict())
+    x = (3 * torch.randn(3, 5, 4, 6, 2, generator=generator) + 7).contiguous(memory_format=layout)
+    towards = torch.randn(x.shape, generator=generator)
+    results = []
+    for module in (ours, theirs):
+        given = x.clone().requires_grad_()
+        y = module.train()(given)
+        parameters = list(module.parameters())
+        results.append([y, *torch.autograd.grad(y, [given, *parameters], towards)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-5)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), atol=2e-5, rtol=1e-5)
+    torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), atol=2e-5, rtol=1e-5)
