@@ -116,7 +116,7 @@ def wait_for(child: int, seconds: float | None = None) -> bool:
 if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--kills", type=int, default=200)
-    options.add_argument("--epochs", type=int, default=400, help="how long the run is; make it outlast the kills")
+    options.add_argument("--epochs", type=int, default=1000, help="how long the run is; make it outlast the kills")
     options.add_argument("--longest", type=float, default=4.0, help="seconds that a process lives at most")
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
