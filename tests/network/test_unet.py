@@ -90,3 +90,12 @@ def test_norms_equal_torchs_instance_norm_in_value_and_gradient(affine, layout):
     with torch.no_grad():
         torch.testing.assert_close(ours(x), theirs(x), atol=2e-5, rtol=1e-5)
     torch.testing.assert_close(ours.eval()(x), theirs.eval()(x), atol=2e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last_3d])
+def test_norms_of_a_large_volume_are_exact(layout):
+    x = 2 * torch.randn(2, 4, 72, 64, 64, generator=torch.Generator().manual_seed(0)) + 5
+    exact = nn.functional.instance_norm(x.double()).float()
+    with torch.no_grad():
+        found = norm(4)(x.contiguous(memory_format=layout))
+    torch.testing.assert_close(found, exact, atol=5e-6, rtol=0)
