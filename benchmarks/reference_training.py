@@ -6,6 +6,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from ignite.engine import Events
 from monai.apps.deepedit.interaction import Interaction
 from monai.apps.deepedit.transforms import (
     AddGuidanceSignalDeepEditd,
@@ -82,7 +83,7 @@ def seconds_of_steps(
         amp=device.type == "cuda",
     )
 
-    @trainer.on("iteration_completed")
+    @trainer.on(Events.ITERATION_COMPLETED)
     def note_the_time() -> None:
         if device.type == "cuda":
             torch.cuda.synchronize(device)
