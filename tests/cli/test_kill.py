@@ -1,4 +1,4 @@
-"""A training run that is killed and resumed, for real; ``tests/soak/kill.py`` does it hundreds of times."""
+"""A training run that is killed and resumed, for real; ``python -m tests.soak.kill`` does it hundreds of times."""
 
 import subprocess
 import sys

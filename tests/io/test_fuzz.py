@@ -1,4 +1,4 @@
-"""A few hundred damaged files for every reader; ``tests/soak/fuzz.py`` feeds them as many as are asked for."""
+"""A few hundred damaged files for every reader; ``python -m tests.soak.fuzz`` feeds them as many as are asked for."""
 
 import signal
 import threading

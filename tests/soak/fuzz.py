@@ -1,6 +1,6 @@
 """Feed damaged files to the readers: each gives a result or one of the package's own errors, and nothing else.
 
-    python tests/soak/fuzz.py --cases 100000 --reader nifti
+    python -m tests.soak.fuzz --cases 100000 --reader nifti
 
 The readers are nifti, dataset, clicks and checkpoint. A case that ends in another exception, takes longer than ten
 seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is printed

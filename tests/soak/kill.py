@@ -1,6 +1,6 @@
 """Kill a training run at random moments, time and again, and resume it: nothing may be lost or half-written.
 
-    python tests/soak/kill.py --kills 200
+    python -m tests.soak.kill --kills 200
 
 After every kill ``last.pt`` and ``model.pt`` must be readable, the step of the one and the score of the other no lower
 than before. In the end the run is let finish, and its weights must be those of a run that was never killed, to the bit.
