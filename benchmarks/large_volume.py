@@ -34,7 +34,7 @@ from deepedit.network.unet import NETWORKS, build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.common import overlap, positive_int
 
 SPACING_MM = 1.5
 GIB = 2**30
@@ -67,8 +67,8 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def segment(side: int, slices: int, skip_air: bool) -> dict:
-    """Segment a phantom from file to file; returns what it took."""
+def segment(side: int, slices: int, share: float, skip_air: bool) -> dict:
+    """Segment a phantom from file to file with windows that overlap by that `share`; returns what it took."""
     labels = Labels(("liver", "spleen", "aorta"), (1, 2, 3))
     network = build_network(input_channels(1, 4), 4, NETWORKS["light"], seed=0).eval()
     model = Model(network, Plan(labels, (SPACING_MM,) * 3, (128, 128, 128), Intensity()))
@@ -86,14 +86,15 @@ def segment(side: int, slices: int, skip_air: bool) -> dict:
         # Only the grid is still needed, as in a session.
         volume = Volume(np.broadcast_to(np.int16(0), volume.shape), volume.affine, volume.header)
         with watch.stage("segment"):
-            logits = sliding_window(model, tensor, skip_air=skip_air).half()
+            logits = sliding_window(model, tensor, overlap=share, skip_air=skip_air).half()
         with watch.stage("restore"):
             values = preprocess.to_native(logits, grid)
         with watch.stage("write"):
             write_label(Path(folder) / "result.nii.gz", values, volume)
         watch.running = False
     shape = tuple(tensor.shape[1:])
-    windows = len(list(window_starts(shape, window_shape(shape, model.plan.patch_size, network.config.divisor))))
+    window = window_shape(shape, model.plan.patch_size, network.config.divisor)
+    windows = len(list(window_starts(shape, window, share)))
     return {"slices": slices, "grid": shape, "windows": windows, "before GiB": base, "stages": watch.stages}
 
 
@@ -170,6 +171,7 @@ def main() -> None:
     options.add_argument("--slices", type=positive_int, nargs="+", default=[50, 100, 200, 400])
     options.add_argument("--side", type=positive_int, default=512, help="voxels of a slice along both axes")
     options.add_argument("--repeats", type=positive_int, default=3, help="of the resampling")
+    options.add_argument("--overlap", type=overlap, default=0.5, help="of the windows, from 0 to 0.9 (default: 0.5)")
     options.add_argument("--skip-air", action="store_true", help="leave out windows that hold nothing but air")
     options.add_argument("--json", action="store_true", help="print for machines")
     options.add_argument("--part", help=argparse.SUPPRESS)
@@ -177,7 +179,7 @@ def main() -> None:
     if given.part:
         slices = given.slices[0]
         parts = {
-            "segment": lambda: segment(given.side, slices, given.skip_air),
+            "segment": lambda: segment(given.side, slices, given.overlap, given.skip_air),
             "compare": lambda: compare(given.side, slices, given.repeats),
             "decide": lambda: decide(given.side, slices, 8),
         }
@@ -186,7 +188,8 @@ def main() -> None:
 
     def part(name: str, slices: int) -> dict:
         command = [sys.executable, __file__, "--part", name, "--side", str(given.side), "--slices", str(slices)]
-        command += ["--repeats", str(given.repeats), *(["--skip-air"] if given.skip_air else [])]
+        command += ["--repeats", str(given.repeats), "--overlap", str(given.overlap)]
+        command += ["--skip-air"] if given.skip_air else []
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ).stdout)
 
     results = [part("segment", slices) for slices in given.slices]

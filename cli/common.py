@@ -130,6 +130,11 @@ def share(text: str) -> float:
     return _number(text, float, "a number from 0 to 1", 0, 1)
 
 
+def overlap(text: str) -> float:
+    """A share from 0 to 0.9, of windows that must not stand still."""
+    return _number(text, float, "a share from 0 to 0.9", 0, 0.9)
+
+
 def spacing(text: str) -> tuple[float, float, float]:
     """Three sizes of voxels in mm, as ``1.5,1.5,3``; one stands for all three."""
     meaning = f"a size from {MIN_SPACING:g} to {MAX_SPACING:g} mm"

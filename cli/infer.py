@@ -21,7 +21,7 @@ from deepedit.io.nifti import write_volume
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.volume import Volume
-from deepedit_cli.common import UsageError, add_common, complain, on_terminal, parser, progress, run, say, share
+from deepedit_cli.common import UsageError, add_common, complain, on_terminal, overlap, parser, progress, run, say
 from deepedit_cli.infer_jobs import Job, find_jobs
 
 PROGRAM = "deepedit-infer"
@@ -146,7 +146,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI, a volume a class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
     options.add_argument(
-        "--overlap", type=_overlap, default=0.5, help="of the windows of a large image, from 0 to 0.9 (default: 0.5)"
+        "--overlap", type=overlap, default=0.5, help="of the windows of a large image, from 0 to 0.9 (default: 0.5)"
     )
     options.add_argument(
         "--skip-air",
@@ -155,13 +155,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add_common(options)
     return options.parse_args(argv)
-
-
-def _overlap(text: str) -> float:
-    value = share(text)
-    if value > 0.9:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share from 0 to 0.9")
-    return value
 
 
 def _device(name: str) -> torch.device:
