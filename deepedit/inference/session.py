@@ -14,7 +14,7 @@ from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
     crop,
     fade_weight,
-    predict_window,
+    predict_windows,
     sliding_window,
     window_around,
     window_shape,
@@ -254,7 +254,7 @@ class InteractiveSession:
         place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
         turn = Turn(click, voxel, label, place, self._grid.native_box(place))
         clicks = self._clicks([*self._turns, turn])
-        answer = predict_window(self.model, self._image, clicks, self._classes, start, self._window, self.amp)
+        (answer,) = predict_windows(self.model, self._image, clicks, self._classes, [start], self._window, self.amp)
 
         before = self._logits[(slice(None), *place)].clone()
         fade = fade_weight(place, shape, before.device)

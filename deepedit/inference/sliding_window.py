@@ -10,11 +10,16 @@ from torch.nn import functional as F
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import assemble_input, mixed_precision
+from deepedit.plan import Plan
 
 Triple = tuple[int, int, int]
 
 STRETCH = 1.25
 """A volume up to this many patches long is one window along that axis: two would see less and cost twice."""
+
+VALUES_AT_ONCE = 16 * 128**3
+"""On a GPU windows go through the network together while all that goes in and comes out is no more than that: a single
+small one would not fill it. A CPU is at its best with one."""
 
 AIR_LOGIT = 10.0
 """How sure it is that what was left out as air is background."""
@@ -53,7 +58,7 @@ def sliding_window(
     window = window_shape(shape, model.plan.patch_size, model.network.config.divisor)
     starts = list(window_starts(shape, window, overlap))
     if len(starts) == 1:
-        return crop(predict_window(model, image, clicks, previous, starts[0], window, amp), starts[0], shape)
+        return crop(predict_windows(model, image, clicks, previous, starts, window, amp)[0], starts[0], shape)
     if skip_air:
         starts = [start for start in starts if not _is_air(image, clicks, previous, start, window)]
     classes = model.plan.labels.num_classes
@@ -61,11 +66,13 @@ def sliding_window(
     weight = gaussian_weight(window, where)
     total = torch.zeros((classes, *shape), device=where)
     weights = torch.zeros(shape, device=where)
-    for start in _bar(starts, progress):
-        logits = predict_window(model, image, clicks, previous, start, window, amp).to(where)
-        inside, part = _spans(start, window, shape)
-        total[(slice(None), *inside)].addcmul_(logits[(slice(None), *part)], weight[part])
-        weights[inside] += weight[part]
+    at_once = windows_at_once(window, model.plan, image.device)
+    for group in _bar([starts[first : first + at_once] for first in range(0, len(starts), at_once)], progress):
+        answers = predict_windows(model, image, clicks, previous, group, window, amp).to(where)
+        for start, logits in zip(group, answers, strict=True):
+            inside, part = _spans(start, window, shape)
+            total[(slice(None), *inside)].addcmul_(logits[(slice(None), *part)], weight[part])
+            weights[inside] += weight[part]
     unseen = weights == 0
     total.div_(weights.masked_fill_(unseen, 1))
     if skip_air:
@@ -74,35 +81,63 @@ def sliding_window(
 
 
 @torch.inference_mode()
-def predict_window(
+def predict_windows(
     model: Model,
     image: Tensor,
     clicks: Clicks | None,
     previous: Tensor | None,
-    start: Sequence[int],
+    starts: Sequence[Sequence[int]],
     window: Sequence[int],
     amp: str = "auto",
 ) -> Tensor:
-    """One pass of the network over the window at `start`, which may reach beyond the volume.
+    """One pass of the network over the windows at `starts`, which may reach beyond the volume.
 
     Returns:
-        ``[L + 1, *window]`` float32.
+        ``[len(starts), L + 1, *window]`` float32.
     """
-    piece = cut(image, start, window)[None]
-    plan = model.plan
+    plan, count = model.plan, len(starts)
+    pieces = torch.stack([cut(image, start, window) for start in starts])
     if not plan.previous:
         given = None
     elif previous is None:
-        given = torch.zeros((1, *window), dtype=torch.uint8, device=image.device)
+        given = torch.zeros((count, *window), dtype=torch.uint8, device=image.device)
     else:
-        given = cut(previous[None], start, window)
-    clicks = Clicks.empty(image.device) if clicks is None else clicks
-    shifted = Clicks(
-        clicks.batch, clicks.label, clicks.position - torch.tensor(start, device=image.device), clicks.valid
+        given = torch.cat([cut(previous[None], start, window) for start in starts])
+    guidance = render_guidance(
+        _seen_from(starts, clicks, image.device),
+        window,
+        plan.labels.num_classes,
+        count,
+        plan.sigma,
+        combine=plan.guidance,
     )
-    guidance = render_guidance(shifted, window, plan.labels.num_classes, sigma=plan.sigma, combine=plan.guidance)
     with mixed_precision(image.device, amp):
-        return model.network(assemble_input(piece, guidance, given))[0].float()
+        return model.network(assemble_input(pieces, guidance, given)).float()
+
+
+def _seen_from(starts: Sequence[Sequence[int]], clicks: Clicks | None, device: torch.device) -> Clicks:
+    """The clicks of one volume as those of a batch of windows, each with all of them on its own grid."""
+    if clicks is None:
+        return Clicks.empty(device)
+    return Clicks.cat(
+        [
+            Clicks(
+                torch.full_like(clicks.batch, row),
+                clicks.label,
+                clicks.position - torch.tensor(start, device=device),
+                clicks.valid,
+            )
+            for row, start in enumerate(starts)
+        ]
+    )
+
+
+def windows_at_once(window: Sequence[int], plan: Plan, device: torch.device) -> int:
+    """How many windows go through the network together, see `VALUES_AT_ONCE`."""
+    if device.type != "cuda":
+        return 1
+    channels = plan.image_channels + 3 * plan.labels.num_classes  # image; guidance, previous segmentation and logits
+    return max(1, VALUES_AT_ONCE // (channels * math.prod(window)))
 
 
 def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Sequence[int]) -> Triple:
@@ -223,4 +258,4 @@ def _bar(items: Sequence, progress: bool) -> Sequence:
         return items
     from tqdm import tqdm
 
-    return tqdm(items, desc="windows", leave=False)
+    return tqdm(items, desc="passes", leave=False)

@@ -18,7 +18,8 @@ from deepedit.inference.sliding_window import (
     window_starts,
 )
 from deepedit.network.inputs import assemble_input
-from tests.inference.networks import pointwise_model, random_model
+from deepedit.plan import Labels
+from tests.inference.networks import plan, pointwise_model, random_model
 
 shapes = st.tuples(*[st.integers(1, 40)] * 3)
 windows = st.tuples(*[st.integers(1, 17)] * 3)
@@ -57,6 +58,29 @@ def test_windows_leave_no_trace_where_a_network_looks_at_single_voxels(channels,
     previous = (seeded(21, 8, 30) > 0).to(torch.uint8)
     result = sliding_window(model, image, clicks, previous, overlap, amp="off")
     torch.testing.assert_close(result, whole_pass(model, image, clicks, previous), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("skip_air", [False, True])
+def test_several_windows_at_once_give_what_one_after_another_gives(monkeypatch, skip_air):
+    model, image = random_model(), seeded(1, 40, 16, 30)
+    clicks = Clicks(torch.zeros(2), torch.tensor([1, 0]), torch.tensor([[10, 4, 15], [30, 2, 29]]))
+    previous = (seeded(40, 16, 30) > 0).to(torch.uint8)
+    expected = sliding_window(model, image, clicks, previous, amp="off", skip_air=skip_air)
+    model, passes = counted(model)
+    monkeypatch.setattr(module, "windows_at_once", lambda window, plan, device: 4)
+    result = sliding_window(model, image, clicks, previous, amp="off", skip_air=skip_air)
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+    starts = list(window_starts((40, 16, 30), window_shape((40, 16, 30), model.plan.patch_size, (4, 4, 4))))
+    assert len(passes) == -(-len(starts) // 4)
+
+
+@pytest.mark.parametrize(
+    ("side", "labels", "device", "count"),
+    [(64, 4, "cuda", 8), (128, 4, "cuda", 1), (200, 4, "cuda", 1), (64, 100, "cuda", 1), (8, 4, "cpu", 1)],
+)
+def test_a_gpu_takes_as_many_windows_at_once_as_fill_it_and_a_cpu_one(side, labels, device, count):
+    labels = Labels(tuple(f"label_{value}" for value in range(1, labels + 1)), tuple(range(1, labels + 1)))
+    assert module.windows_at_once((side,) * 3, plan(labels=labels), torch.device(device)) == count
 
 
 @given(shapes, windows, st.floats(0, 0.9))
