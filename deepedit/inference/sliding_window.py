@@ -119,17 +119,11 @@ def _seen_from(starts: Sequence[Sequence[int]], clicks: Clicks | None, device: t
     """The clicks of one volume as those of a batch of windows, each with all of them on its own grid."""
     if clicks is None:
         return Clicks.empty(device)
-    return Clicks.cat(
-        [
-            Clicks(
-                torch.full_like(clicks.batch, row),
-                clicks.label,
-                clicks.position - torch.tensor(start, device=device),
-                clicks.valid,
-            )
-            for row, start in enumerate(starts)
-        ]
-    )
+    count, each = len(starts), len(clicks.label)
+    origin = torch.tensor(starts, device=device).repeat_interleave(each, 0)
+    position = clicks.position.repeat(count, 1) - origin
+    row = torch.arange(count, device=device).repeat_interleave(each)
+    return Clicks(row, clicks.label.repeat(count), position, clicks.valid.repeat(count))
 
 
 def windows_at_once(window: Sequence[int], plan: Plan, device: torch.device) -> int:
