@@ -24,7 +24,7 @@ from deepedit.training.data import PreparedCase, cut_patch
 from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import Visit, draw_passes, visits
 from deepedit.transforms.augment import augment
-from deepedit.transforms.corrupt import corrupt_segmentation
+from deepedit.transforms.corrupt import corrupt_segmentation, redraw_borders
 
 CUT_AHEAD = 2
 """Pieces that are cut for each slot before they are asked for."""
@@ -39,7 +39,7 @@ class RollingBatch:
     Attributes:
         slots: the numbers of the slots that are this rank's.
         image: ``[B, C, X, Y, Z]``.
-        label: ``[B, X, Y, Z]`` uint8, the truth.
+        label: ``[B, X, Y, Z]`` uint8, the truth; of a sample with clicks perhaps as another hand would draw it.
         previous: ``[B, X, Y, Z]`` uint8, the segmentation that the next pass is given; 0 where there is none.
         position, wanted, valid: ``[B, max_clicks, 3]``, and twice ``[B, max_clicks]``: voxels and classes of clicks, in
             a table whose fixed size needs no count from the device.
@@ -119,6 +119,9 @@ class RollingBatch:
             self._click(staying, logits[staying].argmax(1))
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:
+        for slot in slots:
+            if self.used[slot] == 0:
+                self._redraw(slot)
         rows = torch.tensor(slots).to(self.device, non_blocking=True)
         columns = torch.tensor([self.used[slot] for slot in slots]).to(self.device, non_blocking=True)
         generators = [self.generators[slot] for slot in slots]
@@ -130,6 +133,12 @@ class RollingBatch:
         self.valid[rows, columns] = clicks.valid
         for slot in slots:
             self.used[slot] += 1
+
+    def _redraw(self, slot: int) -> None:
+        """Let another hand have drawn a sample's truth, or not; from its first click on, which first tells of it."""
+        generator = self.generators[slot]
+        if torch.rand((), generator=generator).item() < self.config.redraw_probability:
+            self.label[slot] = redraw_borders(self.label[slot], self.num_classes, generator)
 
     def _clicks(self) -> Clicks:
         sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)

@@ -24,6 +24,9 @@ class TrainingConfig:
             rises to `click_probability`; 0: clicks from the first step on.
         max_clicks: most clicks that a sample gets.
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
+        redraw_probability: share of the samples with clicks whose truth is from the first click on one that another
+            hand might have drawn. A network soon knows by heart where the labels of its training cases border on each
+            other, and then never sees the clicks that correct such a border.
         click_loss: weight of the cross-entropy within about `click_loss_sigma` voxels of the clicks, which teaches to
             repair what is around them; half of it until clicks are learned.
         click_sigma: width of a click in the guidance, voxels of the network's grid.
@@ -46,6 +49,7 @@ class TrainingConfig:
     clicks_from: float = 0.2
     max_clicks: int = 10
     edit_probability: float = 0.25
+    redraw_probability: float = 0.6
     click_loss: float = 1.0
     click_loss_sigma: float = 3.0
     click_sigma: float = 2.0

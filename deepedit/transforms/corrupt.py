@@ -1,4 +1,4 @@
-"""A true segmentation made wrong, as one that comes from elsewhere may be: another tool's, or a hurried hand's."""
+"""A true segmentation made wrong, as one from elsewhere may be, or drawn anew, as by another careful hand."""
 
 import math
 from collections.abc import Sequence
@@ -6,6 +6,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+BORDER_SHIFT = 0.25
+"""Standard deviation, in radii of a label, of how far another hand draws the borders between labels."""
+
+SURFACE_BEND = 0.1
+"""Most, likewise, by which it draws the outer surface elsewhere."""
+
+MOST_KNOTS = 16
 
 
 def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, generator: torch.Generator) -> Tensor:
@@ -32,7 +40,7 @@ def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, gener
     present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
     if not present or severity <= 0:
         return label.clone()
-    radius = (3 * float((label > 0).sum()) / len(present) / (4 * math.pi)) ** (1 / 3)
+    radius = _mean_radius(label, len(present))
     bend = 0.5 * severity * radius * draw[0] * field
     moved = _displace(label, bend + 0.35 * severity * radius * draw[1] * shift.view(3, 1, 1, 1))
     steps = round(0.5 * severity * radius * draw[2])
@@ -43,6 +51,40 @@ def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, gener
         if chance < 0.4:
             _paint_ball(moved, label, 0.9 * severity * radius * size, place, int(value * num_classes))
     return moved
+
+
+def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+    """A copy of a label map as another annotator, no worse, might have drawn it.
+
+    Where one label ends and the next begins is often a convention that the image does not show: such borders move
+    together, and far. The outer surface, which it shows, is bent a little. Lengths grow with the size of the labels.
+
+    Args:
+        label: ``[X, Y, Z]`` class indices.
+        num_classes: background included.
+        generator: on the CPU.
+
+    Returns:
+        ``[X, Y, Z]`` of the same type.
+    """
+    draw = float(torch.rand((), generator=generator))
+    shift = torch.randn(3, 1, 1, 1, generator=generator)
+    seed = int(torch.randint(2**62, (), generator=generator))
+    present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
+    if not present:
+        return label.clone()
+    radius = _mean_radius(label, len(present))
+    # About a radius apart: as far as the errors of a network were measured to go along with each other.
+    knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
+    bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
+    surface = _displace(label, SURFACE_BEND * radius * draw * bend)
+    moved = _displace(surface, BORDER_SHIFT * radius * (shift + 0.3 * bend))
+    return torch.where((surface > 0) & (moved > 0), moved, surface)
+
+
+def _mean_radius(label: Tensor, labels: int) -> float:
+    """Of balls as large as the labels are in the mean, in voxels."""
+    return (3 * float((label > 0).sum()) / labels / (4 * math.pi)) ** (1 / 3)
 
 
 def _displace(label: Tensor, field: Tensor) -> Tensor:

@@ -14,7 +14,9 @@ CPU = torch.device("cpu")
 
 
 def steady(**changes):
-    config = TrainingConfig(batch_size=3, annotator=Annotator.perfect(), edit_probability=0.0, clicks_from=0.0)
+    config = TrainingConfig(
+        batch_size=3, annotator=Annotator.perfect(), edit_probability=0.0, redraw_probability=0.0, clicks_from=0.0
+    )
     return dataclasses.replace(config, **changes)
 
 
@@ -77,6 +79,24 @@ def test_a_sample_that_edits_starts_from_a_wrong_segmentation_and_one_click(case
     assert (batch.previous > 0).flatten(1).any(1).all()
 
 
+def test_the_truth_of_another_hand_is_told_by_the_first_click_and_then_stays(cases, plan):
+    batch = RollingBatch(cases, plan, steady(redraw_probability=1.0), CPU)
+    own = RollingBatch(cases, plan, steady(), CPU)
+    for each in (batch, own):
+        each.fill(click_share=1.0)
+        each.passes_left = [4, 4, 4]
+    assert torch.equal(batch.label, own.label)
+    batch.answer(logits_of(batch.label))
+    redrawn = batch.label.clone()
+    assert (redrawn != own.label).any()
+    for sample in range(3):
+        if batch.valid[sample, 0]:
+            i, j, k = batch.position[sample, 0].tolist()
+            assert redrawn[sample, i, j, k] == batch.wanted[sample, 0] != own.label[sample, i, j, k]
+    batch.answer(logits_of(own.label))
+    assert torch.equal(batch.label, redrawn)
+
+
 def test_what_a_sample_meets_does_not_depend_on_its_company(cases, plan):
     alone = RollingBatch(cases, plan, steady(batch_size=1), CPU)
     together = RollingBatch(cases, plan, steady(batch_size=3), CPU)
@@ -88,7 +108,7 @@ def test_what_a_sample_meets_does_not_depend_on_its_company(cases, plan):
 
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_share_the_slots_of_one_batch(cases, plan, size):
-    config = steady(batch_size=4, edit_probability=0.3)
+    config = steady(batch_size=4, edit_probability=0.3, redraw_probability=0.5)
 
     def passes(batch):
         for _ in range(4):
@@ -109,7 +129,7 @@ def test_ranks_share_the_slots_of_one_batch(cases, plan, size):
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_restored_batch_goes_on_as_if_nothing_had_happened(cases, plan, steps):
-    config = steady(edit_probability=0.3, annotator=Annotator())
+    config = steady(edit_probability=0.3, redraw_probability=0.5, annotator=Annotator())
     batch = RollingBatch(cases, plan, config, CPU)
 
     def go_on(batch, count):

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepedit.transforms.corrupt import corrupt_segmentation
+from deepedit.transforms.corrupt import corrupt_segmentation, redraw_borders
 
 
 def label_map(dtype=torch.uint8):
@@ -88,3 +88,60 @@ def test_thin_volumes_are_no_trouble(shape):
     label = torch.ones(shape, dtype=torch.uint8)
     for seed in range(10):
         assert corrupted(1.0, seed, label).shape == shape
+
+
+def redrawn(seed=0, label=None):
+    return redraw_borders(label_map() if label is None else label, 3, torch.Generator().manual_seed(seed))
+
+
+def border_of(label):
+    """Mean place along the second axis where label 1 ends and label 2 begins, in the middle of both blocks."""
+    return float((label[6:14, :, 6:10] == 1).sum(1).float().mean())
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16, torch.int64])
+def test_another_hand_keeps_shape_type_classes_and_the_truth_itself(dtype):
+    label = label_map(dtype)
+    for seed in range(10):
+        result = redrawn(seed, label)
+        assert (result.shape, result.dtype) == (label.shape, dtype)
+        assert set(result.unique().tolist()) == {0, 1, 2}
+    assert torch.equal(label, label_map(dtype))
+
+
+def test_another_hand_moves_borders_between_labels_and_hardly_the_surface():
+    results = [redrawn(seed) for seed in range(40)]
+    truth = label_map() > 0
+    surface = np.mean([float((truth != (result > 0)).sum() / truth.sum()) for result in results])
+    shifts = np.array([border_of(result) - border_of(label_map()) for result in results])
+    assert 0 < surface < 0.1
+    assert 1 < shifts.std() < 3
+    assert abs(shifts.mean()) < 3 * shifts.std() / len(shifts) ** 0.5
+
+
+def test_a_surface_is_bent_as_little_where_no_label_borders_on_another():
+    ball = (label_map() > 0).to(torch.uint8)
+    shares = [float((redrawn(seed, ball) != ball).sum() / ball.sum()) for seed in range(40)]
+    assert 0 < np.mean(shares) < 0.1
+    assert max(shares) < 0.25
+
+
+def test_another_hand_depends_on_the_generator_alone_and_moves_it_on_alike():
+    assert torch.equal(redrawn(3), redrawn(3))
+    assert len({redrawn(seed).numpy().tobytes() for seed in range(10)}) > 8
+    draws = []
+    for label in (label_map(), torch.zeros(4, 5, 6, dtype=torch.uint8)):
+        generator = torch.Generator().manual_seed(0)
+        redraw_borders(label, 3, generator)
+        draws.append(torch.rand((), generator=generator).item())
+    assert len(set(draws)) == 1
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (1, 9, 9), (30, 2, 3)])
+@pytest.mark.parametrize("value", [0, 1, 7])
+def test_another_hand_takes_any_map(shape, value):
+    label = torch.full(shape, value, dtype=torch.uint8)
+    for seed in range(5):
+        assert torch.equal(redrawn(seed, label), label)
+    label[0, 0, 0] = 1
+    assert redrawn(0, label).shape == shape
