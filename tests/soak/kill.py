@@ -39,19 +39,19 @@ def soak(folder: Path, kills: int, epochs: int, longest: float, seed: int) -> st
     begin = ["--input", str(dataset), "--epochs", str(epochs), "--device", "cpu", "--workers", "1"]
     whole, run = folder / "whole", folder / "killed"
     wait_for(start([*begin, "--output", str(whole)]))
+    again = [*begin, "--output", str(run), "--overwrite"]
     resume = ["--output", str(run), "--resume", "--device", "cpu", "--workers", "1"]
     moments = random.Random(seed)
     step, best, half_written, finished = -1, -1.0, 0, 0
     wait_for(start([*begin, "--output", str(run)]), moments.uniform(0, longest))
     for _ in range(kills):
         half_written += any(run.glob(UNFINISHED))
-        if not (run / "config.json").exists():
-            child = start([*begin, "--output", str(run), "--overwrite"])
-        else:
+        begun = (run / "config.json").exists()
+        if begun:
             step, best = no_less(run, step, best)
-            child = start(resume)
-        finished += wait_for(child, moments.uniform(0, longest))
-    wait_for(start(resume))
+        finished += wait_for(start(resume if begun else again), moments.uniform(0, longest))
+    # On a slow machine all of them may have been killed before the run began.
+    wait_for(start(resume if (run / "config.json").exists() else again))
     one, two = (read_entries(each / "last.pt")["training"]["trainer"] for each in (whole, run))
     assert one["step"] == two["step"], (one["step"], two["step"])
     for part in ("network", "average"):
