@@ -26,7 +26,7 @@ class TrainingConfig:
         edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
         redraw_probability: share of the samples with clicks whose truth is from the first click on one that another
             hand might have drawn. A network soon knows by heart where the labels of its training cases border on each
-            other, and then never sees the clicks that correct such a border.
+            other, and then hardly ever sees a click that corrects such a border.
         click_loss: weight of the cross-entropy within about `click_loss_sigma` voxels of the clicks, which teaches to
             repair what is around them; half of it until clicks are learned.
         click_sigma: width of a click in the guidance, voxels of the network's grid.
