@@ -154,7 +154,7 @@ def device(text: str) -> str:
         kind = "auto" if text == "auto" else torch.device(text).type
         if kind not in ("auto", "cpu"):
             torch.empty(0, device=text)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError) as error:
         raise argparse.ArgumentTypeError(f"device {text!r} is not there; use auto, cpu, or cuda with a GPU") from error
     return text
 

@@ -14,6 +14,7 @@ SURFACE_BEND = 0.1
 """Most, likewise, by which it draws the outer surface elsewhere."""
 
 MOST_KNOTS = 16
+"""Of a bend along each axis: of labels much smaller than their volume there would be no end of them."""
 
 
 def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, generator: torch.Generator) -> Tensor:
@@ -74,7 +75,8 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
     if not present:
         return label.clone()
     radius = _mean_radius(label, len(present))
-    # About a radius apart: as far as the errors of a network were measured to go along with each other.
+    # About a radius apart: a bend takes a patch of the surface along, not a voxel. From a generator of its own, since
+    # how many numbers that takes depends on the label, and what the given one draws next must not.
     knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
     bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
     surface = _displace(label, SURFACE_BEND * radius * draw * bend)

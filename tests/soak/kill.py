@@ -30,7 +30,7 @@ def soak(folder: Path, kills: int, epochs: int, longest: float, seed: int) -> st
     """Do it; returns a line on what was seen.
 
     Args:
-        longest: seconds that a process lives at most.
+        longest: life of a process at most, as a share of what the whole run takes.
 
     Raises:
         AssertionError: if something was lost.
@@ -38,7 +38,9 @@ def soak(folder: Path, kills: int, epochs: int, longest: float, seed: int) -> st
     dataset = write_phantom(folder / "data", num_cases=4, seed=0, shape=(24, 20, 16))
     begin = ["--input", str(dataset), "--epochs", str(epochs), "--device", "cpu", "--workers", "1"]
     whole, run = folder / "whole", folder / "killed"
+    clock = time.monotonic()
     wait_for(start([*begin, "--output", str(whole)]))
+    longest *= time.monotonic() - clock
     again = [*begin, "--output", str(run), "--overwrite"]
     resume = ["--output", str(run), "--resume", "--device", "cpu", "--workers", "1"]
     moments = random.Random(seed)
@@ -117,7 +119,7 @@ if __name__ == "__main__":
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--kills", type=int, default=200)
     options.add_argument("--epochs", type=int, default=1000, help="how long the run is; make it outlast the kills")
-    options.add_argument("--longest", type=float, default=4.0, help="seconds that a process lives at most")
+    options.add_argument("--longest", type=float, default=0.06, help="a process lives at most that share of the run")
     options.add_argument("--seed", type=int, default=0)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
