@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BORDER_SHIFT = 0.25
-"""Standard deviation, in radii of a label, of how far another hand draws the borders between labels."""
+BORDER_SHIFT = 0.2
+"""Standard deviation, in radii of a label, of where another hand draws the borders between labels."""
 
 SURFACE_BEND = 0.1
 """Most, likewise, by which it draws the outer surface elsewhere."""
@@ -57,8 +57,9 @@ def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, gener
 def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
     """A copy of a label map as another annotator, no worse, might have drawn it.
 
-    Where one label ends and the next begins is often a convention that the image does not show: such borders move
-    together, and far. The outer surface, which it shows, is bent a little. Lengths grow with the size of the labels.
+    Where one label ends and the next begins is often a convention that the image does not show, such as a slice that
+    was agreed upon: such borders move as a whole, and far, and stay as plane as they are. The outer surface, which the
+    image shows, stays or is bent a little. Lengths grow with the size of the labels.
 
     Args:
         label: ``[X, Y, Z]`` class indices.
@@ -69,7 +70,7 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
         ``[X, Y, Z]`` of the same type.
     """
     draw = float(torch.rand((), generator=generator))
-    shift = torch.randn(3, 1, 1, 1, generator=generator)
+    shift = float(torch.randn((), generator=generator))
     seed = int(torch.randint(2**62, (), generator=generator))
     present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
     if not present:
@@ -79,14 +80,44 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
     # how many numbers that takes depends on the label, and what the given one draws next must not.
     knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
     bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
-    surface = _displace(label, SURFACE_BEND * radius * draw * bend)
-    moved = _displace(surface, BORDER_SHIFT * radius * (shift + 0.3 * bend))
+    moved = _move_borders(label, round(BORDER_SHIFT * radius * shift))
+    surface = _displace(moved, SURFACE_BEND * radius * max(2 * draw - 1, 0.0) * bend)
     return torch.where((surface > 0) & (moved > 0), moved, surface)
 
 
 def _mean_radius(label: Tensor, labels: int) -> float:
     """Of balls as large as the labels are in the mean, in voxels."""
     return (3 * float((label > 0).sum()) / labels / (4 * math.pi)) ** (1 / 3)
+
+
+def _move_borders(label: Tensor, count: int) -> Tensor:
+    """The label map with its inner borders moved by `count` voxels along the axis that they most stand across."""
+    if count == 0:
+        return label
+    axis = int(torch.stack([_crossed(label, axis) for axis in range(3)]).argmax())
+    # What is read beyond the surface is the label beside it in the same slice, so that a border along slices stays one
+    # up to the surface.
+    beyond = label
+    for _ in range(abs(count) + 1):
+        for across in {0, 1, 2} - {axis}:
+            for step in (1, -1):
+                beyond = torch.where(beyond > 0, beyond, _shift(beyond, across, step))
+    source = _shift(beyond, axis, count)
+    return torch.where((label > 0) & (source > 0), source, label)
+
+
+def _crossed(label: Tensor, axis: int) -> Tensor:
+    """Number of pairs of neighbours along an axis that are of two labels."""
+    near, far = label.narrow(axis, 0, label.shape[axis] - 1), label.narrow(axis, 1, label.shape[axis] - 1)
+    return ((near > 0) & (far > 0) & (near != far)).sum()
+
+
+def _shift(label: Tensor, axis: int, count: int) -> Tensor:
+    """The label map moved along an axis by `count` voxels, not 0; what comes in is 0."""
+    size, many = label.shape[axis], min(abs(count), label.shape[axis])
+    moved = label.roll(count, axis)
+    moved.narrow(axis, 0 if count > 0 else size - many, many).zero_()
+    return moved
 
 
 def _displace(label: Tensor, field: Tensor) -> Tensor:

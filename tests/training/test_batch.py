@@ -80,16 +80,16 @@ def test_a_sample_that_edits_starts_from_a_wrong_segmentation_and_one_click(case
 
 
 def test_the_truth_of_another_hand_is_told_by_the_first_click_and_then_stays(cases, plan):
-    batch = RollingBatch(cases, plan, steady(redraw_probability=1.0), CPU)
-    own = RollingBatch(cases, plan, steady(), CPU)
+    batch = RollingBatch(cases, plan, steady(batch_size=8, redraw_probability=1.0), CPU)
+    own = RollingBatch(cases, plan, steady(batch_size=8), CPU)
     for each in (batch, own):
         each.fill(click_share=1.0)
-        each.passes_left = [4, 4, 4]
+        each.passes_left = [4] * 8
     assert torch.equal(batch.label, own.label)
     batch.answer(logits_of(batch.label))
     redrawn = batch.label.clone()
     assert (redrawn != own.label).any()
-    for sample in range(3):
+    for sample in range(8):
         if batch.valid[sample, 0]:
             i, j, k = batch.position[sample, 0].tolist()
             assert redrawn[sample, i, j, k] == batch.wanted[sample, 0] != own.label[sample, i, j, k]

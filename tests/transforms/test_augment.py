@@ -7,7 +7,7 @@ import torch
 
 from deepedit.transforms.augment import Augmentation, augment
 
-STILL = Augmentation(spatial_probability=0.0, intensity_probability=0.0)
+STILL = Augmentation(spatial_probability=0.0, rotation_probability=0.0, intensity_probability=0.0)
 
 
 def generators(*seeds):
@@ -33,20 +33,46 @@ def test_without_changes_the_middle_is_cut_out(source):
 def test_image_and_label_move_together():
     label = torch.zeros(4, 24, 24, 24, dtype=torch.uint8)
     label[:, 6:16, 8:18, 7:15] = 1
-    settings = dataclasses.replace(STILL, spatial_probability=1.0)
+    settings = dataclasses.replace(STILL, spatial_probability=1.0, rotation_probability=1.0)
     image, classes = augment(label[:, None].float(), label, (24, 24, 24), settings, generators(0, 1, 2, 3))
     agreement = ((image[:, 0] > 0.5) == (classes == 1)).float().mean((1, 2, 3))
     assert (agreement > 0.98).all()
     assert all(not torch.equal(classes[i], label[i]) for i in range(4))
 
 
-def test_scaling_changes_the_size_within_its_range():
-    label = torch.zeros(1, 32, 32, 32, dtype=torch.uint8)
-    label[:, 11:21, 11:21, 11:21] = 1
+def test_scaling_changes_the_size_along_each_axis_by_itself_within_its_range():
+    label = torch.zeros(1, 60, 60, 60, dtype=torch.uint8)
+    label[:, 20:40, 20:40, 20:40] = 1
+    settings = dataclasses.replace(STILL, spatial_probability=1.0, shift=0.0, scaling=(0.8, 1.25))
+    sizes = []
     for seed in range(20):
-        settings = dataclasses.replace(STILL, spatial_probability=1.0, rotation=0.0, shift=0.0, scaling=(0.8, 1.25))
-        _, classes = augment(label[:, None].float(), label, (32, 32, 32), settings, generators(seed))
-        assert 0.8**3 * 0.75 < classes.sum() / 1000 < 1.25**3 * 1.25
+        _, classes = augment(label[:, None].float(), label, (60, 60, 60), settings, generators(seed))
+        voxels = classes[0].nonzero()
+        sizes.append((voxels.amax(0) - voxels.amin(0) + 1).tolist())
+        assert classes.sum() == torch.tensor(sizes[-1]).prod()
+    assert min(map(min, sizes)) in range(15, 19)
+    assert max(map(max, sizes)) in range(22, 27)
+    assert sum(len(set(each)) == 3 for each in sizes) > 5
+
+
+def test_a_border_along_slices_lies_along_slices_where_nothing_turns():
+    label = (volume(1, 16, 20, 14) > 0.3).byte()
+    label[:, :, 9:] *= 2
+    settings = dataclasses.replace(Augmentation(), rotation_probability=0.0)
+    for seed in range(20):
+        _, classes = augment(label[:, None].float(), label, (12, 16, 10), settings, generators(seed))
+        assert not ((classes == 1).any(3).any(1) & (classes == 2).any(3).any(1)).any()
+
+
+def test_as_many_samples_turn_as_asked_for():
+    label = torch.zeros(1, 20, 20, 20, dtype=torch.uint8)
+    label[:, 5:15, 5:15, 5:15] = 1
+    settings = dataclasses.replace(STILL, rotation_probability=0.2)
+    turned = [
+        not torch.equal(augment(label[:, None].float(), label, (20, 20, 20), settings, generators(seed))[1], label)
+        for seed in range(200)
+    ]
+    assert 25 <= sum(turned) <= 55
 
 
 def test_flips_happen_along_the_axes_asked_for_only():
