@@ -7,40 +7,13 @@ from numpy.testing import assert_array_equal
 
 from deepedit.errors import ClickError, DeepEditError, FileError
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.nifti import read_label, write_label, write_volume
+from deepedit.io.nifti import read_label, write_volume
 from deepedit.network.checkpoint import save_model
 from deepedit.plan import Labels
 from deepedit.volume import Volume
-from tests.inference.networks import plan, random_model, sweeping_model
+from tests.inference.conftest import ball, box_of
+from tests.inference.networks import plan, random_model
 from tests.obedient import ObedientNetwork, obedient_model, two_blocks
-
-
-def ball(shape, centre, radius):
-    distance = np.sum((np.moveaxis(np.indices(shape), 0, -1) - centre) ** 2, axis=-1)
-    return distance <= radius**2
-
-
-def box_of(mask):
-    places = np.argwhere(mask)
-    return tuple(slice(a, b + 1) for a, b in zip(places.min(0).tolist(), places.max(0).tolist(), strict=True))
-
-
-@pytest.fixture
-def session():
-    """Clicks reach 2 voxels; the image says what the network predicts."""
-    session = InteractiveSession(obedient_model(radius=2), amp="off")
-    session.set_image(two_blocks())
-    return session
-
-
-@pytest.fixture
-def moody():
-    """A network with random weights, an image on another grid than its own, several windows."""
-    model = random_model(spacing=(1.5, 1.2, 2.0), labels=Labels(("a", "b", "c"), (2, 5, 300)), patch=(12, 12, 12))
-    session = InteractiveSession(model, amp="off")
-    image = np.random.default_rng(0).uniform(0, 2, (34, 20, 31)).astype(np.float32)
-    session.set_image(image, np.diag([-1.0, 1.3, 1.0, 1.0]))
-    return session
 
 
 def test_without_clicks_it_segments_automatically(session):
@@ -114,65 +87,6 @@ def test_no_click_is_ignored_even_by_a_network_that_looks_away(label, shape):
         changed = deaf.predict() != before
         assert_array_equal(deaf.predict()[changed], index)
         assert not changed[~ball(shape, voxel, 3)].any()
-
-
-# Orientation ---------------------------------------------------------------------------------------------------------
-
-ROTATION = np.array([[0.96, -0.28, 0], [0.28, 0.96, 0], [0, 0, 1.0]]) @ np.array(
-    [[1, 0, 0], [0, 0.8, -0.6], [0, 0.6, 0.8]]
-)
-LETTERS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
-
-
-def stored_as(code, data):
-    """RAS data as a file stored in another orientation has it, with the map from its voxels to those of `data`."""
-    axes, signs = zip(*(LETTERS[letter] for letter in code), strict=True)
-    turned = data.transpose(axes)[tuple(slice(None, None, sign) for sign in signs)]
-    matrix = np.eye(4)
-    matrix[:3, :3] = 0
-    for native, (axis, sign) in enumerate(zip(axes, signs, strict=True)):
-        matrix[axis, native] = sign
-        matrix[axis, 3] = 0 if sign > 0 else data.shape[axis] - 1
-    return turned, matrix
-
-
-@pytest.mark.parametrize("oblique", [False, True])
-@pytest.mark.parametrize("space", ["voxel", "ras", "lps"])
-@pytest.mark.parametrize("code", ["RAS", "LPS", "LAS", "PIR", "SRA", "ILP"])
-def test_a_click_acts_where_it_was_placed_however_the_file_is_stored(code, space, oblique):
-    predicted = np.zeros((15, 12, 17), np.uint8)
-    predicted[2:6, 3:10, 4:12] = 1
-    expected = predicted.copy()
-    expected[ball(predicted.shape, (12, 4, 13), 2)] = 2
-    world = np.eye(4)
-    world[:3, 3] = (-31.5, 17.25, 5)
-    if oblique:
-        world[:3, :3] = ROTATION
-    image, to_ras_voxel = stored_as(code, predicted)
-    affine = world @ to_ras_voxel
-    voxel = (np.linalg.inv(to_ras_voxel) @ (12, 4, 13, 1))[:3]
-    point = (affine @ (*voxel, 1))[:3]
-    position = {"voxel": voxel, "ras": point, "lps": point * (-1, -1, 1)}[space]
-
-    session = InteractiveSession(obedient_model(radius=2), amp="off")
-    session.set_image(Volume(image, affine))
-    before = session.predict()
-    changed = session.add_click(position, "right", space)
-
-    assert_array_equal(before, stored_as(code, predicted)[0])
-    assert_array_equal(session.predict(), stored_as(code, expected)[0])
-    assert changed == box_of(session.predict() != before)
-
-
-def test_between_grids_a_click_takes_the_voxel_that_holds_it():
-    image = np.zeros((20, 20, 8), np.uint8)
-    session = InteractiveSession(obedient_model(radius=2), amp="off")
-    session.set_image(image, np.diag([-0.7, 0.9, 3.0, 1]))
-    session.add_click((15, 4, 6), "left")
-    result = session.predict()
-    assert result[15, 4, 6] == 1
-    far = ~ball(image.shape, (15, 4, 6), 6)
-    assert not result[far].any()
 
 
 # Clicks that cannot be meant -----------------------------------------------------------------------------------------
@@ -279,74 +193,6 @@ def test_a_new_image_starts_over(session):
     assert_array_equal(session.predict(), np.zeros((9, 7, 5)))
 
 
-# The third mode ------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("form", ["array", "volume", "file", "booleans", "floats"])
-def test_a_given_segmentation_is_returned_as_it_is_before_a_click(session, form, tmp_path):
-    given = (np.random.default_rng(2).random((16, 16, 16)) < 0.5).astype(np.uint8)
-    volume = Volume(given)
-    write_label(tmp_path / "given.nii.gz", given, volume)
-    forms = {"array": given, "volume": volume, "file": tmp_path / "given.nii.gz", "booleans": given > 0}
-    session.set_segmentation(forms.get(form, given.astype(float)))
-    assert_array_equal(session.predict(), given)
-
-
-def test_clicks_correct_a_given_segmentation_around_them_only(session):
-    given = np.zeros((16, 16, 16), np.uint8)
-    given[2:14, 2:14, 2:14] = 2
-    session.set_segmentation(given)
-    session.add_click((8, 8, 8), "background")
-    expected = np.where(ball(given.shape, (8, 8, 8), 2), 0, given)
-    assert_array_equal(session.predict(), expected)
-
-
-def test_a_segmentation_finer_than_the_network_keeps_every_voxel_that_no_click_moved():
-    given = (np.random.default_rng(3).random((24, 24, 24)) < 0.5).astype(np.uint8)
-    session = InteractiveSession(obedient_model(radius=2), amp="off")
-    session.set_image(np.zeros((24, 24, 24)), np.diag([0.5, 0.5, 0.5, 1]))
-    session.set_segmentation(given)
-    session.add_click((12, 12, 12), "right")
-    result = session.predict()
-    assert result[12, 12, 12] == 2
-    far = ~ball(given.shape, (12, 12, 12), 8)
-    assert_array_equal(result[far], given[far])
-
-
-def test_values_of_no_label_count_as_background(session):
-    given = two_blocks()
-    session.set_segmentation(np.where(given == 2, 9, given))
-    assert_array_equal(session.predict(), np.where(given == 2, 0, given))
-
-
-def test_only_the_grid_differs_so_it_is_brought_over(session):
-    flipped = Volume(two_blocks()[::-1], np.array([[-1, 0, 0, 15], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]]))
-    session.set_image(np.zeros((16, 16, 16)))
-    session.set_segmentation(flipped)
-    assert_array_equal(session.predict(), two_blocks())
-    fine = Volume(two_blocks().repeat(2, 0), np.array([[0.5, 0, 0, -0.25], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
-    session.set_segmentation(fine)
-    assert_array_equal(session.predict(), two_blocks())
-
-
-@pytest.mark.parametrize(
-    ("given", "named"),
-    [
-        (np.zeros((16, 16, 15)), "shape"),
-        (np.full((16, 16, 16), 0.5), "whole numbers"),
-        (Volume(np.ones((2, 16, 16, 16))), "2 channels"),
-        (Volume(two_blocks(), np.array([[1, 0, 0, 500], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])), "beside"),
-        (Volume(np.ones((4, 4, 4), int), np.zeros((4, 4))), "singular"),
-    ],
-)
-def test_what_is_no_segmentation_of_this_image_is_refused_and_the_session_stays(session, given, named):
-    session.add_click((8, 8, 8), "right")
-    before = session.predict()
-    with pytest.raises(FileError, match=named):
-        session.set_segmentation(given)
-    assert_array_equal(session.predict(), before)
-
-
 # Results -------------------------------------------------------------------------------------------------------------
 
 
@@ -412,44 +258,6 @@ def test_several_channels_are_seen_and_their_number_is_checked():
     assert not np.array_equal(session.probabilities(), first)
     with pytest.raises(FileError, match="1 channel"):
         session.set_image(image[0])
-
-
-# Large volumes -------------------------------------------------------------------------------------------------------
-
-
-def test_a_click_in_a_large_volume_leaves_all_beyond_its_window_untouched():
-    session = InteractiveSession(sweeping_model(patch=(16, 16, 16)), amp="off")
-    session.set_image(np.zeros((60, 16, 40)), np.diag([-1.0, 1, 1, 1]))
-    before = session.probabilities()
-    changed = session.add_click((40, 8, 20), "right")
-    after, result = session.probabilities(), session.predict()
-    window = np.zeros(result.shape, bool)
-    window[32:49, :, 12:29] = True
-    assert_array_equal(after[:, ~window], before[:, ~window])
-    assert not result[~window].any()
-    assert result[40, 8, 20] == 2
-    assert changed == box_of(result > 0)
-    # The whole of the window answers, but for the rims towards the rest, where it fades out.
-    assert (result[35:46, :, 15:26] == 2).all()
-
-
-def test_clicks_in_a_large_volume_meet_the_results_of_the_others():
-    predicted = np.zeros((70, 16, 16), np.uint8)
-    model = obedient_model(radius=2)
-    session = InteractiveSession(model, amp="off")
-    session.set_image(predicted)
-    expected = predicted.copy()
-    for position, label in (((5, 8, 8), 1), ((60, 8, 8), 2), ((12, 8, 8), 2), ((60, 8, 8), 0)):
-        session.add_click(position, ("background", "left", "right")[label])
-        expected[ball(predicted.shape, position, 2)] = label
-        assert_array_equal(session.predict(), expected)
-
-
-def test_more_memory_than_there_is_is_an_error_with_an_estimate(monkeypatch):
-    monkeypatch.setattr("deepedit.inference.memory.available_memory", lambda: 2**20)
-    session = InteractiveSession(obedient_model())
-    with pytest.raises(DeepEditError, match=r"40 x 40 x 40 voxels, 80 x 40 x 40 .* GiB .*crop"):
-        session.set_image(np.zeros((40, 40, 40)), np.diag([2.0, 1, 1, 1]))
 
 
 def test_more_than_255_labels():

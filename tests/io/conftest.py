@@ -1,11 +1,15 @@
 """Files to read: made by nibabel, so that the readers are held against another hand's writing."""
 
+import json
 import struct
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from deepedit.errors import DatasetError
+from deepedit.io.msd import find_dataset
 
 # Byte offsets and formats of NIfTI-1 header fields, to damage one at a time.
 FIELDS = {
@@ -51,3 +55,35 @@ def damaged(save):
         return path
 
     return damaged
+
+
+@pytest.fixture
+def dataset(tmp_path, save):
+    """Write a dataset of small cases; returns its folder."""
+
+    def dataset(images=("a.nii.gz", "b.nii.gz"), labels=("a.nii.gz", "b.nii.gz"), values=(1, 2), description=None):
+        folder = tmp_path / "data"
+        for name in images:
+            save(np.arange(120, dtype=np.float32).reshape(4, 5, 6), name=name, folder=folder / "imagesTr")
+        for name in labels:
+            content = np.zeros((4, 5, 6), np.int16)
+            content.flat[: len(values)] = values
+            save(content, name=name, folder=folder / "labelsTr")
+        if description is not None:
+            text = description if isinstance(description, str) else json.dumps(description)
+            (folder / "dataset.json").write_text(text)
+        return folder
+
+    return dataset
+
+
+def problems(folder, labels=None):
+    """The lines of the error that the folder's check ends in, its summary left out."""
+    with pytest.raises(DatasetError) as caught:
+        find_dataset(folder, labels)
+    summary, *lines = str(caught.value).split("\n")
+    assert summary.startswith(str(folder))
+    return [line.strip() for line in lines]
+
+
+MSD = {"modality": {"0": "CT"}, "labels": {"0": "background", "1": "liver", "2": "tumor"}}

@@ -64,3 +64,20 @@ def run_state_dict(tensors, x, strides):
             name = f"upsamples.{index}.conv_block"
             x = F.leaky_relu(norm(f"{name}.norm{number}", conv(f"{name}.conv{number}", x)), 0.01)
     return F.conv3d(x, tensors["output_block.conv.conv.weight"], tensors["output_block.conv.conv.bias"])
+
+
+ONE = (1, 1, 1)
+TWO = (2, 2, 2)
+FLAT = (2, 2, 1)
+STRIDES = (ONE, TWO, FLAT)
+FILTERS = (4, 5, 6)
+ORGANS = {"liver": 6, "spleen": 1, "kidney": 3, "background": 0}
+"""By name: kidney, liver, spleen; by file value: spleen, kidney, liver; no two orders agree."""
+
+
+def organ_weights(seed=0, affine=False):
+    return random_state_dict(5, 4, FILTERS, STRIDES, affine=affine, seed=seed)
+
+
+def random_input(channels, shape=(8, 8, 4), seed=1):
+    return torch.randn(1, channels, *shape, generator=torch.Generator().manual_seed(seed))

@@ -1,10 +1,6 @@
 """MONAI's networks, in and out, without MONAI."""
 
-import contextlib
 import json
-import pickle
-import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,37 +11,30 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 from deepedit.clicks import Clicks, render_guidance
-from deepedit.errors import FileError, ModelError
+from deepedit.errors import ModelError
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import read_volume
 from deepedit.network.dynunet import channel_orders, dynunet_arguments
 from deepedit.network.inputs import assemble_input
 from deepedit.network.monai import export_dynunet, import_dynunet, import_model
-from deepedit.network.monai_files import LANDMARK, count_heads, read_dynunet
-from deepedit.network.transfer import widen
+from deepedit.network.monai_files import read_dynunet
 from deepedit.transforms.preprocess import Preprocessor
 from tests.network.conftest import make_model
-from tests.network.dynunet import random_state_dict, run_state_dict
+from tests.network.dynunet import (
+    FILTERS,
+    FLAT,
+    ONE,
+    ORGANS,
+    STRIDES,
+    TWO,
+    organ_weights,
+    random_input,
+    random_state_dict,
+    run_state_dict,
+)
 
 PARITY = Path(__file__).resolve().parents[3] / "shared" / "parity"
 golden = pytest.mark.skipif(not PARITY.is_dir(), reason="the golden vectors are not beside the repository")
-
-ONE = (1, 1, 1)
-TWO = (2, 2, 2)
-FLAT = (2, 2, 1)
-STRIDES = (ONE, TWO, FLAT)
-FILTERS = (4, 5, 6)
-ORGANS = {"liver": 6, "spleen": 1, "kidney": 3, "background": 0}
-"""By name: kidney, liver, spleen; by file value: spleen, kidney, liver; no two orders agree."""
-
-
-def organ_weights(seed=0, affine=False):
-    return random_state_dict(5, 4, FILTERS, STRIDES, affine=affine, seed=seed)
-
-
-def random_input(channels, shape=(8, 8, 4), seed=1):
-    return torch.randn(1, channels, *shape, generator=torch.Generator().manual_seed(seed))
-
 
 # What MONAI computed
 
@@ -220,36 +209,6 @@ def test_what_monai_has_no_form_for_is_not_exported():
         export_dynunet(model, labels={"spleen": 1})
 
 
-# Widening
-
-
-@pytest.mark.parametrize("labels", [{"spleen": 1}, ORGANS])
-def test_a_wider_network_answers_as_before_until_it_is_trained(labels):
-    classes = len({*labels, "background"})
-    model = import_model(random_state_dict(1 + classes, classes, FILTERS, STRIDES), labels, grid=(8, 8, 4))
-    wider = widen(model)
-    assert wider.plan == replace(model.plan, previous=True)
-    x = random_input(1 + classes)
-    with_previous = torch.cat((x, random_input(classes - 1, seed=2)), dim=1)
-    torch.testing.assert_close(wider.network(with_previous), model.network(x), atol=1e-6, rtol=1e-6)
-    wider.network(with_previous).square().sum().backward()
-    assert wider.network.encoder[0].conv1.weight.grad[:, 1 + classes :].abs().max() > 0
-
-
-def test_a_network_that_grows_to_as_many_channels_as_filters_keeps_its_shortcut():
-    model = import_model(random_state_dict(3, 2, (4, 4, 4), STRIDES), {"spleen": 1}, grid=(8, 8, 4))
-    x = random_input(3)
-    wider = widen(model)
-    assert wider.network.in_channels == wider.network.config.filters[0] == 4
-    grown = wider.network(torch.cat((x, random_input(1)), dim=1))
-    torch.testing.assert_close(grown, model.network(x), atol=1e-6, rtol=1e-6)
-
-
-def test_nothing_is_widened_twice():
-    with pytest.raises(ModelError, match="already"):
-        widen(make_model())
-
-
 # What is refused
 
 
@@ -317,107 +276,3 @@ def test_damaged_weights_are_refused_with_one_line(name, harm, axis):
         weights[name + ".more"] = tensor
     # A transposed convolution that has shrunk is that of another stride, which only the strides tell.
     refusal(weights, strides=[1, 2, (2, 2, 1)])
-
-
-# Files
-
-
-def saved(path, content):
-    torch.save(content, path)
-    return path
-
-
-@pytest.mark.parametrize("wrap", [[], ["net"], ["model"], ["state_dict"], ["model", "state_dict"]])
-@pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.module."])
-def test_checkpoints_of_all_kinds_are_read(tmp_path, wrap, prefix):
-    weights = organ_weights()
-    content = {prefix + name: tensor for name, tensor in weights.items()}
-    for key in reversed(wrap):
-        content = {key: content, "epoch": 3, "optimizer": {"state": {}}}
-    found = read_dynunet(saved(tmp_path / "weights.pt", content))
-    assert found.keys() == weights.keys()
-    assert all(torch.equal(found[name], weights[name]) for name in weights)
-
-
-def test_heads_for_deep_supervision_are_counted_and_left_out():
-    weights = organ_weights()
-    heads = {f"deep_supervision_heads.{each}.conv.conv.weight": torch.zeros(4, 5, 1, 1, 1) for each in range(2)}
-    assert count_heads(weights | heads) == 2
-    x = random_input(5)
-    assert torch.equal(import_dynunet(weights | heads, ORGANS)(x), import_dynunet(weights, ORGANS)(x))
-
-
-class Tree(torch.nn.Module):
-    """Holds tensors under dotted names, so that TorchScript writes them as it writes a network's."""
-
-    def __init__(self, tensors):
-        super().__init__()
-        for name, tensor in tensors.items():
-            *path, leaf = name.split(".")
-            owner = self
-            for part in path:
-                if part not in owner._modules:
-                    owner.add_module(part, Tree({}))
-                owner = owner._modules[part]
-            owner.register_parameter(leaf, torch.nn.Parameter(tensor))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x
-
-
-@pytest.fixture
-def archive(tmp_path):
-    path = tmp_path / "network.ts"
-    torch.jit.save(torch.jit.script(Tree(organ_weights())), path)
-    return path
-
-
-def test_torchscript_archives_are_read_without_running_them(archive, monkeypatch):
-    monkeypatch.setattr(torch.jit, "load", None)
-    weights, found = organ_weights(), read_dynunet(archive)
-    assert found.keys() == weights.keys()
-    assert all(torch.equal(found[name], weights[name]) for name in weights)
-
-
-def test_an_archive_that_calls_anything_else_is_refused(archive, tmp_path):
-    class Harm:
-        def __reduce__(self):
-            return print, ("harm",)
-
-    hostile = tmp_path / "hostile.ts"
-    with zipfile.ZipFile(archive) as source, zipfile.ZipFile(hostile, "w") as target:
-        for name in source.namelist():
-            target.writestr(name, pickle.dumps(Harm(), 2) if name.endswith("/data.pkl") else source.read(name))
-    with pytest.raises(ModelError, match=r"hostile.ts: the archive calls .*print"):
-        read_dynunet(hostile)
-
-
-@settings(max_examples=25, deadline=None)
-@given(data=st.data())
-def test_damaged_archives_end_in_a_model_error_or_in_tensors(data, tmp_path_factory):
-    path = tmp_path_factory.mktemp("archive") / "network.ts"
-    torch.jit.save(torch.jit.script(Tree({LANDMARK: torch.zeros(2, 3)})), path)
-    content = bytearray(path.read_bytes())
-    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=4)):
-        content[place] ^= data.draw(st.integers(1, 255))
-    path.write_bytes(content[: data.draw(st.integers(len(content) // 2, len(content)))])
-    with contextlib.suppress(ModelError):
-        assert all(isinstance(tensor, torch.Tensor) for tensor in read_dynunet(path).values())
-
-
-def test_files_without_weights_are_named(tmp_path):
-    with pytest.raises(FileError, match="no such file"):
-        read_dynunet(tmp_path / "missing.pt")
-    (tmp_path / "text.pt").write_text("no weights")
-    with pytest.raises(ModelError, match=r"text.pt: cannot be read as weights"):
-        read_dynunet(tmp_path / "text.pt")
-    with pytest.raises(ModelError, match="holds no weights"):
-        read_dynunet(saved(tmp_path / "empty.pt", {"epoch": 3}))
-    with pytest.raises(ModelError, match="more than tensors"):
-        read_dynunet(saved(tmp_path / "network.pt", torch.nn.Linear(1, 1)))
-    with pytest.raises(ModelError, match="--init-weights"):
-        read_dynunet(saved(tmp_path / "ours.pt", {"format": "deepedit"}))
-    endless = {}
-    endless["model"] = endless
-    with pytest.raises(ModelError, match="holds no weights"):
-        read_dynunet(saved(tmp_path / "endless.pt", endless))
