@@ -14,7 +14,7 @@ class Augmentation:
     """Ranges of the random changes; each is drawn for each sample by itself.
 
     Few samples are rotated: labels are drawn slice by slice, and where one ends at a slice that was agreed upon, a
-    network that mostly sees it turned never learns that such a border is plane and lies along the grid.
+    network should mostly see that border as it is, plane and along the grid.
 
     Attributes:
         spatial_probability: share of samples that are scaled and shifted.

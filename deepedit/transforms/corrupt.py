@@ -81,6 +81,7 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
     knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
     bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
     moved = _move_borders(label, round(BORDER_SHIFT * radius * shift))
+    # Half of the hands follow the surface as it is drawn: it is what the image shows best.
     surface = _displace(moved, SURFACE_BEND * radius * max(2 * draw - 1, 0.0) * bend)
     return torch.where((surface > 0) & (moved > 0), moved, surface)
 
