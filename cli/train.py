@@ -71,7 +71,7 @@ def options() -> argparse.ArgumentParser:
     how.add_argument(
         "--checkpointing", action="store_true", help="compute activations twice: less memory, a third more time"
     )
-    how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.001)")
+    how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.02)")
     how.add_argument(
         "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.75)"
     )

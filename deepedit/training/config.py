@@ -16,9 +16,9 @@ class TrainingConfig:
         batch_size: patches in a step.
         accumulate: parts that a batch is worked through in, one after another, to save memory; the result stays.
         checkpointing: save memory by computing activations again for the backward pass, for a third more time.
-        learning_rate: highest rate of AdamW.
+        learning_rate: highest rate of Muon, which trains the convolutions; AdamW has half of it for the rest.
         warmup: share of the run in which the learning rate rises.
-        weight_decay: of AdamW.
+        weight_decay: of both.
         click_probability: share of the network's passes that see clicks, from three fifths of the run on.
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
             rises to `click_probability`; 0: clicks from the first step on.
@@ -42,7 +42,7 @@ class TrainingConfig:
     batch_size: int = 4
     accumulate: int = 1
     checkpointing: bool = False
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-2
     warmup: float = 0.02
     weight_decay: float = 3e-5
     click_probability: float = 0.75

@@ -14,15 +14,21 @@ from torch import Tensor, nn
 from deepedit.errors import TrainingError
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import autocast_dtype, mixed_precision
+from deepedit.network.unet import ResidualUNet
 from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase
 from deepedit.training.losses import segmentation_loss
+from deepedit.training.muon import Muon
 from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import click_share, click_weight, learning_rate
 
 LARGEST_GRADIENT = 12.0
 """Norm that gradients are clipped to, as in nnU-Net."""
+
+ADAMW_SHARE = 0.5
+"""Learning rate of AdamW as a share of Muon's. With a tenth of this the last layer needs hundreds of steps to say that
+most voxels are background, and until then nothing else is learned."""
 
 STEPS_BETWEEN_LOOKS = 10
 """Steps between two looks at the loss: on a GPU each look waits for the device."""
@@ -56,7 +62,6 @@ class Trainer:
         model: its network is trained in place, on the device where it lies.
         cases: prepared.
         config: how.
-        state: what `state` of an earlier trainer returned; None to begin.
         workers: threads that cut patches.
         ranks: the processes that share the batch; each trains the network, from the same weights, on its slots.
     """
@@ -66,7 +71,6 @@ class Trainer:
         model: Model,
         cases: Sequence[PreparedCase],
         config: TrainingConfig,
-        state: dict[str, Any] | None = None,
         workers: int = 1,
         ranks: Ranks | None = None,
     ) -> None:
@@ -74,17 +78,13 @@ class Trainer:
         self.model, self.cases, self.config, self.device = model, cases, config, model.device
         self.network = model.network
         self.average = copy.deepcopy(model.network).eval()
-        self.optimizer = torch.optim.AdamW(
-            self.network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizers = build_optimizers(self.network, config)
         needs_scaler = autocast_dtype(self.device, config.amp) == torch.float16
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=needs_scaler)
         self.progress = Progress()
         self.batch = RollingBatch(cases, model.plan, config, self.device, workers, self.ranks)
         self.unseen: list[tuple[Tensor, list[int], list[str]]] = []
         self._agree(0.0, False)
-        if state:
-            self.restore(state)
 
     def train(self, on_step: Callable[[Progress], None], stop: Callable[[], bool] = lambda: False) -> None:
         """Train to the end of the run, or until it is stopped: then ``progress.share`` is below 1.
@@ -106,16 +106,19 @@ class Trainer:
             with self.timed("clicks"):
                 inputs, nearness = batch.inputs(), batch.nearness()
             progress.learning_rate = learning_rate(progress.share, config)
-            for group in self.optimizer.param_groups:
-                group["lr"] = progress.learning_rate
+            for optimizer in self.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = progress.learning_rate * group["share"]
 
             logits, losses = self._work(forward, inputs, nearness)
             with self.timed("backward"):
-                self.scaler.unscale_(self.optimizer)
+                for optimizer in self.optimizers:
+                    self.scaler.unscale_(optimizer)
                 nn.utils.clip_grad_norm_(network.parameters(), LARGEST_GRADIENT)
-                self.scaler.step(self.optimizer)
+                for optimizer in self.optimizers:
+                    self.scaler.step(optimizer)
+                    optimizer.zero_grad(set_to_none=True)
                 self.scaler.update()
-                self.optimizer.zero_grad(set_to_none=True)
                 move_average(self.average, network, config.ema_decay, progress.step)
 
             self.unseen.append((losses, list(batch.used), [self.cases[v.case].name for v in batch.visits]))
@@ -205,7 +208,7 @@ class Trainer:
         return {
             "network": {name: tensor.cpu() for name, tensor in self.network.state_dict().items()},
             "average": {name: tensor.cpu() for name, tensor in self.average.state_dict().items()},
-            "optimizer": self.optimizer.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "scaler": self.scaler.state_dict(),
             "slots": {number: entry for each in slots for number, entry in each.items()},
             "step": self.progress.step,
@@ -213,14 +216,35 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what `state` returned."""
+        """Go on from what the `state` of an earlier trainer returned.
+
+        Raises:
+            LookupError, TypeError, ValueError: if it is of another version.
+        """
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
-        self.optimizer.load_state_dict(state["optimizer"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
         self.scaler.load_state_dict(state["scaler"])
         self.batch.restore(state["slots"])
         self.progress.step = state["step"]
         self._agree(state["seconds"], False)
+
+
+def build_optimizers(network: ResidualUNet, config: TrainingConfig) -> tuple[torch.optim.Optimizer, ...]:
+    """Muon for the convolutions; AdamW for the last one, as the authors of Muon advise, and for all that is no matrix.
+
+    In every group of parameters `share` is what its rate is of ``config.learning_rate``.
+    """
+    last = {id(parameter) for parameter in network.head.parameters()}
+    inner, others = [], []
+    for parameter in network.parameters():
+        (inner if parameter.ndim > 1 and id(parameter) not in last else others).append(parameter)
+    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    return (
+        Muon([{"params": inner, "share": 1.0}], **rates),
+        torch.optim.AdamW([{"params": others, "share": ADAMW_SHARE}], **rates),
+    )
 
 
 @torch.no_grad()

@@ -103,7 +103,9 @@ class Run:
         self.validation_cases = [by_name[name] for name in self.model.validation_cases]
         cases = self._prepare([by_name[name] for name in self.model.training_cases])
         self.model.network.checkpointing = self.config.checkpointing
-        self.trainer = Trainer(self.model, cases, self.config, state, settings.workers, self.ranks)
+        self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
+        if state:
+            self._restore(state)
 
     def train(
         self, on_progress: Callable[[Progress], None] | None = None, stop: Callable[[], bool] = lambda: False
@@ -241,6 +243,15 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
         return model, state, max(best, self._best_so_far()), validated
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        try:
+            self.trainer.restore(state)
+        except (LookupError, TypeError, ValueError) as error:
+            path = self.folder / "last.pt"
+            raise TrainingError(
+                f"{path}: its state of training is not one of this version; begin a new run with --init-weights {path}"
+            ) from error
 
     def _best_so_far(self) -> float:
         """The score of ``model.pt``, which is written before ``last.pt`` and may be all that a killed run got done."""

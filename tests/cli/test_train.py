@@ -161,6 +161,21 @@ def test_a_best_model_that_the_newest_state_does_not_know_of_yet_is_kept(finishe
     assert (run / "model.pt").read_bytes() == before
 
 
+def test_the_state_of_another_version_is_named_and_left_as_it_is(finished, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    entries = read_entries(run / "last.pt")
+    entries["training"]["trainer"]["optimizer"] = entries["training"]["trainer"].pop("optimizers")
+    torch.save(entries, run / "last.pt")
+    before = (run / "last.pt").read_bytes()
+    assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert "last.pt: its state of training is not one of this version" in said[0]
+    assert f"--init-weights {run / 'last.pt'}" in said[0]
+    assert (run / "last.pt").read_bytes() == before
+
+
 def test_config_repeats_a_run(finished, tmp_path):
     run = tmp_path / "again"
     assert main(["--config", str(finished / "config.json"), "--output", str(run), "--device", "cpu"]) == 0

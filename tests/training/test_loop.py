@@ -9,7 +9,7 @@ import torch
 from deepedit.errors import TrainingError
 from deepedit.network.checkpoint import read_entries, save_model
 from deepedit.training.config import TrainingConfig
-from deepedit.training.loop import Trainer, move_average
+from deepedit.training.loop import Trainer, build_optimizers, move_average
 from tests.training.conftest import ball_case, tiny_model
 
 CONFIG = TrainingConfig(epochs=4, batch_size=2, amp="off", clicks_from=0.1, learning_rate=5e-3)
@@ -17,7 +17,9 @@ CONFIG = TrainingConfig(epochs=4, batch_size=2, amp="off", clicks_from=0.1, lear
 
 def trained(plan, cases, config, stop_at=None, state=None):
     model = tiny_model(plan)
-    trainer = Trainer(model, cases, config, state)
+    trainer = Trainer(model, cases, config)
+    if state:
+        trainer.restore(state)
     seen = []
 
     def on_step(progress):
@@ -90,3 +92,14 @@ def test_the_average_follows_the_weights(plan):
     move_average(average, network, 0.9, step=1000)
     expected = 0.9 * start + 0.1 * network.head.weight
     torch.testing.assert_close(average.head.weight, expected)
+
+
+def test_every_parameter_has_one_optimizer_and_the_last_layer_is_not_orthogonalized(plan):
+    network = tiny_model(plan).network
+    muon, adamw = build_optimizers(network, CONFIG)
+    of = [{id(parameter) for group in one.param_groups for parameter in group["params"]} for one in (muon, adamw)]
+    assert of[0] | of[1] == {id(parameter) for parameter in network.parameters()}
+    assert not of[0] & of[1]
+    assert of[0] == {id(parameter) for parameter in network.parameters() if parameter.ndim == 5} - {
+        id(network.head.weight)
+    }
