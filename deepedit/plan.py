@@ -143,6 +143,11 @@ class Plan:
         if type(self.image_channels) is not int or self.image_channels < 1 or type(self.previous) is not bool:
             raise ValueError("the number of image channels must be above 0, and previous true or false")
 
+    @property
+    def obeys(self) -> bool:
+        """Whether a click has the last word on its voxel; a model imported from MONAI keeps its own answers."""
+        return self.guidance == "max"
+
     def to_dict(self) -> dict:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""
         return asdict(self)

@@ -263,7 +263,7 @@ class InteractiveSession:
         here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
         if self._trusted is not None:
             add_evidence(after, self._trusted[place], here, fade)
-        if self.model.plan.guidance == "max":  # a model imported from MONAI keeps its own answers
+        if self.model.plan.obeys:
             obey_clicks(after[None], here)
         turn.logits = (before, after.half())
         old, shown = self._decided[turn.box].copy(), self._result[turn.box]

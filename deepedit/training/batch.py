@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepedit.clicks import Clicks, render_guidance, simulate_clicks
+from deepedit.clicks import Clicks, obey_clicks, render_guidance, simulate_clicks
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
@@ -112,10 +112,15 @@ class RollingBatch:
         return render_guidance(of_any_class, shape, 1, size, self.config.click_loss_sigma)[:, 0]
 
     def answer(self, logits: Tensor) -> None:
-        """The annotator looks at the pass that was just made and clicks once in every sample that stays."""
+        """The annotator looks at the pass that was just made and clicks once in every sample that stays.
+
+        What it sees is what a session would show: else it would click once more where a click was not obeyed.
+        """
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
         if staying:
+            if self.plan.obeys:
+                logits = obey_clicks(logits.float(), self._clicks())
             self._click(staying, logits[staying].argmax(1))
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:

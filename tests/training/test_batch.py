@@ -65,6 +65,19 @@ def test_clicks_gather_until_the_sample_leaves_and_a_new_one_starts_clean(cases,
     assert batch.inputs()[:, 1:].sum() == 0
 
 
+def test_the_annotator_sees_what_a_session_would_show(cases, plan):
+    imported = dataclasses.replace(plan, guidance="sum-normalized")
+    for each, obeyed in ((plan, True), (imported, False)):
+        batch = RollingBatch(cases, each, steady(), CPU)
+        batch.fill(click_share=1.0)
+        batch.passes_left = [4, 4, 4]
+        for _ in range(3):
+            batch.answer(logits_of(torch.zeros_like(batch.label)))
+        for sample in range(3):
+            seen = [int(batch.previous[(sample, *voxel)]) for voxel in batch.position[sample, :2].tolist()]
+            assert seen == (batch.wanted[sample, :2].tolist() if obeyed else [0, 0])
+
+
 def test_an_answer_that_is_right_gets_no_click(cases, plan):
     batch = RollingBatch(cases, plan, steady(), CPU)
     batch.fill(click_share=1.0)
