@@ -19,7 +19,7 @@ class TrainingConfig:
         learning_rate: highest rate of Muon, which trains the convolutions; AdamW has half of it for the rest.
         warmup: share of the run in which the learning rate rises.
         weight_decay: of both.
-        click_probability: share of the network's passes that see clicks, from three fifths of the run on.
+        click_probability: share of the network's passes that see clicks, from two fifths of the run on.
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
             rises to `click_probability`; 0: clicks from the first step on.
         max_clicks: most clicks that a sample gets.
@@ -46,7 +46,7 @@ class TrainingConfig:
     warmup: float = 0.02
     weight_decay: float = 3e-5
     click_probability: float = 0.75
-    clicks_from: float = 0.2
+    clicks_from: float = 0.1
     max_clicks: int = 10
     edit_probability: float = 0.25
     redraw_probability: float = 0.6

@@ -39,7 +39,7 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
         epoch += 1
 
 
-CLICKS_LEARNED = 0.6
+CLICKS_LEARNED = 0.4
 """Share of the run by which the share of passes with clicks has risen to its full height."""
 
 

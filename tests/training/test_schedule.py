@@ -35,8 +35,8 @@ def test_generators_depend_on_seed_epoch_case_and_use():
 
 
 def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
-    config = TrainingConfig(click_probability=0.8, clicks_from=0.2)
-    shares = [click_share(progress, config) for progress in (0, 0.1, 0.2, 0.4, 0.6, 0.9, 1)]
+    config = TrainingConfig(click_probability=0.8, clicks_from=0.1)
+    shares = [click_share(progress, config) for progress in (0, 0.05, 0.1, 0.25, 0.4, 0.9, 1)]
     assert shares == pytest.approx([0, 0, 0, 0.4, 0.8, 0.8, 0.8])
     assert click_share(0, TrainingConfig(click_probability=0.8, clicks_from=0)) == 0.8
     late = [click_share(progress, TrainingConfig(click_probability=0.8, clicks_from=0.9)) for progress in (0.8, 0.95)]
@@ -45,7 +45,7 @@ def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
 
 def test_what_is_around_the_clicks_counts_more_late():
     config = TrainingConfig(click_loss=4.0)
-    found = [click_weight(progress, config) for progress in (0, 0.6, 0.7, 0.8, 1)]
+    found = [click_weight(progress, config) for progress in (0, 0.4, 0.5, 0.6, 1)]
     assert found == pytest.approx([2, 2, 3, 4, 4])
 
 
