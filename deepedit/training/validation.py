@@ -14,7 +14,7 @@ from deepedit.network.checkpoint import Model
 from deepedit.training.metrics import dice
 from deepedit.training.ranks import Ranks
 
-CLICKS_REPORTED = (0, 1, 3, 5)
+CLICKS_REPORTED = (0, 1, 3, 5, 10)
 
 Answer = tuple[dict[int, dict[str, float]], np.ndarray | None]
 """Of one case: Dice by number of clicks and label, and the picture if one was asked for."""
@@ -50,7 +50,7 @@ def validate(
     ranks: Ranks | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
-    """Dice of every label after 0, 1, 3 and 5 clicks of the evaluation's annotator.
+    """Dice of every label after 0, 1, 3, 5 and 10 clicks of the evaluation's annotator.
 
     Args:
         model: in evaluation mode.
