@@ -64,9 +64,7 @@ class Ranks:
             return network
         device = next(network.parameters()).device
         with self.together():
-            return nn.parallel.DistributedDataParallel(
-                network, device_ids=[device] if device.type == "cuda" else None, broadcast_buffers=False
-            )
+            return nn.parallel.DistributedDataParallel(network, [device] if device.type == "cuda" else None)
 
     @contextmanager
     def together(self) -> Iterator[None]:
