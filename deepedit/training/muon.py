@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of a step of the iteration: they carry small singular values up fast, and leave all between 0.7 and 1.2."""
+"""Of the iteration: they carry small singular values up fast, and leave all between about 0.7 and 1.2."""
 
 ITERATIONS = 5
 
@@ -48,7 +48,7 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalize(matrix: Tensor) -> Tensor:
-    """The matrix with its singular values replaced by some between 0.7 and 1.2, small ones among zeros excepted.
+    """The matrix with its singular values carried to between 0.7 and 1.2, or on the way there if they were tiny.
 
     The Newton-Schulz iteration of Muon, done on the small Gram matrix: as all that it multiplies by are polynomials of
     that one matrix, the large one is touched twice and not ten times.

@@ -72,6 +72,17 @@ def test_weights_that_are_no_longer_finite_are_not_saved(plan, cases):
         trainer.state()
 
 
+def test_gradients_that_overflow_are_skipped_and_reach_no_other_parameter(plan, cases):
+    trainer = Trainer(tiny_model(plan), cases, CONFIG)
+    trainer.scaler = torch.amp.GradScaler("cpu")
+    weight = trainer.network.encoder[0].conv1.weight
+    before = weight.detach().clone()
+    weight.register_hook(lambda gradient: gradient * float("inf"))
+    trainer.train(lambda progress: None, stop=lambda: trainer.progress.step == 2)
+    assert torch.equal(weight, before)
+    assert all(parameter.isfinite().all() for parameter in trainer.network.parameters())
+
+
 def test_a_run_by_the_clock_ends_by_the_clock(plan, cases):
     config = dataclasses.replace(CONFIG, max_minutes=0.02)
     trainer, _ = trained(plan, cases, config)
