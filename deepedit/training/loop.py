@@ -28,7 +28,7 @@ LARGEST_GRADIENT = 12.0
 
 ADAMW_SHARE = 0.5
 """Learning rate of AdamW as a share of Muon's. With a tenth of this the last layer needs hundreds of steps to say that
-most voxels are background, and until then nothing else is learned."""
+most voxels are background, and until then little else is learned."""
 
 STEPS_BETWEEN_LOOKS = 10
 """Steps between two looks at the loss: on a GPU each look waits for the device."""

@@ -11,6 +11,9 @@ COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 ITERATIONS = 5
 
+MOMENTUM = 0.95
+"""Share of the momentum that lasts from step to step."""
+
 
 class Muon(torch.optim.Optimizer):
     """Moves every weight along its momentum made orthogonal: all directions of a layer learn at the same pace.
@@ -21,14 +24,13 @@ class Muon(torch.optim.Optimizer):
     Args:
         weights: of two dimensions or more.
         lr: spectral norm of a step, for a weight with no more rows than columns.
-        momentum: share of the momentum that lasts from step to step.
         weight_decay: share of a weight that is taken off in a step, in units of `lr`.
 
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
     """
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, momentum: float = 0.95, weight_decay: float = 0.0) -> None:
-        super().__init__(weights, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay})
+    def __init__(self, weights: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
+        super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self) -> None:
@@ -39,8 +41,8 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[weight]
                 if not state:
                     state["momentum"] = torch.zeros_like(weight)
-                average = state["momentum"].lerp_(weight.grad, 1 - group["momentum"])
-                direction = orthogonalize(weight.grad.lerp(average, group["momentum"]).flatten(1))
+                average = state["momentum"].lerp_(weight.grad, 1 - MOMENTUM)
+                direction = orthogonalize(weight.grad.lerp(average, MOMENTUM).flatten(1))
                 rows, columns = direction.shape
                 rate = group["lr"] * math.sqrt(max(1, rows / columns))
                 weight.mul_(1 - group["lr"] * group["weight_decay"])
