@@ -13,12 +13,6 @@ BORDER_SHIFT = 0.2
 SURFACE_BEND = 0.1
 """Most, likewise, by which it draws the outer surface elsewhere."""
 
-DISPLACED = 0.25
-"""Share of the hands whose whole drawing lies beside the image, as after resampling by another convention."""
-
-DISPLACEMENT = 0.9
-"""Standard deviation of how far along each axis, in voxels, whatever the size of the labels."""
-
 MOST_KNOTS = 16
 """Of a bend along each axis: of labels much smaller than their volume there would be no end of them."""
 
@@ -65,8 +59,7 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
 
     Where one label ends and the next begins is often a convention that the image does not show, such as a slice that
     was agreed upon: such borders move as a whole, and far, and stay as plane as they are. The outer surface, which the
-    image shows, stays or is bent a little. These lengths grow with the size of the labels. Some drawings as a whole lie
-    beside the image, by a voxel or two: clicks on one side then tell of the other.
+    image shows, stays or is bent a little. Lengths grow with the size of the labels.
 
     Args:
         label: ``[X, Y, Z]`` class indices.
@@ -76,8 +69,8 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
     Returns:
         ``[X, Y, Z]`` of the same type.
     """
-    draw, displaced = torch.rand(2, generator=generator).tolist()
-    shift, *offset = torch.randn(4, generator=generator).tolist()
+    draw = float(torch.rand((), generator=generator))
+    shift = float(torch.randn((), generator=generator))
     seed = int(torch.randint(2**62, (), generator=generator))
     present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
     if not present:
@@ -87,8 +80,6 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
     # how many numbers that takes depends on the label, and what the given one draws next must not.
     knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
     bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
-    if displaced < DISPLACED:
-        label = _displace(label, DISPLACEMENT * torch.tensor(offset).view(3, 1, 1, 1))
     moved = _move_borders(label, round(BORDER_SHIFT * radius * shift))
     # Half of the hands follow the surface as it is drawn: it is what the image shows best.
     surface = _displace(moved, SURFACE_BEND * radius * max(2 * draw - 1, 0.0) * bend)

@@ -109,18 +109,8 @@ def test_another_hand_keeps_shape_type_classes_and_the_truth_itself(dtype):
     assert torch.equal(label, label_map(dtype))
 
 
-def centre(label):
-    return (label > 0).nonzero().float().mean(0)
-
-
-def in_place(label, seeds):
-    """What hands drew that did not displace the whole."""
-    results = [redrawn(seed, label) for seed in range(seeds)]
-    return [result for result in results if (centre(result) - centre(label)).abs().max() < 0.7]
-
-
 def test_another_hand_moves_borders_between_labels_and_hardly_the_surface():
-    results = in_place(label_map(), 40)
+    results = [redrawn(seed) for seed in range(40)]
     truth = label_map() > 0
     surface = np.mean([float((truth != (result > 0)).sum() / truth.sum()) for result in results])
     shifts = np.array([border_of(result) - border_of(label_map()) for result in results])
@@ -149,23 +139,9 @@ def test_a_border_along_slices_moves_to_another_slice_and_stays_there_up_to_the_
 
 def test_a_surface_is_bent_as_little_where_no_label_borders_on_another():
     ball = (label_map() > 0).to(torch.uint8)
-    shares = [float((result != ball).sum() / ball.sum()) for result in in_place(ball, 40)]
-    assert len(shares) > 25
+    shares = [float((redrawn(seed, ball) != ball).sum() / ball.sum()) for seed in range(40)]
     assert 0 < np.mean(shares) < 0.1
     assert max(shares) < 0.25
-
-
-def test_some_drawings_lie_beside_the_image_as_a_whole():
-    block = (label_map() > 0).to(torch.uint8)
-    found = []
-    for seed in range(400):
-        steps = (centre(redrawn(seed, block)) - centre(block)).round().int().tolist()
-        if any(steps) and torch.equal(redrawn(seed, block), block.roll(steps, (0, 1, 2))):
-            found.append(steps)
-    # A quarter are displaced, nearly all of them by a voxel or more; up to half of these are bent besides.
-    assert 0.1 < len(found) / 400 < 0.25
-    spread = np.std(found, axis=0)
-    assert ((spread > 0.6) & (spread < 1.4)).all()
 
 
 def test_another_hand_depends_on_the_generator_alone_and_moves_it_on_alike():
