@@ -51,7 +51,7 @@ def measure(labels: int, side: int, steps: int) -> dict[str, object]:
     with tempfile.TemporaryDirectory() as scratch:
         dataset = write_dataset(Path(scratch) / "data", labels, (side,) * 3)
         # A sample stays for one pass where there are no clicks, so that epochs and steps go together.
-        config = TrainingConfig(epochs=4 * steps, clicks_from=0.5, validations=1)
+        config = TrainingConfig(epochs=4 * steps, clicks_from=0.5, small_patches=0.0, validations=1)
         run = Run(Path(scratch) / "run", RunSettings(dataset, config=config), say=lambda line: None, device="cpu")
         start, done = time.perf_counter(), []
 

@@ -61,7 +61,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     classes = plan.labels.num_classes
     network = build_network(input_channels(plan.image_channels, classes), classes, architecture, seed=0)
     cases = [prepare_case(case, plan, folder / "cache") for case in dataset.cases]
-    config = TrainingConfig(epochs=10**6, clicks_from=0.0, batch_size=options.batch_size)
+    config = TrainingConfig(epochs=10**6, clicks_from=0.0, small_patches=0.0, batch_size=options.batch_size)
     trainer = MeasuredTrainer(Model(network.to(where), plan), cases, config)
     totals: list[dict[str, float]] = []
 

@@ -61,11 +61,8 @@ class RollingBatch:
         self.plan, self.config, self.device = plan, config, device
         self.num_classes = plan.labels.num_classes
         self.slots = (ranks or Ranks()).share(list(range(config.batch_size)))
-        self.stream = PatchStream(cases, plan.patch_size, config, self.slots, workers, device.type == "cuda")
+        self.stream = PatchStream(cases, config, self.slots, workers, device.type == "cuda")
         size, most = len(self.slots), max(config.max_clicks, 1)
-        self.image = torch.zeros(size, plan.image_channels, *plan.patch_size, device=device)
-        self.label = torch.zeros(size, *plan.patch_size, dtype=torch.uint8, device=device)
-        self.previous = torch.zeros_like(self.label)
         self.position = torch.zeros(size, most, 3, dtype=torch.int64, device=device)
         self.wanted = torch.zeros(size, most, dtype=torch.int64, device=device)
         self.valid = torch.zeros(size, most, dtype=torch.bool, device=device)
@@ -74,20 +71,34 @@ class RollingBatch:
         self.visits = [Visit(0, 0)] * size
         self.generators = [torch.Generator()] * size
         self.begun = [0] * size
+        self._empty(plan.patch_size)
 
-    def fill(self, click_share: float) -> None:
+    def _empty(self, patch_size: Sequence[int]) -> None:
+        """Be done with all samples; those to come are of this size."""
+        size = len(self.slots)
+        self.image = torch.zeros(size, self.plan.image_channels, *patch_size, device=self.device)
+        self.label = torch.zeros(size, *patch_size, dtype=torch.uint8, device=self.device)
+        self.previous = torch.zeros_like(self.label)
+        self.passes_left = [0] * size
+        self.stream.begin(self.begun, patch_size)
+
+    def fill(self, click_share: float, patch_size: Sequence[int] | None = None) -> None:
         """Begin a new sample in every slot whose sample is done.
 
         Args:
             click_share: of the passes of the new samples.
+            patch_size: of all samples from now on, those of another size are given up; None: the plan's.
         """
+        sides = tuple(patch_size or self.plan.patch_size)
+        if sides != self.label.shape[1:]:
+            self._empty(sides)
         free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
         for slot in free:
             visit, image, label = self.stream.take(slot)
             self.begun[slot] += 1
             generator = visit.generator(self.config.seed)
             piece = image[None].to(self.device, non_blocking=True), label[None].to(self.device, non_blocking=True)
-            image, label = augment(*piece, self.plan.patch_size, self.config.augmentation, [generator])
+            image, label = augment(*piece, sides, self.config.augmentation, [generator])
             self.image[slot], self.label[slot] = image[0], label[0]
             self.previous[slot], self.valid[slot], self.used[slot] = 0, False, 0
             self.visits[slot], self.generators[slot] = visit, generator
@@ -167,15 +178,16 @@ class RollingBatch:
 
     def restore(self, state: dict[int, dict[str, Any]]) -> None:
         """Go on from what `state` returned, here or, joined, on all ranks."""
+        self.begun = [state[number]["begun"] for number in self.slots]
+        self._empty(state[self.slots[0]]["tensors"]["label"].shape)
         for slot, number in enumerate(self.slots):
             entry = state[number]
             for name in self.TENSORS:
                 getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
             self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
-            self.visits[slot], self.begun[slot] = Visit(*entry["visit"]), entry["begun"]
+            self.visits[slot] = Visit(*entry["visit"])
             self.generators[slot] = torch.Generator()
             self.generators[slot].set_state(entry["generator"])
-        self.stream.skip(self.begun)
 
 
 class PatchStream:
@@ -188,20 +200,18 @@ class PatchStream:
     def __init__(
         self,
         cases: Sequence[PreparedCase],
-        patch_size: Sequence[int],
         config: TrainingConfig,
         slots: Sequence[int],
         workers: int,
         pinned: bool = False,
     ) -> None:
-        self.cases, self.patch_size, self.config, self.slots = cases, patch_size, config, slots
+        self.cases, self.config, self.slots = cases, config, slots
         self.pinned = pinned
         self.pool = ThreadPoolExecutor(workers)
-        self.skip([0] * len(slots))
 
-    def skip(self, begun: Sequence[int]) -> None:
-        """Go on where each slot has begun so many visits."""
-        size = self.config.batch_size
+    def begin(self, begun: Sequence[int], patch_size: Sequence[int]) -> None:
+        """Go on where each slot has begun so many visits, with patches of these sides."""
+        self.patch_size, size = tuple(patch_size), self.config.batch_size
         self.visits = [
             islice(visits(len(self.cases), self.config.seed), slot + size * count, None, size)
             for slot, count in zip(self.slots, begun, strict=True)
@@ -213,10 +223,10 @@ class PatchStream:
         ahead = self.ahead[slot]
         while len(ahead) <= CUT_AHEAD:
             visit = next(self.visits[slot])
-            ahead.append((visit, self.pool.submit(self._cut, visit)))
+            ahead.append((visit, self.pool.submit(self._cut, visit, self.patch_size)))
         visit, future = ahead.popleft()
         return visit, *future.result()
 
-    def _cut(self, visit: Visit) -> tuple[Tensor, Tensor]:
-        pieces = cut_patch(self.cases[visit.case], self.patch_size, visit.generator(self.config.seed, "cut"))
+    def _cut(self, visit: Visit, patch_size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        pieces = cut_patch(self.cases[visit.case], patch_size, visit.generator(self.config.seed, "cut"))
         return tuple(piece.pin_memory() for piece in pieces) if self.pinned else pieces

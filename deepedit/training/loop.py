@@ -21,7 +21,7 @@ from deepedit.training.data import PreparedCase
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.muon import Muon
 from deepedit.training.ranks import Ranks
-from deepedit.training.schedule import click_share, click_weight, learning_rate
+from deepedit.training.schedule import click_share, click_weight, learning_rate, patch_sides
 
 LARGEST_GRADIENT = 12.0
 """Norm that gradients are clipped to, as in nnU-Net."""
@@ -102,7 +102,7 @@ class Trainer:
         stopped = False
         while progress.share < 1 and not stopped:
             with self.timed("data"):
-                batch.fill(click_share(progress.share, config))
+                batch.fill(click_share(progress.share, config), self._patch_sides())
             with self.timed("clicks"):
                 inputs, nearness = batch.inputs(), batch.nearness()
             progress.learning_rate = learning_rate(progress.share, config)
@@ -129,6 +129,12 @@ class Trainer:
             progress.step += 1
             stopped = self._agree(earlier + time.perf_counter() - start, stop())
             on_step(progress)
+
+    def _patch_sides(self) -> Sequence[int]:
+        plan = self.model.plan
+        if plan.fixed_shape is not None:
+            return plan.patch_size  # such a network sees every image whole
+        return patch_sides(self.progress.share, plan.patch_size, self.network.config.divisor, self.config)
 
     def _work(self, forward: nn.Module, inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
         """Pass the batch forward and backward, in `config.accumulate` parts; returns logits and losses."""

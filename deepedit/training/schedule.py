@@ -1,10 +1,11 @@
-"""What happens when in a run: the order of the cases, the share of passes with clicks, the learning rate.
+"""What happens when in a run: the order of the cases, the size of patches, the share of clicks, the learning rate.
 
 All of it is a function of the seed and of how much of the run is over.
 """
 
 import hashlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,6 +38,29 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
         for case in torch.randperm(num_cases, generator=generator_for(seed, "order", epoch)).tolist():
             yield Visit(epoch, case)
         epoch += 1
+
+
+SMALL_SIDE = 0.75
+"""Side of a small patch, as a share of the full one's."""
+
+
+def patch_sides(
+    progress: float, full: Sequence[int], divisor: Sequence[int], config: TrainingConfig
+) -> tuple[int, ...]:
+    """Sides in voxels of the patches of a share `progress` of the run: at first small ones, then full ones.
+
+    A step on small ones takes about half of the time and teaches nearly as much. The full ones at the end get the
+    network used to as much image at once as it will be shown.
+
+    Args:
+        full: sides of the full patches.
+        divisor: what the network needs each side to be a multiple of.
+
+    Source: the idea is that of Fischer et al., Progressive Growing of Patch Size, MICCAI 2024.
+    """
+    if progress >= config.small_patches:
+        return tuple(full)
+    return tuple(by * math.ceil(SMALL_SIDE * side / by) for side, by in zip(full, divisor, strict=True))
 
 
 CLICKS_LEARNED = 0.4

@@ -119,6 +119,18 @@ def test_what_a_sample_meets_does_not_depend_on_its_company(cases, plan):
     assert alone.passes_left[0] == together.passes_left[0]
 
 
+def test_samples_of_another_size_are_given_up_for_new_ones(cases, plan):
+    batch = RollingBatch(cases, plan, steady(), CPU)
+    small = tuple(side // 2 for side in plan.patch_size)
+    for sides, begun in ((small, 1), (small, 1), (plan.patch_size, 2), (plan.patch_size, 2)):
+        batch.fill(1.0, sides)
+        batch.passes_left = [4, 4, 4]
+        assert batch.inputs().shape == (3, 6, *sides)
+        assert batch.begun == [begun] * 3
+        batch.answer(logits_of(torch.zeros_like(batch.label)))
+    assert batch.used == [2, 2, 2]
+
+
 @pytest.mark.parametrize("size", [2, 4])
 def test_ranks_share_the_slots_of_one_batch(cases, plan, size):
     config = steady(batch_size=4, edit_probability=0.3, redraw_probability=0.5)

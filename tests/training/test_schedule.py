@@ -1,4 +1,4 @@
-"""The order of the cases, the share of passes with clicks, the learning rate."""
+"""The order of the cases, the size of patches, the share of passes with clicks, the learning rate."""
 
 from itertools import islice
 
@@ -13,6 +13,7 @@ from deepedit.training.schedule import (
     draw_passes,
     generator_for,
     learning_rate,
+    patch_sides,
     visits,
 )
 
@@ -32,6 +33,14 @@ def test_generators_depend_on_seed_epoch_case_and_use():
     assert len({first(0, 1, 2, ""), first(1, 1, 2, ""), first(0, 2, 1, ""), first(0, 1, 2, "cut")}) == 4
     same = Visit(1, 2).generator(0), Visit(1, 2).generator(0)
     assert torch.rand((), generator=same[0]) == torch.rand((), generator=same[1])
+
+
+def test_patches_are_small_at_first_and_always_fit_the_network():
+    config = TrainingConfig(small_patches=0.7)
+    found = [patch_sides(progress, (40, 56, 128), (8, 8, 16), config) for progress in (0, 0.69, 0.7, 1)]
+    assert found == [(32, 48, 96), (32, 48, 96), (40, 56, 128), (40, 56, 128)]
+    assert patch_sides(0, (16, 12, 8), (8, 4, 8), config) == (16, 12, 8)
+    assert patch_sides(0, (40, 56, 128), (8, 8, 16), TrainingConfig(small_patches=0.0)) == (40, 56, 128)
 
 
 def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
