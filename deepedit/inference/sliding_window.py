@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -23,6 +24,12 @@ small one would not fill it. A CPU is at its best with one."""
 
 AIR_LOGIT = 10.0
 """How sure it is that what was left out as air is background."""
+
+BEYOND_OTHERS = 0.3
+"""How much the answer to a click counts where an earlier click is much nearer."""
+
+NEARER = 2.0
+"""Voxels by which one click has to be nearer than another for most of the difference that it makes."""
 
 
 def sliding_window(
@@ -197,6 +204,37 @@ def fade_weight(place: Sequence[slice], shape: Sequence[int], device: torch.devi
             profile = torch.minimum(profile, steps.flip(0) / (side / 8))
         weight = weight * profile.view([-1 if dim == axis else 1 for dim in range(3)])
     return weight
+
+
+def newest_weight(shape: Sequence[int], newest: Tensor, earlier: Tensor) -> Tensor:
+    """How much the answer to the newest click counts against what the earlier clicks were answered with.
+
+    All where the newest click is much nearer than every earlier one, `BEYOND_OTHERS` where an earlier one is much
+    nearer, and something in between where they are about as near. Now and then an answer turns over, beyond an earlier
+    click, what that one had settled.
+
+    Args:
+        shape: ``[X, Y, Z]`` of the window.
+        newest: ``[3]``, the voxel of the newest click, counted from the window's first.
+        earlier: ``[N, 3]``, those of the others, which may lie outside of the window.
+
+    Returns:
+        ``[X, Y, Z]``; a plain 1 where there are no earlier ones.
+    """
+    if not len(earlier):
+        return torch.ones((), device=newest.device)
+    nearest = reduce(torch.minimum, (_squared_distance(shape, voxel) for voxel in earlier)).sqrt()
+    share = torch.sigmoid((nearest - _squared_distance(shape, newest).sqrt()) / NEARER)
+    return BEYOND_OTHERS + (1 - BEYOND_OTHERS) * share
+
+
+def _squared_distance(shape: Sequence[int], voxel: Tensor) -> Tensor:
+    """``[X, Y, Z]`` float32: from a voxel to every one."""
+    squares = torch.zeros((), device=voxel.device)
+    for axis, side in enumerate(shape):
+        steps = torch.arange(side, device=voxel.device) - voxel[axis]
+        squares = squares + (steps**2).view([-1 if dim == axis else 1 for dim in range(3)])
+    return squares
 
 
 def cut(tensor: Tensor, start: Sequence[int], window: Sequence[int]) -> Tensor:

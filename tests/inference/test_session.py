@@ -1,5 +1,7 @@
 """A session, held against networks whose every answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from deepedit.network.checkpoint import save_model
 from deepedit.plan import Labels
 from deepedit.volume import Volume
 from tests.inference.conftest import ball, box_of
-from tests.inference.networks import plan, random_model
+from tests.inference.networks import plan, random_model, sweeping_model
 from tests.obedient import ObedientNetwork, obedient_model, two_blocks
 
 
@@ -36,6 +38,36 @@ def test_a_background_click_takes_away(session):
     assert after[4, 8, 8] == 0
     assert_array_equal(after[after != before], 0)
     assert (after == 1).sum() < (before == 1).sum()
+
+
+def answered_twice(model):
+    """Background's probability from end to end, after a click at one end and one for the background at the other."""
+    session = InteractiveSession(model, amp="off")
+    session.set_image(np.zeros((24, 8, 8)))
+    session.add_click((3, 4, 4), "left")
+    first = session.probabilities("background")[:, 4, 4]
+    session.add_click((20, 4, 4), "background")
+    return first, session.probabilities("background")[:, 4, 4]
+
+
+def background(logits):
+    """Its probability where the three logits are these."""
+    return np.exp(logits[0]) / np.exp(logits).sum()
+
+
+def test_an_answer_counts_little_where_an_earlier_click_is_nearer():
+    first, second = answered_twice(sweeping_model(patch=(24, 8, 8)))
+    # The second answer's logits are 12, 8 and 0, the first one's 4, 8 and 0.
+    assert first == pytest.approx(np.full(24, background([4, 8, 0])), abs=1e-3)
+    assert second[20:] == pytest.approx(np.full(4, background([12, 8, 0])), abs=1e-3)
+    assert second[:4] == pytest.approx(np.full(4, background([6.4, 8, 0])), abs=1e-3)
+
+
+def test_a_model_that_keeps_its_own_answers_is_not_asked_to_share_them():
+    model = sweeping_model(patch=(24, 8, 8))
+    model.plan = dataclasses.replace(model.plan, guidance="sum-normalized")
+    _, second = answered_twice(model)
+    assert np.ptp(second) < 1e-6
 
 
 def test_later_clicks_keep_what_earlier_ones_did(session):

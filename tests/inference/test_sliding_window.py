@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -12,6 +14,7 @@ from deepedit.inference.sliding_window import (
     cut,
     fade_weight,
     gaussian_weight,
+    newest_weight,
     sliding_window,
     window_around,
     window_shape,
@@ -137,6 +140,18 @@ def test_a_single_answer_fades_towards_rims_inside_of_the_volume_only():
     assert weight[8, 15, 8] == 1
     for rim in (weight[15, 8, 8], weight[8, 0, 8], weight[8, 8, 0], weight[8, 8, 15]):
         assert 0 < rim <= 0.25
+
+
+@given(st.tuples(*[st.integers(1, 6)] * 3), st.lists(st.tuples(*[st.integers(-20, 20)] * 3), min_size=1, max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_the_newest_answer_counts_by_which_click_is_nearer(shape, clicks):
+    newest, *earlier = clicks
+    weight = newest_weight(shape, torch.tensor(newest), torch.tensor(earlier, dtype=torch.int64).reshape(-1, 3))
+    for voxel in np.ndindex(shape) if earlier else ():
+        ahead = min(math.dist(voxel, other) for other in earlier) - math.dist(voxel, newest)
+        assert float(weight[voxel]) == pytest.approx(0.3 + 0.7 / (1 + math.exp(-ahead / 2)), abs=1e-5)
+    if not earlier:
+        assert torch.equal(weight, torch.ones(()))
 
 
 @given(shapes, windows, st.data())
