@@ -19,8 +19,8 @@ class TrainingConfig:
         learning_rate: highest rate of Muon, which trains the convolutions; AdamW has half of it for the rest.
         warmup: share of the run in which the learning rate rises.
         weight_decay: of both.
-        small_patches: share of the run whose patches have three quarters of the full sides, which makes steps faster; 0:
-            full patches from the first step on.
+        small_patches: share of the run whose patches have three quarters of the full sides, for faster steps; 0: full
+            patches from the first step on.
         click_probability: share of the network's passes that see clicks, from two fifths of the run on.
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
             rises to `click_probability`; 0: clicks from the first step on.

@@ -102,7 +102,8 @@ class Trainer:
         stopped = False
         while progress.share < 1 and not stopped:
             with self.timed("data"):
-                batch.fill(click_share(progress.share, config), self._patch_sides())
+                sides = patch_sides(progress.share, self.model.plan, network.config.divisor, config)
+                batch.fill(click_share(progress.share, config), sides)
             with self.timed("clicks"):
                 inputs, nearness = batch.inputs(), batch.nearness()
             progress.learning_rate = learning_rate(progress.share, config)
@@ -129,12 +130,6 @@ class Trainer:
             progress.step += 1
             stopped = self._agree(earlier + time.perf_counter() - start, stop())
             on_step(progress)
-
-    def _patch_sides(self) -> Sequence[int]:
-        plan = self.model.plan
-        if plan.fixed_shape is not None:
-            return plan.patch_size  # such a network sees every image whole
-        return patch_sides(self.progress.share, plan.patch_size, self.network.config.divisor, self.config)
 
     def _work(self, forward: nn.Module, inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
         """Pass the batch forward and backward, in `config.accumulate` parts; returns logits and losses."""

@@ -22,6 +22,7 @@ from deepedit.training.loop import Progress, Trainer
 from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
 from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.ranks import Ranks
+from deepedit.training.schedule import patch_sides
 from deepedit.training.validation import validate
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
@@ -202,11 +203,17 @@ class Run:
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
             f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}; spacing "
             f"{'any' if plan.fixed_shape else ' x '.join(f'{mm:g}' for mm in plan.spacing) + ' mm'}; "
-            f"patch {' x '.join(map(str, plan.patch_size))}; "
+            f"patch {' x '.join(map(str, plan.patch_size))}{self._small_patch(plan, network_config)}; "
             f"intensities by {plan.intensity.mode}"
         )
         model.network.to(self.device)
         return model
+
+    def _small_patch(self, plan: Plan, network: UNetConfig) -> str:
+        small = patch_sides(0.0, plan, network.divisor, self.config)
+        if small == plan.patch_size:
+            return ""
+        return f", until {self.config.small_patches:.0%} of the run {' x '.join(map(str, small))}"
 
     def _fit_into_memory(self, plan: Plan, network: UNetConfig, channels: int) -> Plan:
         """The plan with a patch that a step has memory for; one that was asked for is refused where it is too large."""

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
 
 
@@ -44,23 +45,22 @@ SMALL_SIDE = 0.75
 """Side of a small patch, as a share of the full one's."""
 
 
-def patch_sides(
-    progress: float, full: Sequence[int], divisor: Sequence[int], config: TrainingConfig
-) -> tuple[int, ...]:
+def patch_sides(progress: float, plan: Plan, divisor: Sequence[int], config: TrainingConfig) -> tuple[int, ...]:
     """Sides in voxels of the patches of a share `progress` of the run: at first small ones, then full ones.
 
     A step on small ones takes about half of the time and teaches nearly as much. The full ones at the end get the
-    network used to as much image at once as it will be shown.
+    network used to as much image at once as it will be shown. On a fixed grid all are full: such a network sees every
+    image whole.
 
     Args:
-        full: sides of the full patches.
+        plan: with the full patch.
         divisor: what the network needs each side to be a multiple of.
 
     Source: the idea is that of Fischer et al., Progressive Growing of Patch Size, MICCAI 2024.
     """
-    if progress >= config.small_patches:
-        return tuple(full)
-    return tuple(by * math.ceil(SMALL_SIDE * side / by) for side, by in zip(full, divisor, strict=True))
+    if progress >= config.small_patches or plan.fixed_shape is not None:
+        return plan.patch_size
+    return tuple(by * math.ceil(SMALL_SIDE * side / by) for side, by in zip(plan.patch_size, divisor, strict=True))
 
 
 CLICKS_LEARNED = 0.4

@@ -74,6 +74,7 @@ def test_it_ends_by_telling_the_best_dice_and_what_to_run_next(dataset, tmp_path
     assert "best validation Dice" in said
     assert f"deepedit-infer --model {tmp_path / 'run' / 'model.pt'} --input" in said
     assert "1 cases to train on" in said
+    assert "patch 24 x 20 x 16, until 70% of the run 20 x 16 x 12;" in said
 
 
 def test_the_curves_name_labels_clicks_parts_and_pictures(finished):

@@ -5,6 +5,7 @@ from itertools import islice
 import pytest
 import torch
 
+from deepedit.plan import Labels, Plan
 from deepedit.training.config import TrainingConfig
 from deepedit.training.schedule import (
     Visit,
@@ -35,12 +36,18 @@ def test_generators_depend_on_seed_epoch_case_and_use():
     assert torch.rand((), generator=same[0]) == torch.rand((), generator=same[1])
 
 
+def planned(patch_size, **options):
+    return Plan(Labels(("one",), (1,)), (1.0, 1.0, 1.0), patch_size, **options)
+
+
 def test_patches_are_small_at_first_and_always_fit_the_network():
-    config = TrainingConfig(small_patches=0.7)
-    found = [patch_sides(progress, (40, 56, 128), (8, 8, 16), config) for progress in (0, 0.69, 0.7, 1)]
+    config, plan = TrainingConfig(small_patches=0.7), planned((40, 56, 128))
+    found = [patch_sides(progress, plan, (8, 8, 16), config) for progress in (0, 0.69, 0.7, 1)]
     assert found == [(32, 48, 96), (32, 48, 96), (40, 56, 128), (40, 56, 128)]
-    assert patch_sides(0, (16, 12, 8), (8, 4, 8), config) == (16, 12, 8)
-    assert patch_sides(0, (40, 56, 128), (8, 8, 16), TrainingConfig(small_patches=0.0)) == (40, 56, 128)
+    assert patch_sides(0, planned((16, 12, 8)), (8, 4, 8), config) == (16, 12, 8)
+    assert patch_sides(0, plan, (8, 8, 16), TrainingConfig(small_patches=0.0)) == (40, 56, 128)
+    fixed = planned((128, 128, 128), fixed_shape=(128, 128, 128))
+    assert patch_sides(0, fixed, (8, 8, 8), config) == (128, 128, 128)
 
 
 def test_clicks_begin_after_the_automatic_part_and_rise_to_their_share():
