@@ -144,9 +144,12 @@ class Plan:
             raise ValueError("the number of image channels must be above 0, and previous true or false")
 
     @property
-    def obeys(self) -> bool:
-        """Whether a click has the last word on its voxel; a model imported from MONAI keeps its own answers."""
-        return self.guidance == "max"
+    def plain_answers(self) -> bool:
+        """Whether the network's answers are shown as they are, as MONAI shows those of a model that comes from there.
+
+        Else a window is looked at twice, a click has the last word on its voxel, and earlier clicks weaken the answer.
+        """
+        return self.guidance != "max"
 
     def to_dict(self) -> dict:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""

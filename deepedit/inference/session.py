@@ -14,8 +14,8 @@ from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
     crop,
     fade_weight,
+    look_twice,
     newest_weight,
-    predict_windows,
     sliding_window,
     window_around,
     window_shape,
@@ -37,12 +37,12 @@ GIVEN_LOGIT = 4.0
 class InteractiveSession:
     """Segment one image after another, automatically, from clicks, or by correcting a segmentation.
 
-    A click is answered by one pass of the network over one window, the one with the click in its middle: for a volume
-    no larger than the window that is all of it, in a larger one the rest keeps its result. The pass sees all clicks
-    so far and, as previous segmentation, the result before the newest click. Where an earlier click is nearer, most of
-    the result before is kept, see `newest_weight`. A segmentation that was given, and that the network largely agrees
-    with, is overruled only near the clicks or where the network is sure. As a last resort a clicked voxel that the
-    network leaves wrong takes its label all the same, see `obey_clicks`.
+    A click is answered by the network over one window, the one with the click in its middle: for a volume no larger
+    than the window that is all of it, in a larger one the rest keeps its result. It sees all clicks so far and, as
+    previous segmentation, the result before the newest click, and it is asked twice, see `look_twice`. Where an earlier
+    click is nearer, most of the result before is kept, see `newest_weight`. A segmentation that was given, and that
+    the network largely agrees with, is overruled only near the clicks or where the network is sure. As a last resort a
+    clicked voxel that the network leaves wrong takes its label all the same, see `obey_clicks`.
 
     In memory: on the network's grid the image (float32), the logits (float16, one channel a class), their decision and
     a segmentation that was given (a byte a voxel each); on the image's grid the result and the network's decision (a
@@ -255,19 +255,19 @@ class InteractiveSession:
         place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
         turn = Turn(click, voxel, label, place, self._grid.native_box(place))
         clicks = self._clicks([*self._turns, turn])
-        (answer,) = predict_windows(self.model, self._image, clicks, self._classes, [start], self._window, self.amp)
+        answer = look_twice(self.model, self._image, clicks, self._classes, start, self._window, self.amp)
 
         before = self._logits[(slice(None), *place)].clone()
         origin = torch.tensor([span.start for span in place], device=before.device)
         here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
         weight = fade_weight(place, shape, before.device)
-        if self.model.plan.obeys:
+        if not self.model.plan.plain_answers:
             newest = torch.tensor(voxel, device=before.device) - origin
             weight = weight * newest_weight(weight.shape, newest, here.position[(here.position != newest).any(1)])
         after = torch.lerp(before.float(), crop(answer, start, shape), weight)
         if self._trusted is not None:
             add_evidence(after, self._trusted[place], here, weight)
-        if self.model.plan.obeys:
+        if not self.model.plan.plain_answers:
             obey_clicks(after[None], here)
         turn.logits = (before, after.half())
         old, shown = self._decided[turn.box].copy(), self._result[turn.box]

@@ -59,13 +59,13 @@ def sliding_window(
 
     Returns:
         ``[L + 1, X, Y, Z]`` float32, on the image's device or on the CPU. Where one window covers the volume: the
-        network's output, unchanged.
+        network's output, of two looks where the plan allows it, see `look_twice`.
     """
     shape = image.shape[1:]
     window = window_shape(shape, model.plan.patch_size, model.network.config.divisor)
     starts = list(window_starts(shape, window, overlap))
     if len(starts) == 1:
-        return crop(predict_windows(model, image, clicks, previous, starts, window, amp)[0], starts[0], shape)
+        return crop(look_twice(model, image, clicks, previous, starts[0], window, amp), starts[0], shape)
     if skip_air:
         starts = [start for start in starts if not _is_air(image, clicks, previous, start, window)]
     classes = model.plan.labels.num_classes
@@ -73,8 +73,7 @@ def sliding_window(
     weight = gaussian_weight(window, where)
     total = torch.zeros((classes, *shape), device=where)
     weights = torch.zeros(shape, device=where)
-    at_once = windows_at_once(window, model.plan, image.device)
-    for group in _bar([starts[first : first + at_once] for first in range(0, len(starts), at_once)], progress):
+    for group in _bar(_groups(starts, window, model.plan, image.device), progress):
         answers = predict_windows(model, image, clicks, previous, group, window, amp).to(where)
         for start, logits in zip(group, answers, strict=True):
             inside, part = _spans(start, window, shape)
@@ -122,6 +121,34 @@ def predict_windows(
         return model.network(assemble_input(pieces, guidance, given)).float()
 
 
+@torch.inference_mode()
+def look_twice(
+    model: Model,
+    image: Tensor,
+    clicks: Clicks | None,
+    previous: Tensor | None,
+    start: Sequence[int],
+    window: Sequence[int],
+    amp: str = "auto",
+) -> Tensor:
+    """Logits of the window at `start`, the mean of two passes with the window moved by a voxel along every axis.
+
+    A network that halves its resolution answers a little differently wherever its window begins. Among windows that
+    overlap such answers are averaged anyway; a window that stands alone is therefore asked about twice. No level of the
+    network samples the same voxels twice. Where the plan wants plain answers the first pass is all.
+
+    Returns:
+        ``[L + 1, *window]`` float32; the first voxel along each axis is of the first pass alone.
+    """
+    if model.plan.plain_answers:
+        return predict_windows(model, image, clicks, previous, [start], window, amp)[0]
+    looks = [tuple(start), tuple(place + 1 for place in start)]
+    groups = _groups(looks, window, model.plan, image.device)
+    first, second = torch.cat([predict_windows(model, image, clicks, previous, each, window, amp) for each in groups])
+    first[:, 1:, 1:, 1:].add_(second[:, :-1, :-1, :-1]).mul_(0.5)
+    return first
+
+
 def _seen_from(starts: Sequence[Sequence[int]], clicks: Clicks | None, device: torch.device) -> Clicks:
     """The clicks of one volume as those of a batch of windows, each with all of them on its own grid."""
     if clicks is None:
@@ -139,6 +166,12 @@ def windows_at_once(window: Sequence[int], plan: Plan, device: torch.device) -> 
         return 1
     channels = plan.image_channels + 3 * plan.labels.num_classes  # image; guidance, previous segmentation and logits
     return max(1, VALUES_AT_ONCE // (channels * math.prod(window)))
+
+
+def _groups(starts: Sequence[Triple], window: Sequence[int], plan: Plan, device: torch.device) -> list:
+    """The windows, as many together as go through the network at once."""
+    at_once = windows_at_once(window, plan, device)
+    return [starts[first : first + at_once] for first in range(0, len(starts), at_once)]
 
 
 def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Sequence[int]) -> Triple:

@@ -130,7 +130,7 @@ class RollingBatch:
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
         if staying:
-            if self.plan.obeys:
+            if not self.plan.plain_answers:
                 logits = obey_clicks(logits.float(), self._clicks())
             self._click(staying, logits[staying].argmax(1))
 

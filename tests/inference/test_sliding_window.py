@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -41,16 +42,42 @@ def whole_pass(model, image, clicks=None, previous=None):
         return model.network(assemble_input(image[None], guidance, previous[None]))[0]
 
 
-def test_a_volume_of_one_window_gets_the_networks_own_answer():
-    model, image = random_model(), seeded(1, 16, 12, 16)
+def of_plain_answers(model):
+    return replace(model, plan=replace(model.plan, guidance="sum-normalized"))
+
+
+def test_a_volume_of_one_window_gets_the_networks_own_answer_where_the_plan_wants_that():
+    model, image = of_plain_answers(random_model()), seeded(1, 16, 12, 16)
     assert torch.equal(sliding_window(model, image, amp="off"), whole_pass(model, image))
 
 
 def test_a_volume_smaller_than_the_network_allows_is_padded_with_zeros_around_it():
-    model, image = random_model(), seeded(1, 14, 11, 16)
+    model, image = of_plain_answers(random_model()), seeded(1, 14, 11, 16)
     padded = F.pad(image, (0, 0, 1, 0, 1, 1))
     expected = whole_pass(model, padded)[:, 1:-1, 1:]
     assert torch.equal(sliding_window(model, image, amp="off"), expected)
+
+
+def test_a_window_that_stands_alone_is_looked_at_once_more_from_a_voxel_further_on():
+    model, shape = random_model(), (16, 12, 16)
+    image, previous = seeded(1, *shape), (seeded(*shape) > 0).to(torch.uint8)
+    place = torch.tensor([[10, 4, 15], [3, 2, 9]])
+    expected = whole_pass(model, image, Clicks([0, 0], [1, 0], place), previous)
+    moved = [F.pad(tensor, (-1, 1) * 3) for tensor in (image, previous)]
+    second = whole_pass(model, moved[0], Clicks([0, 0], [1, 0], place - 1), moved[1])
+    expected[:, 1:, 1:, 1:] = (expected[:, 1:, 1:, 1:] + second[:, :-1, :-1, :-1]) / 2
+    result = sliding_window(model, image, Clicks([0, 0], [1, 0], place), previous, amp="off")
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
+@given(st.tuples(*[st.integers(1, 12)] * 3), st.data())
+@settings(max_examples=30)
+def test_two_looks_leave_no_trace_where_a_network_looks_at_single_voxels(shape, data):
+    model, image = pointwise_model(patch=(12, 12, 12)), seeded(1, *shape)
+    voxel = [data.draw(st.integers(0, side - 1)) for side in shape]
+    clicks, previous = Clicks([0], [1], [voxel]), (seeded(*shape) > 0).to(torch.uint8)
+    result = sliding_window(model, image, clicks, previous, amp="off")
+    torch.testing.assert_close(result, whole_pass(model, image, clicks, previous), rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.8])
