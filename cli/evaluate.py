@@ -11,6 +11,7 @@ from deepedit.errors import DatasetError, DeepEditError
 from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
     add_common,
+    add_look_once,
     complain,
     count,
     parser,
@@ -71,6 +72,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
             options.seed,
             tolerance=options.tolerance,
             amp=options.amp,
+            look_once=options.look_once,
             on_failure=on_failure,
         )
         rows += found
@@ -166,6 +168,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--tolerance", type=positive, default=2.0, metavar="MM", help="of the surface distance (default: 2 mm)"
     )
     options.add_argument("--seed", type=count, default=0, help="of --corrupt (default: 0)")
+    add_look_once(options)
     add_common(options)
     return options.parse_args(argv)
 
@@ -205,6 +208,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "tolerance": options.tolerance,
         "device": options.device,
         "amp": options.amp,
+        "look_once": options.look_once,
     }
 
 

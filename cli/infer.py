@@ -21,7 +21,18 @@ from deepedit.io.nifti import write_volume
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.volume import Volume
-from deepedit_cli.common import UsageError, add_common, complain, on_terminal, overlap, parser, progress, run, say
+from deepedit_cli.common import (
+    UsageError,
+    add_common,
+    add_look_once,
+    complain,
+    on_terminal,
+    overlap,
+    parser,
+    progress,
+    run,
+    say,
+)
 from deepedit_cli.infer_jobs import Job, find_jobs
 
 PROGRAM = "deepedit-infer"
@@ -57,7 +68,9 @@ def infer(argv: Sequence[str] | None) -> int:
             model.plan.labels.index(click.label)
     jobs = find_jobs(options, model.plan.image_channels)
     single = not Path(options.input).is_dir()
-    session = InteractiveSession(model, options.amp, single and on_terminal(), options.overlap, options.skip_air)
+    session = InteractiveSession(
+        model, options.amp, single and on_terminal(), options.overlap, options.skip_air, options.look_once
+    )
     if single:
         say(segment(session, jobs[0], clicks))
         return 0
@@ -153,6 +166,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="for CT: leave windows out that hold nothing but air; they become background",
     )
+    add_look_once(options)
     add_common(options)
     return options.parse_args(argv)
 

@@ -36,6 +36,7 @@ def evaluate_dataset(
     *,
     tolerance: float = 2.0,
     amp: str = "auto",
+    look_once: bool = False,
     on_failure: Callable[[Case, str], None] | None = None,
 ) -> list[Row]:
     """Segment every case, then click the deepest voxel of its largest error, again and again.
@@ -51,7 +52,7 @@ def evaluate_dataset(
             there the first click is a redundant one.
         seed: of the corruption, which depends on it and the case's name only.
         tolerance: of the surface distance, in mm.
-        amp: precision, ``"auto"`` or ``"off"``.
+        amp, look_once: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
 
     Returns:
@@ -59,7 +60,7 @@ def evaluate_dataset(
     """
     if max_clicks < 0:
         raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
-    session = InteractiveSession(model, amp)
+    session = InteractiveSession(model, amp, look_once=look_once)
     rows = []
     for case in cases:
         try:

@@ -14,8 +14,8 @@ from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
     crop,
     fade_weight,
-    look_twice,
     newest_weight,
+    predict_alone,
     sliding_window,
     window_around,
     window_shape,
@@ -39,7 +39,7 @@ class InteractiveSession:
 
     A click is answered by the network over one window, the one with the click in its middle: for a volume no larger
     than the window that is all of it, in a larger one the rest keeps its result. It sees all clicks so far and, as
-    previous segmentation, the result before the newest click, and it is asked twice, see `look_twice`. Where an earlier
+    previous segmentation, the result before the newest click, and it looks twice, see `predict_alone`. Where an earlier
     click is nearer, most of the result before is kept, see `newest_weight`. A segmentation that was given, and that
     the network largely agrees with, is overruled only near the clicks or where the network is sure. As a last resort a
     clicked voxel that the network leaves wrong takes its label all the same, see `obey_clicks`.
@@ -54,6 +54,7 @@ class InteractiveSession:
         amp: precision, ``"auto"`` or ``"off"``.
         progress: show a bar while many windows are worked through.
         overlap, skip_air: of the windows of a large volume, see `sliding_window`.
+        look_once: answer clicks in half of the time, and a little worse, see `predict_alone`.
 
     Example::
 
@@ -71,9 +72,16 @@ class InteractiveSession:
         progress: bool = False,
         overlap: float = 0.5,
         skip_air: bool = False,
+        look_once: bool = False,
     ) -> None:
-        self.model, self.amp = model, amp
-        self._windows = {"amp": amp, "progress": progress, "overlap": overlap, "skip_air": skip_air}
+        self.model, self.amp, self.look_once = model, amp, look_once
+        self._windows = {
+            "amp": amp,
+            "progress": progress,
+            "overlap": overlap,
+            "skip_air": skip_air,
+            "look_once": look_once,
+        }
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
         self._forget()
@@ -255,7 +263,9 @@ class InteractiveSession:
         place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
         turn = Turn(click, voxel, label, place, self._grid.native_box(place))
         clicks = self._clicks([*self._turns, turn])
-        answer = look_twice(self.model, self._image, clicks, self._classes, start, self._window, self.amp)
+        answer = predict_alone(
+            self.model, self._image, clicks, self._classes, start, self._window, self.amp, self.look_once
+        )
 
         before = self._logits[(slice(None), *place)].clone()
         origin = torch.tensor([span.start for span in place], device=before.device)

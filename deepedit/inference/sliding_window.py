@@ -41,6 +41,7 @@ def sliding_window(
     amp: str = "auto",
     progress: bool = False,
     skip_air: bool = False,
+    look_once: bool = False,
 ) -> Tensor:
     """Logits of a whole volume.
 
@@ -56,16 +57,17 @@ def sliding_window(
         progress: show a bar.
         skip_air: leave windows out in which every voxel has the image's lowest value, as air has in a CT's window,
             and no click or previous segmentation lies; they become background.
+        look_once: where one window covers the volume, see `predict_alone`.
 
     Returns:
-        ``[L + 1, X, Y, Z]`` float32, on the image's device or on the CPU. Where one window covers the volume: the
-        network's output, of two looks where the plan allows it, see `look_twice`.
+        ``[L + 1, X, Y, Z]`` float32, on the image's device or on the CPU.
     """
     shape = image.shape[1:]
     window = window_shape(shape, model.plan.patch_size, model.network.config.divisor)
     starts = list(window_starts(shape, window, overlap))
     if len(starts) == 1:
-        return crop(look_twice(model, image, clicks, previous, starts[0], window, amp), starts[0], shape)
+        alone = predict_alone(model, image, clicks, previous, starts[0], window, amp, look_once)
+        return crop(alone, starts[0], shape)
     if skip_air:
         starts = [start for start in starts if not _is_air(image, clicks, previous, start, window)]
     classes = model.plan.labels.num_classes
@@ -122,7 +124,7 @@ def predict_windows(
 
 
 @torch.inference_mode()
-def look_twice(
+def predict_alone(
     model: Model,
     image: Tensor,
     clicks: Clicks | None,
@@ -130,23 +132,28 @@ def look_twice(
     start: Sequence[int],
     window: Sequence[int],
     amp: str = "auto",
+    look_once: bool = False,
 ) -> Tensor:
-    """Logits of the window at `start`, the mean of two passes with the window moved by a voxel along every axis.
+    """Logits of a window that stands alone: the mean of two looks, the second from a voxel further on along every axis.
 
-    A network that halves its resolution answers a little differently wherever its window begins. Among windows that
-    overlap such answers are averaged anyway; a window that stands alone is therefore asked about twice. No level of the
-    network samples the same voxels twice. Where the plan wants plain answers the first pass is all.
+    A network that halves its resolution answers a little differently wherever its window begins, as every level then
+    samples other voxels. Where windows overlap such answers are averaged anyway.
+
+    Args:
+        start, window: first voxel and sides of the window, which may reach beyond the volume.
+        look_once: the first look is all, in half of the time; so it is where the plan wants plain answers.
 
     Returns:
-        ``[L + 1, *window]`` float32; the first voxel along each axis is of the first pass alone.
+        ``[L + 1, *window]`` float32; the first voxels along each axis are of the first look alone.
     """
-    if model.plan.plain_answers:
-        return predict_windows(model, image, clicks, previous, [start], window, amp)[0]
     looks = [tuple(start), tuple(place + 1 for place in start)]
+    if look_once or model.plan.plain_answers:
+        looks.pop()
     groups = _groups(looks, window, model.plan, image.device)
-    first, second = torch.cat([predict_windows(model, image, clicks, previous, each, window, amp) for each in groups])
-    first[:, 1:, 1:, 1:].add_(second[:, :-1, :-1, :-1]).mul_(0.5)
-    return first
+    logits = torch.cat([predict_windows(model, image, clicks, previous, each, window, amp) for each in groups])
+    if len(looks) == 2:
+        logits[0, :, 1:, 1:, 1:].add_(logits[1, :, :-1, :-1, :-1]).mul_(0.5)
+    return logits[0]
 
 
 def _seen_from(starts: Sequence[Sequence[int]], clicks: Clicks | None, device: torch.device) -> Clicks:

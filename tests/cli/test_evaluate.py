@@ -66,6 +66,17 @@ def test_a_report_of_the_cases_that_the_model_was_not_trained_on(evaluate, tmp_p
     assert NAMES[0] not in shown
 
 
+def test_looking_once_changes_the_figures_and_stands_in_the_report(evaluate, tmp_path):
+    dice = []
+    for options in ([], ["--look-once"]):
+        folder = tmp_path / f"report{len(options)}"
+        assert evaluate("--max-clicks=1", "--limit=1", *options, output=folder) == 0
+        report = json.loads((folder / "report.json").read_text())
+        assert report["look_once"] == bool(options)
+        dice.append([row["dice"] for row in rows_in(folder)])
+    assert dice[0] != dice[1]
+
+
 def test_all_cases_only_when_asked(evaluate, model_file, tmp_path, capsys):
     model = model_file(training_cases=NAMES)
     assert evaluate("--max-clicks=0", model=model) == 2

@@ -67,6 +67,22 @@ def refused(result, *words):
         assert str(word) in err[0]
 
 
+def test_look_once_is_a_session_that_does(call, image, tmp_path, monkeypatch):
+    model = random_model()
+    monkeypatch.setattr(infer, "load_model", lambda path, device: model)
+    found = []
+    for options in ([], ["--look-once"]):
+        output = tmp_path / f"seg{len(options)}.nii.gz"
+        status, _, err = call("--input", image, "--output", output, "--click", "right:3,4,5", *options)
+        assert (status, err) == (0, [])
+        session = InteractiveSession(model, amp="off", look_once=bool(options))
+        session.set_image(image)
+        session.add_click((3, 4, 5), "right")
+        found.append(read_label(output).data)
+        assert_array_equal(found[-1], session.predict())
+    assert (found[0] != found[1]).any()
+
+
 @pytest.mark.usefixtures("obedient")
 class TestOneImage:
     def test_without_clicks_it_is_automatic(self, call, image, tmp_path):

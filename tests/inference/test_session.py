@@ -70,6 +70,18 @@ def test_a_model_that_keeps_its_own_answers_is_not_asked_to_share_them():
     assert np.ptp(second) < 1e-6
 
 
+@pytest.mark.parametrize(("look_once", "looks"), [(False, 2), (True, 1)])
+def test_a_click_takes_two_looks_or_where_that_is_asked_one(look_once, looks):
+    model, passes = random_model(), []
+    model.network.register_forward_hook(lambda *_: passes.append(1))
+    session = InteractiveSession(model, amp="off", look_once=look_once)
+    session.set_image(np.zeros((40, 16, 16)))
+    session.predict()
+    before = len(passes)
+    session.add_click((20, 8, 8), "left")
+    assert len(passes) - before == looks
+
+
 def test_later_clicks_keep_what_earlier_ones_did(session):
     session.add_click((4, 8, 8), "right")
     session.add_click((12, 8, 8), "left")
