@@ -75,6 +75,16 @@ def test_a_window_that_stands_alone_is_looked_at_once_more_from_a_voxel_further_
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
 
 
+def test_two_looks_at_once_give_what_one_after_another_gives(monkeypatch):
+    model, image = random_model(), seeded(1, 14, 11, 16)
+    clicks = Clicks([0, 0], [1, 0], [[10, 4, 15], [3, 2, 9]])
+    expected = sliding_window(model, image, clicks, amp="off")
+    model, passes = counted(model)
+    monkeypatch.setattr(module, "windows_at_once", lambda window, plan, device: 4)
+    torch.testing.assert_close(sliding_window(model, image, clicks, amp="off"), expected, rtol=1e-4, atol=1e-5)
+    assert len(passes) == 1
+
+
 @given(st.tuples(*[st.integers(1, 12)] * 3), st.data())
 @settings(max_examples=30)
 def test_two_looks_leave_no_trace_where_a_network_looks_at_single_voxels(shape, data):
