@@ -74,14 +74,9 @@ class InteractiveSession:
         skip_air: bool = False,
         look_once: bool = False,
     ) -> None:
-        self.model, self.amp, self.look_once = model, amp, look_once
-        self._windows = {
-            "amp": amp,
-            "progress": progress,
-            "overlap": overlap,
-            "skip_air": skip_air,
-            "look_once": look_once,
-        }
+        self.model = model
+        self._pass = {"amp": amp, "look_once": look_once}
+        self._passes = {**self._pass, "progress": progress, "overlap": overlap, "skip_air": skip_air}
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
         self._forget()
@@ -245,7 +240,7 @@ class InteractiveSession:
             return
         classes = self.model.plan.labels.num_classes
         if self._given is None:
-            logits = sliding_window(self.model, self._image, **self._windows).half().to(self.model.device)
+            logits = sliding_window(self.model, self._image, **self._passes).half().to(self.model.device)
         else:
             given = torch.from_numpy(self._given.astype(np.uint8 if classes <= 256 else np.int16))
             on_grid = self._grid.labels_to_network(given.to(self.model.device), classes)
@@ -263,9 +258,7 @@ class InteractiveSession:
         place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
         turn = Turn(click, voxel, label, place, self._grid.native_box(place))
         clicks = self._clicks([*self._turns, turn])
-        answer = predict_alone(
-            self.model, self._image, clicks, self._classes, start, self._window, self.amp, self.look_once
-        )
+        answer = predict_alone(self.model, self._image, clicks, self._classes, start, self._window, **self._pass)
 
         before = self._logits[(slice(None), *place)].clone()
         origin = torch.tensor([span.start for span in place], device=before.device)

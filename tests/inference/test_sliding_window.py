@@ -86,7 +86,7 @@ def test_two_looks_at_once_give_what_one_after_another_gives(monkeypatch):
 
 
 @given(st.tuples(*[st.integers(1, 12)] * 3), st.data())
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 def test_two_looks_leave_no_trace_where_a_network_looks_at_single_voxels(shape, data):
     model, image = pointwise_model(patch=(12, 12, 12)), seeded(1, *shape)
     voxel = [data.draw(st.integers(0, side - 1)) for side in shape]
