@@ -38,11 +38,11 @@ class InteractiveSession:
     """Segment one image after another, automatically, from clicks, or by correcting a segmentation.
 
     A click is answered by the network over one window, the one with the click in its middle: for a volume no larger
-    than the window that is all of it, in a larger one the rest keeps its result. It sees all clicks so far and, as
-    previous segmentation, the result before the newest click, and it looks twice, see `predict_alone`. Where an earlier
-    click is nearer, most of the result before is kept, see `newest_weight`. A segmentation that was given, and that
-    the network largely agrees with, is overruled only near the clicks or where the network is sure. As a last resort a
-    clicked voxel that the network leaves wrong takes its label all the same, see `obey_clicks`.
+    than the window that is all of it, in a larger one the rest keeps its result. The network sees all clicks so far
+    and, as previous segmentation, the result before the newest click; it looks twice, see `predict_alone`. Where an
+    earlier click is nearer, most of the result before is kept, see `newest_weight`. A segmentation that was given, and
+    that the network largely agrees with, is overruled only near the clicks or where the network is sure. As a last
+    resort a clicked voxel that the network leaves wrong takes its label all the same, see `obey_clicks`.
 
     In memory: on the network's grid the image (float32), the logits (float16, one channel a class), their decision and
     a segmentation that was given (a byte a voxel each); on the image's grid the result and the network's decision (a

@@ -148,12 +148,14 @@ def predict_alone(
     """
     looks = [tuple(start), tuple(place + 1 for place in start)]
     if look_once or model.plan.plain_answers:
-        looks.pop()
+        looks = looks[:1]
     groups = _groups(looks, window, model.plan, image.device)
-    logits = torch.cat([predict_windows(model, image, clicks, previous, each, window, amp) for each in groups])
-    if len(looks) == 2:
-        logits[0, :, 1:, 1:, 1:].add_(logits[1, :, :-1, :-1, :-1]).mul_(0.5)
-    return logits[0]
+    first, *second = (
+        logits for each in groups for logits in predict_windows(model, image, clicks, previous, each, window, amp)
+    )
+    for logits in second:
+        first[:, 1:, 1:, 1:].add_(logits[:, :-1, :-1, :-1]).mul_(0.5)
+    return first
 
 
 def _seen_from(starts: Sequence[Sequence[int]], clicks: Clicks | None, device: torch.device) -> Clicks:

@@ -48,9 +48,8 @@ SMALL_SIDE = 0.75
 def patch_sides(progress: float, plan: Plan, divisor: Sequence[int], config: TrainingConfig) -> tuple[int, ...]:
     """Sides in voxels of the patches of a share `progress` of the run: at first small ones, then full ones.
 
-    A step on small ones is faster and teaches nearly as much. The full ones at the end get the
-    network used to as much image at once as it will be shown. On a fixed grid all are full: such a network sees every
-    image whole.
+    A step on small ones is faster and teaches nearly as much. The full ones at the end get the network used to as much
+    image at once as it will be shown. On a fixed grid all are full: such a network sees every image whole.
 
     Args:
         plan: with the full patch.
