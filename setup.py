@@ -21,7 +21,15 @@ setup(
         "tensorboard>=2.16",
     ],
     extras_require={
-        "dev": ["pytest>=8", "hypothesis>=6.100", "ruff>=0.17", "nbclient>=0.10", "nbformat>=5.9", "ipykernel>=6.29"],
+        "dev": [
+            "pytest>=8",
+            "hypothesis>=6.100",
+            "ruff>=0.17",
+            "nbclient>=0.10",
+            "nbformat>=5.9",
+            "ipykernel>=6.29",
+            'triton; sys_platform == "linux" and python_version >= "3.11"',
+        ],
         "plot": ["matplotlib>=3.8"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },
