@@ -2,9 +2,10 @@
 
 from deepedit.clicks.distance import chessboard_distance
 from deepedit.clicks.guidance import render_guidance
+from deepedit.clicks.largest_error import largest_error_click
 from deepedit.clicks.obey import obey_clicks
 from deepedit.clicks.sampling import error_regions, sample_clicks
-from deepedit.clicks.simulate import Annotator, largest_error_click, simulate_clicks
+from deepedit.clicks.simulate import Annotator, simulate_clicks
 from deepedit.clicks.types import Clicks
 
 __all__ = [

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepedit.clicks import dispatch
 from deepedit.clicks.types import Clicks
 
 REACH_IN_SIGMAS = 5.0
@@ -65,8 +66,13 @@ def render_guidance(
     widths = _sigma_in_voxels(sigma, spacing)
     size = (batch_size, num_classes, *shape)
     if combine == "max":
+        dtype = dtype or torch.float32
+        kernels = dispatch.kernels_for((1, *shape), device)
+        if kernels:
+            entries = (clicks.batch, clicks.label, clicks.position.contiguous(), clicks.valid)
+            return kernels.paint_guidance(*entries, size, widths, _reach(widths), dtype)
         paint = _paint_boxes if device.type == "cpu" else _scatter_boxes
-        return paint(_zeros(size, dtype or torch.float32, device), clicks, widths)
+        return paint(_zeros(size, dtype, device), clicks, widths)
     if combine == "sum-normalized":
         return _smoothed_ones(clicks, size, widths).to(dtype or torch.float32)
     raise ValueError(f'combine is "max" or "sum-normalized"; got {combine!r}')
@@ -93,9 +99,13 @@ def _profiles(offsets: Sequence[Tensor], widths: Sequence[float]) -> list[Tensor
     return [torch.exp(-0.5 * (offset / width).square()).float() for offset, width in zip(offsets, widths, strict=True)]
 
 
+def _reach(widths: Sequence[float]) -> list[int]:
+    return [math.ceil(REACH_IN_SIGMAS * width) for width in widths]
+
+
 def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
     """The rendering for a CPU: click by click, the box that it reaches."""
-    reach = [math.ceil(REACH_IN_SIGMAS * width) for width in widths]
+    reach = _reach(widths)
     x, y, z = _profiles([torch.arange(-r, r + 1, dtype=torch.float64) for r in reach], widths)
     stamp = (x[:, None, None] * y[:, None] * z).to(guidance.dtype)
     rows = torch.cat([clicks.batch[:, None], clicks.label[:, None], clicks.position], dim=1)[clicks.valid]
@@ -121,7 +131,7 @@ def _meetings(guidance: Tensor, rows: Tensor, stamp: Tensor) -> Iterator[tuple[T
 def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
     """The rendering for a GPU: the boxes of many clicks at once, voxels outside of the volume carrying zero."""
     sides = guidance.shape[2:]
-    reach = [math.ceil(REACH_IN_SIGMAS * width) for width in widths]
+    reach = _reach(widths)
     spans = [torch.arange(-r, r + 1, device=guidance.device) for r in reach]
     many = max(1, _SCRATCH_VOXELS // math.prod(len(span) for span in spans))
     strides = (math.prod(sides), sides[1] * sides[2], sides[2], 1)

@@ -6,8 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.clicks import dispatch
 from deepedit.clicks.distance import bounding_box, narrowed, region_depth
 from deepedit.clicks.types import Clicks
+from deepedit.devices import upload
 
 Randomness = torch.Generator | Sequence[torch.Generator] | None
 
@@ -30,7 +32,11 @@ def error_regions(prediction: Tensor, label: Tensor, num_classes: int | None = N
     """
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {tuple(prediction.shape)} and label {tuple(label.shape)} differ in shape")
-    dtype = torch.uint8 if num_classes is not None and num_classes <= 255 else torch.int32
+    narrow = num_classes is not None and num_classes <= 255
+    kernels = dispatch.kernels_for(label.shape, label.device)
+    if kernels:
+        return kernels.error_codes(prediction.contiguous(), label.contiguous(), None, None, narrow)
+    dtype = torch.uint8 if narrow else torch.int32
     # Seen as uint8, the mask is multiplied without a conversion.
     return (label.to(dtype) + 1).mul_((prediction != label).view(torch.uint8))
 
@@ -59,8 +65,15 @@ def sample_clicks(regions: Tensor, num_classes: int, generator: Randomness = Non
     2019; the weight exp(d) - 1 is that of Diaz-Pinto et al., DeepEdit, 2022.
     """
     codes = narrowed(regions)
+    limit = max(codes.shape[-3:])
+    kernels = dispatch.kernels_for(codes.shape, codes.device)
+    if kernels:
+        seeds = draw_seeds(generator, len(codes), codes.device)
+        keys = codes.new_full((len(codes), num_classes), kernels.NO_VOXEL, dtype=torch.int64)
+        kernels.draw(codes.contiguous(), region_depth(codes, limit), seeds, None, keys, None)
+        return Clicks(*kernels.clicks_at_keys(keys, codes.shape[1:]))
     box = bounding_box(codes)
-    depth = region_depth(codes[box], limit=max(codes.shape[-3:]))
+    depth = region_depth(codes[box], limit)
     cell = draw_cells(codes[box], depth, num_classes, generator)
     return clicks_at(cell, codes[box].shape, [part.start or 0 for part in box[1:]])
 
@@ -102,6 +115,16 @@ def per_sample(generator: Randomness, samples: int, device: torch.device) -> lis
     return [
         source if source is None or source.device.type == device.type else _moved(source, device) for source in sources
     ]
+
+
+def draw_seeds(generator: Randomness, samples: int, device: torch.device) -> Tensor:
+    """A seed for each sample, ``[samples]`` int64 on `device`, drawn where the generator is."""
+    if generator is None or isinstance(generator, torch.Generator):
+        source = device if generator is None else generator.device
+        drawn = torch.randint(2**62, (samples,), generator=generator, device=source)
+        return drawn if source.type == device.type else upload(drawn.tolist(), device)
+    sources = per_sample(generator, samples, device)
+    return torch.cat([torch.randint(2**62, (1,), generator=source, device=device) for source in sources])
 
 
 def _moved(source: torch.Generator, device: torch.device) -> torch.Generator:

@@ -1,18 +1,17 @@
-"""The simulated annotators: one that trains, with the failings of a hand, and one that evaluates, without any."""
+"""The simulated annotator of a training run, with the failings of a hand."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.clicks import dispatch
 from deepedit.clicks.distance import bounding_box, region_depth
-from deepedit.clicks.sampling import Randomness, clicks_at, draw_cells, error_regions
+from deepedit.clicks.largest_error import largest_errors
+from deepedit.clicks.sampling import Randomness, clicks_at, draw_cells, draw_seeds, error_regions
 from deepedit.clicks.types import Clicks
-
-COMPONENT_VOXELS = 2**19
-"""Finding components is the host's work: in larger volumes it would hold up a GPU by more than the network takes."""
+from deepedit.devices import upload
 
 
 @dataclass(frozen=True)
@@ -20,8 +19,7 @@ class Annotator:
     """How the annotator of a training run clicks. The defaults make a person of average care.
 
     Attributes:
-        deepest: share of the clicks placed as `largest_error_click` places them; nothing below touches these. In
-            volumes of more than `COMPONENT_VOXELS` voxels the deepest voxel of all errors stands in for it.
+        deepest: share of the clicks placed as `largest_error_click` places them; nothing below touches these.
         centre: share of the other clicks drawn near the middle of a region, P ~ exp(distance to its rim) - 1, as
             `sample_clicks` does; the rest fall anywhere in it.
         jitter: greatest slip along each axis, in voxels.
@@ -78,7 +76,7 @@ def simulate_clicks(
 
     Returns:
         B * K clicks, ordered by sample; not valid where nothing is wrong and no click for what is right was drawn.
-        On CUDA only the clicks placed deepest wait for the device.
+        No host synchronisation on CUDA where the fused kernels run.
 
     Raises:
         ValueError: if the shapes differ, the generators are too few or not on the CPU.
@@ -97,82 +95,6 @@ def simulate_clicks(
     return Clicks(*(entry.flatten(0, 1) for entry in entries))
 
 
-def largest_error_click(
-    prediction: Tensor | np.ndarray, label: Tensor | np.ndarray
-) -> tuple[tuple[int, int, int], int] | None:
-    """The click of the annotator that evaluates: the deepest voxel of the largest error.
-
-    Of the 6-connected components of the error regions of all classes, the one with most voxels (on a tie, whose first
-    voxel comes first); in it, the voxel farthest from all that is not of the component, the outside of the volume
-    included (Euclidean, in voxels; on a tie, the first in index order).
-
-    Args:
-        prediction: ``[X, Y, Z]`` integer class indices, a numpy array or a tensor on the CPU.
-        label: the same, the true class indices.
-
-    Returns:
-        The voxel and its true class; None where nothing is wrong.
-
-    Raises:
-        ValueError: if the shapes differ.
-
-    Source: the protocol of Sofiiuk et al., Reviving iterative training with mask guidance for interactive
-    segmentation, 2021, with all classes instead of one object.
-    """
-    from scipy import ndimage
-
-    prediction, label = np.asarray(prediction), np.asarray(label)
-    if prediction.shape != label.shape:
-        raise ValueError(f"prediction {prediction.shape} and label {label.shape} differ in shape")
-    wrong = prediction != label
-    box = _box(wrong)
-    if box is None:
-        return None
-    codes = np.where(wrong[box], label[box].astype(np.int64) + 1, 0)
-    component, inner = _largest_component(codes)
-    # A rim of zeros all around: whatever lies beyond the box is not of the component, nor is what lies beyond the
-    # volume.
-    depth = ndimage.distance_transform_edt(np.pad(component, 1))[1:-1, 1:-1, 1:-1]
-    deepest = np.unravel_index(depth.argmax(), depth.shape)
-    voxel = tuple(int(i + a.start + b.start) for i, a, b in zip(deepest, inner, box, strict=True))
-    return voxel, int(label[voxel])
-
-
-def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Smallest box that holds all of a mask; None if it is empty."""
-    spans = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if not len(hit):
-            return None
-        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(spans)
-
-
-def _largest_component(codes: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
-    """Mask of the largest 6-connected component of one code, in the box of `codes` that holds it."""
-    from scipy import ndimage
-
-    best, found = (0, 0), None
-    for code, box in enumerate(ndimage.find_objects(codes), start=1):
-        if box is None:
-            continue
-        components, _ = ndimage.label(codes[box] == code)
-        sizes = np.bincount(components.ravel())[1:]
-        if sizes.max() < best[0]:
-            continue
-        for number in np.flatnonzero(sizes == sizes.max()) + 1:
-            first = np.unravel_index((components == number).argmax(), components.shape)
-            start = np.ravel_multi_index([i + span.start for i, span in zip(first, box, strict=True)], codes.shape)
-            if (sizes[number - 1], -start) > best or found is None:
-                best, found = (sizes[number - 1], -start), (components, number, box)
-    components, number, box = found
-    mask = components == number
-    inner = _box(mask)
-    spans = tuple(slice(a.start + b.start, a.stop + b.start) for a, b in zip(inner, box, strict=True))
-    return mask[inner], spans
-
-
 @dataclass(frozen=True)
 class _Intent:
     """What is decided about a click before the prediction is seen; drawn whole, whichever part is then used."""
@@ -184,6 +106,11 @@ class _Intent:
     neighbour: list[int]
     class_noise: Tensor
     source: torch.Generator
+
+    @property
+    def evenly(self) -> bool:
+        """Whether all voxels of a region are as likely."""
+        return self.redundant or not self.centre
 
     @classmethod
     def draw(cls, annotator: Annotator, num_classes: int, source: torch.Generator | None) -> "_Intent":
@@ -213,41 +140,59 @@ def _host_generators(generator: Randomness, samples: int) -> list[torch.Generato
 
 
 def _one_click_each(prediction: Tensor, label: Tensor, num_classes: int, intents: Sequence[_Intent]) -> Clicks:
-    sampled = [sample for sample, intent in enumerate(intents) if not intent.deepest]
+    drawn = [sample for sample, intent in enumerate(intents) if not intent.deepest]
+    placed = [sample for sample, intent in enumerate(intents) if intent.deepest]
     rows: dict[int, tuple[Tensor, Tensor]] = {}
-    if sampled:
-        chosen = [intents[sample] for sample in sampled]
-        position, valid = _sampled_positions(prediction, label, num_classes, sampled, chosen)
-        rows |= {sample: (position[row], valid[row]) for row, sample in enumerate(sampled)}
-    for sample in set(range(len(intents))) - set(sampled):
-        place = _largest_error if label[sample].numel() <= COMPONENT_VOXELS else _deepest_error
-        rows[sample] = place(prediction[sample], label[sample], num_classes)
+    if drawn:
+        chosen = [intents[sample] for sample in drawn]
+        rows |= zip(drawn, zip(*_drawn_voxels(prediction, label, num_classes, drawn, chosen), strict=True), strict=True)
+    if placed:
+        rows |= zip(placed, zip(*largest_errors(prediction, label, num_classes, placed), strict=True), strict=True)
     position, valid = (torch.stack([rows[sample][part] for sample in range(len(intents))]) for part in (0, 1))
     batch = torch.arange(len(intents), device=label.device)
     true_class = label[(batch, *position.unbind(1))].long()
     return Clicks(batch, true_class * valid, position, valid)
 
 
-def _largest_error(prediction: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Voxel ``[3]`` and validity of `largest_error_click`; waits for the device."""
-    click = largest_error_click(prediction.cpu(), label.cpu())
-    voxel = torch.tensor(click[0] if click else (0, 0, 0))
-    return _to(voxel, label.device), _to(torch.tensor(click is not None), label.device)
-
-
-def _deepest_error(prediction: Tensor, label: Tensor, num_classes: int) -> tuple[Tensor, Tensor]:
-    """Voxel ``[3]`` farthest, by chessboard distance, from the rim of its error region, and whether there is one."""
-    depth = region_depth(error_regions(prediction[None], label[None], num_classes), limit=max(label.shape))
-    deepest, index = depth.flatten().max(0)
-    _, height, length = label.shape
-    voxel = torch.stack([index // (height * length), index // length % height, index % length])
-    return voxel, deepest > 0
-
-
-def _sampled_positions(
+def _drawn_voxels(
     prediction: Tensor, label: Tensor, num_classes: int, samples: Sequence[int], intents: Sequence[_Intent]
 ) -> tuple[Tensor, Tensor]:
-    """Position ``[S, 3]`` and validity ``[S]`` of the clicks of `samples` that are drawn, not placed."""
+    """Voxel ``[S, 3]`` and validity ``[S]`` of the clicks of `samples` that are drawn, not placed."""
+    fused = dispatch.kernels_for(label.shape, label.device)
+    candidates = (_fused_candidates if fused else _candidates)(prediction, label, num_classes, samples, intents)
+    device = label.device
+    evenly = upload([intent.redundant for intent in intents], device)
+    weight = candidates.sizes.where(~evenly[:, None], candidates.sizes.clamp(max=1)).double().log()
+    noise = upload([intent.class_noise.tolist() for intent in intents], device, torch.float64)
+    choice = (weight + noise).argmax(1)
+    row = torch.arange(len(samples), device=device)
+    valid = candidates.valid[row, choice]
+    # Moved as the hand moves it.
+    slip, step = (upload([getattr(intent, name) for intent in intents], device) for name in ("slip", "neighbour"))
+    position = candidates.position[row, choice] + slip + step * candidates.reach[row, choice, None]
+    inside = [axis.clamp(0, side - 1) for axis, side in zip(position.unbind(1), label.shape[1:], strict=True)]
+    return torch.stack(inside, dim=1) * valid[:, None], valid
+
+
+@dataclass(frozen=True)
+class _Candidates:
+    """A voxel drawn for each sample and class.
+
+    Attributes:
+        position, valid: ``[S, C, 3]`` int64 and ``[S, C]`` bool.
+        sizes: ``[S, C]``, voxels that it was drawn from.
+        reach: ``[S, C]`` int64, how far it is from the rim of its region.
+    """
+
+    position: Tensor
+    valid: Tensor
+    sizes: Tensor
+    reach: Tensor
+
+
+def _candidates(
+    prediction: Tensor, label: Tensor, num_classes: int, samples: Sequence[int], intents: Sequence[_Intent]
+) -> _Candidates:
     codes = torch.stack(
         [
             _right_regions(prediction[sample], label[sample], num_classes)
@@ -256,38 +201,40 @@ def _sampled_positions(
             for sample, intent in zip(samples, intents, strict=True)
         ]
     )
-    sides = codes.shape[1:]
+    limit = max(codes.shape[1:])
     box = bounding_box(codes)
     codes = codes[box]
-    depth = region_depth(codes, limit=max(sides))
+    depth = region_depth(codes, limit)
     for row, intent in enumerate(intents):
-        if intent.redundant or not intent.centre:
+        if intent.evenly:
             depth[row] = codes[row] != 0
     cell = draw_cells(codes, depth, num_classes, [intent.source for intent in intents])
-    sizes = torch.stack([(codes == code).sum((1, 2, 3)) for code in range(1, num_classes + 1)], dim=1).double()
-    evenly = _to(torch.tensor([intent.redundant for intent in intents]), codes.device)
-    weight = sizes.where(~evenly[:, None], sizes.clamp(max=1)).log()
-    noise = _to(torch.stack([intent.class_noise for intent in intents]), codes.device)
-    choice = (weight + noise).argmax(1, keepdim=True)
-    index = cell.gather(1, choice)
-    valid = index[:, 0] >= 0
+    drawn = clicks_at(cell, codes.shape, [part.start or 0 for part in box[1:]])
+    sizes = torch.stack([(codes == code).sum((1, 2, 3)) for code in range(1, num_classes + 1)], dim=1)
+    reach = depth.flatten(1).gather(1, cell.clamp(min=0)).long()
+    return _Candidates(drawn.position.view(*cell.shape, 3), drawn.valid.view(cell.shape), sizes, reach)
 
-    index = index.clamp(min=0)
-    reach = depth.flatten(1).gather(1, index).long()
-    # In the whole volume again, and moved as the hand moves it.
-    drawn = clicks_at(index, codes.shape, [part.start or 0 for part in box[1:]])
-    slip, step = (torch.tensor([getattr(i, name) for i in intents]) for name in ("slip", "neighbour"))
-    position = drawn.position + _to(slip, codes.device) + _to(step, codes.device) * reach
-    inside = [axis.clamp(0, side - 1) for axis, side in zip(position.unbind(1), sides, strict=True)]
-    position = torch.stack(inside, dim=1)
-    return position * valid[:, None], valid
+
+def _fused_candidates(
+    prediction: Tensor, label: Tensor, num_classes: int, samples: Sequence[int], intents: Sequence[_Intent]
+) -> _Candidates:
+    """`_candidates` by the kernels that serve a GPU."""
+    kernels, device = dispatch.kernels_for(label.shape, label.device), label.device
+    columns = [samples, [intent.redundant for intent in intents], [intent.evenly for intent in intents]]
+    rows, right, evenly = upload(columns, device, torch.int64)
+    seeds = draw_seeds([intent.source for intent in intents], len(intents), device)
+    codes = kernels.error_codes(prediction.contiguous(), label.contiguous(), rows, right, num_classes <= 255)
+    depth = region_depth(codes, limit=max(codes.shape[1:]))
+    keys = codes.new_full((len(samples), num_classes), kernels.NO_VOXEL, dtype=torch.int64)
+    sizes = torch.zeros_like(keys, dtype=torch.int32)
+    kernels.draw(codes, depth, seeds, evenly, keys, sizes)
+    _, _, position, valid = kernels.clicks_at_keys(keys, codes.shape[1:])
+    position, valid = position.view(*keys.shape, 3), valid.view(keys.shape)
+    row = torch.arange(len(samples), device=device)[:, None]
+    reach = depth[(row, *position.unbind(2))].long().where(evenly[:, None] == 0, 1)
+    return _Candidates(position, valid, sizes, reach)
 
 
 def _right_regions(prediction: Tensor, label: Tensor, num_classes: int) -> Tensor:
     dtype = torch.uint8 if num_classes <= 255 else torch.int32
     return label.to(dtype).add(1).mul_(prediction == label)
-
-
-def _to(tensor: Tensor, device: torch.device) -> Tensor:
-    # Not blocking: a copy to the device that waited would be a synchronisation.
-    return tensor.to(device, non_blocking=True)

@@ -1,7 +1,31 @@
 """Settings of the click tests."""
 
+import pytest
+import torch
 from hypothesis import settings
+
+from deepedit.clicks import dispatch
 
 # A busy machine is no reason for a property to fail.
 settings.register_profile("clicks", deadline=None)
 settings.load_profile("clicks")
+
+GPU = torch.cuda.is_available()
+
+
+@pytest.fixture(
+    params=[
+        pytest.param("cpu", marks=pytest.mark.skipif(GPU, reason="with a GPU the kernels are not interpreted")),
+        pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not GPU, reason="there is no CUDA device")]),
+    ]
+)
+def fused(request, monkeypatch):
+    """Click simulation by the fused kernels: in Triton's interpreter, or on a GPU; which device that is."""
+    pytest.importorskip("triton", reason="Triton is not installed")
+    from deepedit.clicks import kernels
+
+    monkeypatch.setattr(dispatch, "kernels_for", lambda shape, device: kernels)
+    if request.param == "cpu":
+        # Interpreted, an operation takes as long on many voxels as on few.
+        monkeypatch.setattr(kernels.drawing, "BLOCK", 2**14)
+    return torch.device(request.param)

@@ -1,0 +1,150 @@
+"""Voxels drawn in regions."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from torch.library import custom_op
+
+from deepedit.clicks.kernels.grid import BLOCK, blocks
+
+
+@custom_op(
+    "deepedit::draw",
+    mutates_args=("keys", "sizes"),
+    schema="(Tensor codes, Tensor depth, Tensor seeds, Tensor? evenly, Tensor(a!) keys, Tensor(b!)? sizes) -> ()",
+)
+def draw(
+    codes: Tensor, depth: Tensor, seeds: Tensor, evenly: Tensor | None, keys: Tensor, sizes: Tensor | None
+) -> None:
+    """Draw a voxel of every sample and class, with P ~ exp(depth) - 1, by the greatest of noisy scores (Gumbel-max).
+
+    The noise is counter-based (Philox): it depends on the sample's seed and on the voxel alone.
+
+    Args:
+        codes: ``[S, X, Y, Z]``, class + 1 or 0, contiguous.
+        depth: the same shape.
+        seeds: ``[S]`` int64.
+        evenly: ``[S]`` int64, 1 for a sample whose voxels are all as likely; None: for none.
+        keys: ``[S, C]`` int64, `NO_VOXEL` before; the drawn voxel's key after.
+        sizes: ``[S, C]`` int32, 0 before; the number of voxels of each class after; None: not asked for.
+    """
+    voxels, classes = math.prod(codes.shape[1:]), keys.shape[1]
+    if codes.numel():
+        grid = (blocks(voxels), len(codes))
+        _draw[grid](codes, depth, seeds, evenly, keys, sizes, voxels, classes, evenly is None, sizes is not None, BLOCK)
+
+
+@draw.register_fake
+def _(codes: Tensor, depth: Tensor, seeds: Tensor, evenly: Tensor | None, keys: Tensor, sizes: Tensor | None) -> None:
+    return None
+
+
+@triton.jit(do_not_specialize=["classes"])
+def _draw(
+    codes,
+    depth,
+    seeds,
+    evenly,
+    keys,
+    sizes,
+    voxels,
+    classes,
+    NONE_EVENLY: tl.constexpr,
+    COUNT: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    sample = tl.program_id(1).to(tl.int64)
+    voxel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    known = voxel < voxels
+    code = tl.load(codes + sample * voxels + voxel, mask=known, other=0).to(tl.int32)
+    highest = tl.minimum(tl.max(code, 0), classes)
+    if highest > 0:
+        lowest = tl.min(tl.where(code > 0, code, highest), 0)
+        far = tl.load(depth + sample * voxels + voxel, mask=known, other=0).to(tl.float32)
+        # log(exp(d) - 1), which itself would overflow.
+        weight = far + tl.log(1 - tl.exp(-tl.maximum(far, 1)))
+        if not NONE_EVENLY:
+            weight = tl.where(tl.load(evenly + sample) != 0, 0.0, weight)
+        key = _key(weight + _gumbel(tl.load(seeds + sample), voxel), voxel)
+        for wanted in range(lowest, highest + 1):
+            mine = code == wanted
+            count = tl.sum(mine.to(tl.int32), 0)
+            if count > 0:
+                cell = sample * classes + wanted - 1
+                tl.atomic_max(keys + cell, tl.max(tl.where(mine, key, -(2**63)), 0))
+                if COUNT:
+                    tl.atomic_add(sizes + cell, count)
+
+
+@triton.jit
+def _gumbel(seed, voxel):
+    """Standard Gumbel noise, float32: -log(E), with E exponential.
+
+    E is -log(1 - v) of a uniform v. The noise that wins is that of the smallest of millions of v, so v is made of 64
+    bits, and near 0 the logarithm of its series.
+    """
+    high, low, _, _ = tl.randint4x(seed, voxel)
+    v = high.to(tl.uint32, bitcast=True).to(tl.float32) * 2.0**-32
+    v += (low.to(tl.uint32, bitcast=True).to(tl.float32) + 0.5) * 2.0**-64
+    v = tl.minimum(v, 1 - 2.0**-24)
+    small = v * (1 + v * (0.5 + v * (1 / 3 + v * 0.25)))
+    return -tl.log(tl.where(v < 0.01, small, -tl.log(1 - v)))
+
+
+@triton.jit
+def _key(score, voxel):
+    """Score (float32) and voxel as one integer that is the greater, the greater the score and the smaller the voxel."""
+    bits = score.to(tl.int32, bitcast=True)
+    ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
+    return (ordered.to(tl.int64) << 32) | (0x7FFFFFFF - voxel)
+
+
+@custom_op(
+    "deepedit::clicks_at_keys",
+    mutates_args=(),
+    schema="(Tensor keys, int[] shape) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+def clicks_at_keys(keys: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """The clicks that keys stand for.
+
+    Args:
+        keys: ``[S, C]``, see `NO_VOXEL`.
+        shape: (X, Y, Z) of a sample.
+
+    Returns:
+        Sample ``[S * C]``, class, voxel ``[S * C, 3]`` and whether there is one: what `Clicks` is made of.
+    """
+    clicks = _new_clicks(keys)
+    if keys.numel():
+        _clicks_at_keys[blocks(keys.numel(), 128),](keys, *clicks, keys.numel(), keys.shape[1], *shape[1:], 128)
+    return clicks
+
+
+@clicks_at_keys.register_fake
+def _(keys: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return _new_clicks(keys)
+
+
+def _new_clicks(keys: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    count = keys.shape[0] * keys.shape[1]
+    sample, label = (keys.new_empty(count) for _ in range(2))
+    return sample, label, keys.new_empty((count, 3)), keys.new_empty(count, dtype=torch.bool)
+
+
+@triton.jit(do_not_specialize=["count", "classes", "height", "depth"])
+def _clicks_at_keys(keys, sample, label, position, valid, count, classes, height, depth, BLOCK: tl.constexpr):
+    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    known = row < count
+    key = tl.load(keys + row, mask=known, other=-(2**63))
+    drawn = key != -(2**63)
+    voxel = tl.where(drawn, 0x7FFFFFFF - (key & 0x7FFFFFFF), 0)
+    tl.store(sample + row, (row // classes).to(tl.int64), mask=known)
+    tl.store(label + row, (row % classes).to(tl.int64), mask=known)
+    tl.store(position + 3 * row, voxel // (height * depth), mask=known)
+    tl.store(position + 3 * row + 1, voxel // depth % height, mask=known)
+    tl.store(position + 3 * row + 2, voxel % depth, mask=known)
+    tl.store(valid + row, drawn, mask=known)
