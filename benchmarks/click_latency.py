@@ -1,6 +1,6 @@
 """How long a user waits for a click: on a small volume, and on one of many windows against a pass over all of them.
 
-    python benchmarks/click_latency.py [--model RUN/model.pt]
+    python -m benchmarks.click_latency [--model RUN/model.pt] [--large]
 
 Without a model the light network with random weights is timed; the time does not depend on the weights.
 """
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.timing import kernels
 from deepedit.inference.session import InteractiveSession
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import input_channels, pick_device
@@ -22,6 +23,8 @@ from deepedit_cli.common import device, positive_int
 
 SIZES = (((35, 50, 35), (40, 56, 40)), ((256, 256, 128), (64, 64, 64)))
 """Voxels of the volume, and of the windows."""
+
+LARGE = ((512, 512, 200), (128, 128, 128))
 
 
 def small_model(patch: tuple[int, int, int]) -> Model:
@@ -35,7 +38,11 @@ def measure(model: Model, shape: tuple[int, int, int], clicks: int) -> tuple[flo
     """Seconds of the first, automatic answer, and of each click up to the labels that a viewer draws."""
     rng = np.random.default_rng(0)
     session = InteractiveSession(model)
-    session.set_image(rng.random(shape, dtype=np.float32))
+    image = rng.random(shape, dtype=np.float32)
+    session.set_image(image)
+    if model.device.type == "cuda":
+        session.predict()  # the first pass loads kernels
+        session.set_image(image)
     start = time.perf_counter()
     session.predict()
     automatic = time.perf_counter() - start
@@ -48,15 +55,29 @@ def measure(model: Model, shape: tuple[int, int, int], clicks: int) -> tuple[flo
     return automatic, seconds[2:]
 
 
+def click_kernels(model: Model, shape: tuple[int, int, int]) -> dict[str, float] | None:
+    """What a click up to the labels that a viewer draws gives a GPU to do, see `kernels`."""
+    session = InteractiveSession(model)
+    session.set_image(np.random.default_rng(0).random(shape, dtype=np.float32))
+    session.predict()
+
+    def click() -> None:
+        session.add_click([side // 2 for side in shape], model.plan.labels.names[0])
+        session.predict()
+
+    return kernels(click, model.device)
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--model", type=Path, help="its plan and network, for the small volume only")
+    options.add_argument("--large", action="store_true", help="also 512 x 512 x 200: minutes on a CPU")
     options.add_argument("--clicks", type=positive_int, default=15)
     options.add_argument("--device", type=device, default="auto")
     arguments = options.parse_args()
     where = pick_device(arguments.device)
     print(f"{where}, {torch.get_num_threads()} threads, median of {arguments.clicks} clicks after 2 warm-ups (spread)")
-    for number, (shape, patch) in enumerate(SIZES):
+    for number, (shape, patch) in enumerate([*SIZES, LARGE] if arguments.large else SIZES):
         model = load_model(arguments.model) if arguments.model and number == 0 else small_model(patch)
         model.network.to(where)
         automatic, seconds = measure(model, shape, arguments.clicks)

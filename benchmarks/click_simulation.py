@@ -1,7 +1,7 @@
 """How long click simulation takes, stage by stage, beside the same work in numpy and scipy and in MONAI.
 
-    python benchmarks/click_simulation.py --quick
-    python benchmarks/click_simulation.py --sizes 128 --labels 1 7 14 --batch 1 --errors 0.25
+    python -m benchmarks.click_simulation --quick
+    python -m benchmarks.click_simulation --sizes 128 --labels 1 7 14 --batch 1 --errors 0.25
 
 Without arguments every size, number of labels, batch and share of errors is run, which takes hours, most of them the
 peers'. MONAI takes part where it is installed (``pip install deepedit[bench]``). On CUDA the peers run as they do
@@ -18,16 +18,17 @@ import logging
 import platform
 import statistics
 import sys
-import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
-import reference_clicks
 import torch
 from scipy import ndimage
 
+from benchmarks import reference_clicks
+from benchmarks.timing import WARM_UPS, timed
 from deepedit.clicks import Clicks, chessboard_distance, error_regions, render_guidance, sample_clicks
 from deepedit.clicks.sampling import clicks_at, draw_cells
 
@@ -39,7 +40,6 @@ except ImportError:
 
 SIGMA = 2.0
 STAGES = ("error regions", "distance", "sampling", "rendering", "together", "together, no rendering")
-WARM_UPS = 3
 
 
 @dataclass(frozen=True)
@@ -72,42 +72,25 @@ class Result:
 
 def smooth_problem(case: Case, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Predictions and label maps ``[B, X, Y, Z]`` int64: smooth classes, smooth errors on the share asked for."""
-    random = np.random.default_rng(seed)
 
-    def smooth(share_of_side: float) -> np.ndarray:
+    def smooth(random: np.random.Generator, share_of_side: float) -> np.ndarray:
         noise = random.standard_normal(case.shape, dtype=np.float32)
         return ndimage.gaussian_filter(noise, case.size * share_of_side, truncate=2.5, mode="wrap")
 
-    predictions, labels = [], []
-    for _ in range(case.batch):
-        label, best = np.zeros(case.shape, dtype=np.int64), smooth(1 / 16)
+    def sample(number: int) -> tuple[np.ndarray, np.ndarray]:
+        random = np.random.default_rng([seed, number])
+        label, best = np.zeros(case.shape, dtype=np.int64), smooth(random, 1 / 16)
         for index in range(1, case.classes):
-            field_of_class = smooth(1 / 16)
+            field_of_class = smooth(random, 1 / 16)
             label[field_of_class > best] = index
             np.maximum(best, field_of_class, out=best)
-        badness = smooth(1 / 32)
+        badness = smooth(random, 1 / 32)
         wrong = badness > np.quantile(badness, 1 - case.errors)
-        predictions.append(np.where(wrong, (label + 1) % case.classes, label))
-        labels.append(label)
+        return np.where(wrong, (label + 1) % case.classes, label), label
+
+    with ThreadPoolExecutor() as pool:
+        predictions, labels = zip(*pool.map(sample, range(case.batch)), strict=True)
     return np.stack(predictions), np.stack(labels)
-
-
-def timed(work: Callable[[], object], device: str, repeats: int, seconds: float) -> list[float]:
-    """Seconds of each run after the warm-ups; no more runs once `seconds` are spent, but one at least."""
-
-    def once() -> float:
-        if device == "cuda":
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        work()
-        if device == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    spent = [once()]
-    while len(spent) < WARM_UPS + repeats and sum(spent) < seconds:
-        spent.append(once())
-    return spent[min(WARM_UPS, len(spent) - 1) :]
 
 
 def stages(find: Callable, measure: Callable | None, draw: Callable, render: Callable, place: Callable | None = None):

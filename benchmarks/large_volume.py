@@ -1,6 +1,6 @@
 """A CT of 512 x 512 voxels a slice from file to file, on a CPU: seconds and memory of every stage.
 
-    python benchmarks/large_volume.py --slices 50 100 200 400
+    python -m benchmarks.large_volume --slices 50 100 200 400
 
 Each number of slices runs in a process of its own: read, preprocess to 1.5 mm, segment by sliding windows of 128^3 with
 the light network (random weights; the time does not depend on them), restore to the file's grid, write. Then
@@ -187,7 +187,17 @@ def main() -> None:
         return
 
     def part(name: str, slices: int) -> dict:
-        command = [sys.executable, __file__, "--part", name, "--side", str(given.side), "--slices", str(slices)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.large_volume",
+            "--part",
+            name,
+            "--side",
+            str(given.side),
+            "--slices",
+            str(slices),
+        ]
         command += ["--repeats", str(given.repeats), "--overlap", str(given.overlap)]
         command += ["--skip-air"] if given.skip_air else []
         return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=os.environ).stdout)

@@ -1,6 +1,6 @@
 """Training and inference with many labels: seconds and memory with 2, 14 and 117 of them.
 
-    python benchmarks/many_labels.py
+    python -m benchmarks.many_labels
 
 Each number of labels runs in a process of its own: `--steps` steps of training on synthetic volumes full of small
 organs, with the patch that planning finds room for, then a segmentation and a click. ``ulimit -v`` before it shows what
@@ -98,7 +98,7 @@ def main() -> None:
         return
     rows = []
     for labels in given.labels:
-        command = [sys.executable, __file__, "--one", "--labels", str(labels)]
+        command = [sys.executable, "-m", "benchmarks.many_labels", "--one", "--labels", str(labels)]
         command += ["--side", str(given.side), "--steps", str(given.steps)]
         rows.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
     if given.json:

@@ -1,7 +1,7 @@
 """Whether an imported model does what it did in MONAI, and how fast: both in one run, with the same random weights.
 
-    python benchmarks/monai_parity.py --size 64 --filters 8 16 32 64 64 64
-    python benchmarks/monai_parity.py
+    python -m benchmarks.monai_parity --size 64 --filters 8 16 32 64 64 64
+    python -m benchmarks.monai_parity
 
 The second is the published network at 128^3: minutes a step on a few cores. MONAI must be installed
 (``pip install deepedit[bench]``). Runs of ours and MONAI's take turns, so that a busy machine slows both; seconds of
@@ -34,7 +34,8 @@ from deepedit.transforms.preprocess import Preprocessor
 
 try:
     import monai
-    import reference_pipeline as reference
+
+    from benchmarks import reference_pipeline as reference
 except ImportError:
     monai = None
 

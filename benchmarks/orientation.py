@@ -1,6 +1,6 @@
 """One volume stored in several orientations, clicked at the same points in the patient: results must agree.
 
-    python benchmarks/orientation.py --model RUN/model.pt --input DATASET
+    python -m benchmarks.orientation --model RUN/model.pt --input DATASET
 
 For each validation case: the automatic result and the annotator's clicks on the file as it is, then the same clicks,
 given in mm, on the volume stored as RAS, LPS and PIR, and with a rotation in its affine (the array unchanged, the

@@ -1,8 +1,8 @@
 """Where the time of a training step goes: data, clicks, forward, backward.
 
-    python benchmarks/training_step.py
-    python benchmarks/training_step.py --patch-size 128,128,128 --network reference --device cuda
-    python benchmarks/training_step.py --patch-size 128,128,128 --network reference --volume 512,512,90 --cases 3 \\
+    python -m benchmarks.training_step
+    python -m benchmarks.training_step --patch-size 128,128,128 --network reference --device cuda
+    python -m benchmarks.training_step --patch-size 128,128,128 --network reference --volume 512,512,90 --cases 3 \\
         --batch-size 1 --steps 4 --warmup 1 --monai
 
 Trains on a phantom dataset, with the click settings of a run past its automatic beginning, and prints medians over the
@@ -15,65 +15,80 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
 import torch
 
+from benchmarks.timing import synchronise
 from deepedit.io.msd import Dataset, find_dataset
 from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import autocast_dtype, input_channels, pick_device
 from deepedit.network.unet import NETWORKS, build_network
-from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import prepare_case
-from deepedit.training.loop import Progress, Trainer
+from deepedit.training.loop import Trainer
 from deepedit.training.planning import make_plan
 from deepedit_cli.common import device, int_triple, positive_int
 
 PARTS = ("data", "clicks", "forward", "backward")
 
 
-class Enough(Exception):
-    """All steps are measured."""
-
-
 class MeasuredTrainer(Trainer):
-    """Waits for the device at the end of every part."""
+    """Waits for the device at the end of every part, as long as `waits` is set."""
+
+    waits = True
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
         with super().timed(name):
             yield
-            if self.device.type == "cuda":
-                torch.cuda.synchronize(self.device)
+            if self.waits:
+                synchronise(self.device)
+
+
+def make_trainer(
+    dataset: Dataset,
+    network: str,
+    patch_size: Sequence[int] | None,
+    batch_size: int,
+    where: torch.device,
+    cache: Path,
+) -> MeasuredTrainer:
+    """A run past its automatic beginning, on all cases of a dataset, with full patches."""
+    architecture = NETWORKS[network]
+    plan = make_plan(dataset, architecture, patch_size=patch_size)
+    classes = plan.labels.num_classes
+    built = build_network(input_channels(plan.image_channels, classes), classes, architecture, seed=0)
+    with ThreadPoolExecutor() as pool:
+        cases = list(pool.map(lambda case: prepare_case(case, plan, cache), dataset.cases))
+    config = TrainingConfig(epochs=10**6, clicks_from=0.0, small_patches=0.0, batch_size=batch_size)
+    return MeasuredTrainer(Model(built.to(where), plan), cases, config, workers=2)
+
+
+def advance(trainer: Trainer, steps: int) -> list[dict[str, float]]:
+    """Train some steps further; returns the seconds of each part of each of them, and of the whole ``"step"``."""
+    totals = [{**trainer.progress.timings, "step": time.perf_counter()}]
+
+    def done() -> bool:
+        totals.append({**trainer.progress.timings, "step": time.perf_counter()})
+        return len(totals) > steps
+
+    trainer.train(lambda progress: None, done)
+    return [{part: after[part] - before.get(part, 0.0) for part in after} for before, after in pairwise(totals)]
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict:
     """Seconds of each part of each step."""
     where = pick_device(options.device)
     dataset = find_dataset(write_phantom(folder / "phantom", num_cases=options.cases, shape=options.volume))
-    architecture = NETWORKS[options.network]
-    plan = make_plan(dataset, architecture, patch_size=options.patch_size)
-    classes = plan.labels.num_classes
-    network = build_network(input_channels(plan.image_channels, classes), classes, architecture, seed=0)
-    cases = [prepare_case(case, plan, folder / "cache") for case in dataset.cases]
-    config = TrainingConfig(epochs=10**6, clicks_from=0.0, small_patches=0.0, batch_size=options.batch_size)
-    trainer = MeasuredTrainer(Model(network.to(where), plan), cases, config)
-    totals: list[dict[str, float]] = []
-
-    def on_step(progress: Progress) -> None:
-        totals.append({**progress.timings, "step": time.perf_counter()})
-        if len(totals) > options.warmup + options.steps:
-            raise Enough
-
-    with suppress(Enough):
-        trainer.train(on_step)
-    totals = totals[options.warmup :]
-    steps = [{part: b[part] - a[part] for part in b} for a, b in pairwise(totals)]
+    trainer = make_trainer(dataset, options.network, options.patch_size, options.batch_size, where, folder / "cache")
+    advance(trainer, options.warmup)
+    steps, plan = advance(trainer, options.steps), trainer.model.plan
     result = {
         "device": torch.cuda.get_device_name(where)
         if where.type == "cuda"
@@ -81,27 +96,42 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
         "precision": str(autocast_dtype(where) or torch.float32).removeprefix("torch."),
         "network": options.network,
         "patch_size": plan.patch_size,
-        "batch_size": config.batch_size,
-        "labels": classes - 1,
+        "batch_size": options.batch_size,
+        "labels": plan.labels.num_classes - 1,
         "steps": len(steps),
         "seconds": {part: statistics.median(step[part] for step in steps) for part in (*PARTS, "step")},
         "share": {part: sum(step[part] for step in steps) / sum(step["step"] for step in steps) for part in PARTS},
-        "samples_per_second": config.batch_size * len(steps) / sum(step["step"] for step in steps),
+        "samples_per_second": options.batch_size * len(steps) / sum(step["step"] for step in steps),
     }
-    return result | (peer(options, dataset, plan, folder / "monai", where) if options.monai else {})
+    if options.monai:
+        steps = options.warmup + options.steps
+        filters = NETWORKS["reference"].filters
+        seconds = peer(dataset, plan.patch_size, filters, folder / "monai", where, steps)[options.warmup :]
+        result["monai_step"] = statistics.median(seconds)
+        result["monai_samples_per_second"] = len(seconds) / sum(seconds)
+    return result
 
 
-def peer(options: argparse.Namespace, dataset: Dataset, plan: Plan, cache: Path, where: torch.device) -> dict:
-    """What MONAI's tutorial makes of the same files, with the published network, on a grid as large as our patch."""
-    import reference_pipeline
-    import reference_training
+def peer(
+    dataset: Dataset,
+    shape: Sequence[int],
+    filters: Sequence[int],
+    cache: Path,
+    where: torch.device,
+    steps: int,
+    limit: float = float("inf"),
+) -> list[float]:
+    """Seconds of each step that MONAI's tutorial makes of a dataset, with its network on a grid of that shape.
 
-    network = reference_pipeline.network(len(plan.labels.names), NETWORKS["reference"].filters, seed=0)
-    labels = {"background": 0, **dict(zip(plan.labels.names, plan.labels.values, strict=True))}
-    seconds = reference_training.seconds_of_steps(
-        network, dataset.cases, labels, plan.patch_size, options.warmup + options.steps, cache, where
-    )[options.warmup :]
-    return {"monai_step": statistics.median(seconds), "monai_samples_per_second": len(seconds) / sum(seconds)}
+    Args:
+        filters: of the network; those of the published one are our reference network's.
+        limit: no further step once these seconds are spent on steps.
+    """
+    from benchmarks import reference_pipeline, reference_training
+
+    network = reference_pipeline.network(len(dataset.labels.names), filters, seed=0)
+    labels = {"background": 0, **dict(zip(dataset.labels.names, dataset.labels.values, strict=True))}
+    return reference_training.seconds_of_steps(network, dataset.cases, labels, shape, steps, cache, where, limit)
 
 
 def table(result: dict) -> str:

@@ -1,0 +1,145 @@
+"""All that needs a GPU, in one command: tests, click simulation, training steps, clicks, network modes, a training run.
+
+    python -m benchmarks.gpu --minutes 8 --output FOLDER --dataset Task04_Hippocampus
+
+Every part runs in a process of its own and gets its share of the minutes that are left, so that a part that crashes,
+hangs or runs out of memory costs itself only. After every part FOLDER/gpu.json holds all figures and FOLDER/gpu.md the
+tables; FOLDER/PART.log is what the part said. It needs torch, numpy, scipy and nibabel; what needs more says so. The
+exit status is 1 where a part failed.
+"""
+
+import argparse
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from benchmarks.gpu.report import in_brief, markdown
+from deepedit_cli.common import positive, positive_int
+
+SHARES = {"machine": 40, "tests": 55, "clicks": 45, "step": 90, "latency": 40, "modes": 80, "training": 170}
+"""The parts in their order, and how the time is shared among them. The last gets what the others leave."""
+
+ROOT = Path(__file__).parents[2]
+
+
+def run_part(name: str, limit: float, options: argparse.Namespace, scratch: Path) -> dict:
+    """Run a part in a process of its own for no more than `limit` seconds; returns its rows and how it ended.
+
+    `scratch` is where it keeps what nobody needs afterwards.
+    """
+    log, rows = options.output / f"{name}.log", options.output / f"{name}.rows"
+    rows.write_text("")
+    command = [sys.executable, "-u", "-m", "benchmarks.gpu.part", name, "--rows", str(rows)]
+    command += ["--until", str(time.time() + limit - 2), "--folder", str(options.output), "--device", options.device]
+    command += ["--training-minutes", str(options.training_minutes), "--threads", str(options.threads or 0)]
+    command += ["--dataset", str(options.dataset.resolve())] if options.dataset else []
+    command += ["--small"] if options.small else []
+    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    start, shown = time.monotonic(), 0
+    with log.open("wb") as stream:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=os.environ | {"PYTHONPATH": paths, "TMPDIR": str(scratch)},
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            while process.poll() is None and time.monotonic() - start < limit:
+                time.sleep(0.2)
+                shown = show(name, start, read_rows(rows), shown)
+            ended = process.poll()
+        finally:
+            end_group(process)
+    show(name, start, read_rows(rows), shown)
+    found = {"status": "done", "seconds": time.monotonic() - start, "rows": read_rows(rows)}
+    if ended is None:
+        found |= {"status": f"ended by its limit of {limit:.0f} s"}
+    elif ended:
+        how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit status {ended}"
+        found |= {"status": f"failed with {how}", "error": last_line(log)}
+    rows.unlink()
+    return found
+
+
+def end_group(process: subprocess.Popen) -> None:
+    """End a process and all that it has started, whatever they are at."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+    except (ProcessLookupError, PermissionError, subprocess.TimeoutExpired):
+        pass  # gone already; or stuck in the driver, where nothing can reach it
+
+
+def read_rows(path: Path) -> list[dict]:
+    """The rows that are written whole."""
+    lines = path.read_text().split("\n")[:-1]
+    return [json.loads(line) for line in lines if line]
+
+
+def show(name: str, start: float, rows: list[dict], shown: int) -> int:
+    """Print the rows that are new; returns how many there are."""
+    for row in rows[shown:]:
+        print(f"{name} {time.monotonic() - start:4.0f} s  {in_brief(row)}", flush=True)
+    return len(rows)
+
+
+def last_line(log: Path) -> str:
+    """The last line that a part printed, which is that of its error."""
+    lines = log.read_text(errors="replace").split("\n")
+    return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "without a word")
+
+
+def write(folder: Path, report: dict) -> None:
+    """Write the report's two files, each whole."""
+    for name, text in (("gpu.json", json.dumps(report, indent=1)), ("gpu.md", markdown(report))):
+        (folder / f".{name}").write_text(text + "\n")
+        os.replace(folder / f".{name}", folder / name)
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--minutes", type=positive, default=8.0, help="for everything (default: 8)")
+    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--dataset", type=Path, help="to train on (default: a synthetic one)")
+    parser.add_argument("--training-minutes", type=positive, default=3.0, help="at most (default: 3)")
+    parser.add_argument("--parts", nargs="+", choices=list(SHARES), default=list(SHARES), help="default: all")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--threads", type=positive_int, help="of torch on the CPU (default: torch's own choice)")
+    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the command itself on a CPU")
+    options = parser.parse_args()
+    options.output = options.output.resolve()
+    if options.dataset and not options.dataset.is_dir():
+        parser.error(f"--dataset {options.dataset}: is not a folder")
+    return options
+
+
+def main() -> int:
+    options = arguments()
+    options.output.mkdir(parents=True, exist_ok=True)
+    # The machine is told in every report, and tells early whether the GPU can be used at all.
+    waiting = [name for name in SHARES if name in options.parts or name == "machine"]
+    end = time.monotonic() + 60 * options.minutes
+    report: dict = {"command": " ".join(sys.argv[1:]), "parts": {}}
+    while waiting:
+        share = SHARES[waiting[0]] / sum(SHARES[name] for name in waiting)
+        limit = max(0.0, end - time.monotonic()) * share
+        name = waiting.pop(0)
+        print(f"{name}: at most {limit:.0f} s", flush=True)
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
+            part = report["parts"][name] = run_part(name, limit, options, Path(scratch))
+        print(f"{name}: {part['status']} after {part['seconds']:.0f} s  {part.get('error', '')}", flush=True)
+        write(options.output, report)
+    print(f"\n{markdown(report)}\n\nwrote {options.output / 'gpu.json'} and {options.output / 'gpu.md'}")
+    return int(any(part["status"] != "done" for part in report["parts"].values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Click simulation at 128^3 beside MONAI's and beside a copy of its outputs."""
+
+import statistics
+from collections.abc import Callable
+
+import torch
+
+from benchmarks import click_simulation
+from benchmarks.click_simulation import SIGMA, Case, monai_stages, smooth_problem
+from benchmarks.gpu.bench import Bench, milliseconds
+from benchmarks.timing import kernels, queued, timed
+from deepedit.clicks import (
+    Annotator,
+    chessboard_distance,
+    error_regions,
+    render_guidance,
+    sample_clicks,
+    simulate_clicks,
+)
+
+LABELS = (7, 1, 14)
+ERRORS = 0.25
+PEER_SECONDS = 12.0
+
+TABLE = "Click simulation, from two label maps to guidance"
+
+
+def run(bench: Bench) -> None:
+    ours: dict[int, float] = {}
+    problems = {}
+    for labels in LABELS:
+        with bench.attempt(f"{labels} labels", 3):
+            case = Case(24 if bench.small else 128, labels, 2 if bench.small else 4, ERRORS, bench.device.type)
+            problems[labels] = case, *smooth_problem(case, seed=0)
+            ours[labels] = simulation(bench, *problems[labels])
+    if click_simulation.monai is None:
+        bench.note("MONAI is not installed, so that it has no rows")
+        return
+    for labels, before in ours.items():
+        case, prediction, label = problems[labels]
+        with bench.attempt(f"MONAI with {labels} labels", 10):
+            work = monai_stages(case, prediction, label)["together"]
+            seconds = timed(work, "cpu", 3, min(PEER_SECONDS, bench.left() / 2), warm_ups=1)
+            middle = statistics.median(seconds)
+            bench.row(
+                TABLE,
+                **of_case(case, f"MONAI {click_simulation.monai.__version__}, on the host"),
+                **{"ms": 1e3 * middle, "spread ms": [1e3 * each for each in seconds], "times ours": middle / before},
+            )
+
+
+def simulation(bench: Bench, case: Case, prediction, label) -> float:
+    """A row for all of it, one for a copy of its outputs, and one for each stage; returns the seconds of a run."""
+    predicted, true = (torch.from_numpy(volume).to(bench.device) for volume in (prediction, label))
+    generator = torch.Generator(bench.device).manual_seed(0)
+    regions = error_regions(predicted, true, case.classes)
+    clicks = sample_clicks(regions, case.classes, generator)
+
+    def render() -> torch.Tensor:
+        return render_guidance(clicks, case.shape, case.classes, case.batch, sigma=SIGMA)
+
+    def whole() -> torch.Tensor:
+        drawn = sample_clicks(error_regions(predicted, true, case.classes), case.classes, generator)
+        return render_guidance(drawn, case.shape, case.classes, case.batch, sigma=SIGMA)
+
+    source, target = whole(), torch.empty_like(render())
+    copied = measured(lambda: target.copy_(source), bench)
+    found = measured(whole, bench)
+    ratios = {
+        "times a copy": found["ms"] / copied["ms"],
+        "times a copy, queued": found["queued ms"] / copied["queued ms"],
+    }
+    bench.row(TABLE, **of_case(case, "this package"), **found, **ratios)
+    bench.row(TABLE, **of_case(case, "a copy of the guidance"), **copied)
+    if case.labels != LABELS[0]:
+        return found["ms"] / 1e3
+    hosts = [torch.Generator().manual_seed(seed) for seed in range(case.batch)]
+    stages: dict[str, Callable[[], object]] = {
+        "error regions": lambda: error_regions(predicted, true, case.classes),
+        "distance": lambda: chessboard_distance(regions),
+        "distance and sampling": lambda: sample_clicks(regions, case.classes, generator),
+        "rendering": render,
+        "the training annotator's click": lambda: simulate_clicks(predicted, true, case.classes, Annotator(), hosts),
+    }
+    for name, work in stages.items():
+        with bench.attempt(name):
+            bench.row(f"Its stages, {case.labels} labels, batch {case.batch}", stage=name, **measured(work, bench))
+    return found["ms"] / 1e3
+
+
+def of_case(case: Case, who: str) -> dict[str, object]:
+    return {"volume": f"{case.size}^3", "batch": case.batch, "labels": case.labels, "who": who}
+
+
+def measured(work: Callable[[], object], bench: Bench) -> dict[str, object]:
+    """The columns of a row: a run by itself, one of many in the queue, and what it gives the GPU to do."""
+    repeats, seconds = (3, 1.0) if bench.small else (30, 2.0)
+    alone = [1e3 * each for each in timed(work, bench.device, repeats, seconds)]
+    in_line = [1e3 * each for each in queued(work, bench.device, seconds=0.2 if bench.small else 0.5)]
+    seen = kernels(work, bench.device) or {}
+    return {
+        "ms": statistics.median(alone),
+        "spread ms": [min(alone), max(alone)],
+        "queued ms": statistics.median(in_line),
+        "GPU busy ms": milliseconds(seen.get("busy")),
+        "kernels": seen.get("kernels"),
+    }
