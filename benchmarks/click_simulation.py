@@ -35,8 +35,8 @@ from deepedit.clicks.sampling import clicks_at, draw_cells
 try:
     import monai
     from monai.apps.deepedit import transforms as monai_deepedit
-except ImportError:
-    monai = None
+except Exception as error:  # beside packages of other versions it fails in many ways
+    monai, why_no_monai = None, f"{type(error).__name__}: {error}"
 
 SIGMA = 2.0
 STAGES = ("error regions", "distance", "sampling", "rendering", "together", "together, no rendering")

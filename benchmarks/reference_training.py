@@ -55,6 +55,7 @@ def seconds_of_steps(
     cache: Path,
     device: torch.device,
     limit: float = float("inf"),
+    workers: int = 2,
 ) -> list[float]:
     """What each of `steps` steps took, reading included; the cache is filled before, and all steps are one epoch.
 
@@ -65,6 +66,7 @@ def seconds_of_steps(
         shape: of the network's grid.
         cache: folder of the persistent dataset.
         limit: no further step once these seconds are spent on steps.
+        workers: processes that read.
     """
     files = [{"image": str(case.image[0]), "label": str(case.label)} for case in cases]
     with ThreadPoolExecutor() as pool:
@@ -76,7 +78,7 @@ def seconds_of_steps(
     trainer = SupervisedTrainer(
         device=device,
         max_epochs=1,
-        train_data_loader=DataLoader(dataset, batch_size=1, shuffle=True, num_workers=2),
+        train_data_loader=DataLoader(dataset, batch_size=1, shuffle=True, num_workers=workers),
         network=network.to(device).train(),
         iteration_update=Interaction(CLICK_PROBABILITY, clicking(labels), train=True, label_names=dict(labels)),
         optimizer=torch.optim.Adam(network.parameters(), LEARNING_RATE),

@@ -5,7 +5,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -82,8 +82,12 @@ def kernels(work: Callable[[], object], device: torch.device | str) -> dict[str,
         path = Path(folder) / "trace.json"
         profiler.export_chrome_trace(str(path))
         events = json.loads(path.read_text(errors="replace"))["traceEvents"]
-    kinds = ("kernel", "gpu_memcpy", "gpu_memset")
-    events = [event for event in events if event.get("cat") in kinds]
+    return count_events(events)
+
+
+def count_events(events: Iterable[Mapping]) -> dict[str, float] | None:
+    """What `kernels` tells, from the events of a trace; None if none of them is a GPU's."""
+    events = [event for event in events if event.get("cat") in ("kernel", "gpu_memcpy", "gpu_memset")]
     if not events:
         return None
     count = Counter(event["cat"] for event in events)

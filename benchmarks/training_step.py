@@ -120,18 +120,22 @@ def peer(
     where: torch.device,
     steps: int,
     limit: float = float("inf"),
+    workers: int = 2,
 ) -> list[float]:
     """Seconds of each step that MONAI's tutorial makes of a dataset, with its network on a grid of that shape.
 
     Args:
         filters: of the network; those of the published one are our reference network's.
         limit: no further step once these seconds are spent on steps.
+        workers: processes that read.
     """
     from benchmarks import reference_pipeline, reference_training
 
     network = reference_pipeline.network(len(dataset.labels.names), filters, seed=0)
     labels = {"background": 0, **dict(zip(dataset.labels.names, dataset.labels.values, strict=True))}
-    return reference_training.seconds_of_steps(network, dataset.cases, labels, shape, steps, cache, where, limit)
+    return reference_training.seconds_of_steps(
+        network, dataset.cases, labels, shape, steps, cache, where, limit, workers
+    )
 
 
 def table(result: dict) -> str:

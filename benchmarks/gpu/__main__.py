@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.report import in_brief, markdown
@@ -24,28 +25,38 @@ from deepedit_cli.common import positive, positive_int
 SHARES = {"machine": 40, "tests": 55, "clicks": 45, "step": 90, "latency": 40, "modes": 80, "training": 170}
 """The parts in their order, and how the time is shared among them. The last gets what the others leave."""
 
+SECONDS_TO_END = 2.0
+"""A part is told to be done so much before it is made to end."""
+
 ROOT = Path(__file__).parents[2]
 
 
-def run_part(name: str, limit: float, options: argparse.Namespace, scratch: Path) -> dict:
-    """Run a part in a process of its own for no more than `limit` seconds; returns its rows and how it ended.
-
-    `scratch` is where it keeps what nobody needs afterwards.
-    """
-    log, rows = options.output / f"{name}.log", options.output / f"{name}.rows"
-    rows.write_text("")
-    command = [sys.executable, "-u", "-m", "benchmarks.gpu.part", name, "--rows", str(rows)]
-    command += ["--until", str(time.time() + limit - 2), "--folder", str(options.output), "--device", options.device]
+def part_command(name: str, seconds: float, options: argparse.Namespace) -> list[str]:
+    """The command line of a part that is to be done within so many seconds, but for the file of its rows."""
+    command = [sys.executable, "-u", "-m", "benchmarks.gpu.part", name, "--folder", str(options.output)]
+    command += ["--until", str(time.time() + seconds), "--device", options.device]
     command += ["--training-minutes", str(options.training_minutes), "--threads", str(options.threads or 0)]
     command += ["--dataset", str(options.dataset.resolve())] if options.dataset else []
-    command += ["--small"] if options.small else []
+    return command + (["--small"] if options.small else [])
+
+
+def run_part(name: str, command: Sequence[str], limit: float, folder: Path) -> dict:
+    """Run a part in a process of its own for no more than `limit` seconds; returns its rows and how it ended.
+
+    Args:
+        command: is given ``--rows FILE`` as well.
+        folder: what the part says goes to ``NAME.log`` in it.
+    """
+    log, start = folder / f"{name}.log", time.monotonic()
     paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    start, shown = time.monotonic(), 0
-    with log.open("wb") as stream:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch, log.open("wb") as stream:
+        rows, shown = Path(scratch) / "rows", 0
+        rows.touch()
         process = subprocess.Popen(
-            command,
+            [*command, "--rows", str(rows)],
             cwd=ROOT,
-            env=os.environ | {"PYTHONPATH": paths, "TMPDIR": str(scratch)},
+            # What the part keeps in temporary files goes when it has ended, however it did.
+            env=os.environ | {"PYTHONPATH": paths, "TMPDIR": scratch},
             stdin=subprocess.DEVNULL,
             stdout=stream,
             stderr=subprocess.STDOUT,
@@ -55,17 +66,16 @@ def run_part(name: str, limit: float, options: argparse.Namespace, scratch: Path
             while process.poll() is None and time.monotonic() - start < limit:
                 time.sleep(0.2)
                 shown = show(name, start, read_rows(rows), shown)
-            ended = process.poll()
+            status = process.poll()
         finally:
             end_group(process)
-    show(name, start, read_rows(rows), shown)
-    found = {"status": "done", "seconds": time.monotonic() - start, "rows": read_rows(rows)}
-    if ended is None:
-        found |= {"status": f"ended by its limit of {limit:.0f} s"}
-    elif ended:
-        how = f"signal {signal.Signals(-ended).name}" if ended < 0 else f"exit status {ended}"
+        found = {"status": "done", "seconds": time.monotonic() - start, "rows": read_rows(rows)}
+    show(name, start, found["rows"], shown)
+    if status is None:
+        found["status"] = f"ended by its limit of {limit:.0f} s"
+    elif status:
+        how = f"signal {signal.Signals(-status).name}" if status < 0 else f"exit status {status}"
         found |= {"status": f"failed with {how}", "error": last_line(log)}
-    rows.unlink()
     return found
 
 
@@ -133,8 +143,8 @@ def main() -> int:
         limit = max(0.0, end - time.monotonic()) * share
         name = waiting.pop(0)
         print(f"{name}: at most {limit:.0f} s", flush=True)
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
-            part = report["parts"][name] = run_part(name, limit, options, Path(scratch))
+        command = part_command(name, limit - SECONDS_TO_END, options)
+        part = report["parts"][name] = run_part(name, command, limit, options.output)
         print(f"{name}: {part['status']} after {part['seconds']:.0f} s  {part.get('error', '')}", flush=True)
         write(options.output, report)
     print(f"\n{markdown(report)}\n\nwrote {options.output / 'gpu.json'} and {options.output / 'gpu.md'}")

@@ -1,11 +1,10 @@
 """What this runs on."""
 
-import importlib
-import importlib.util
 import os
 import platform
 import shutil
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -25,7 +24,7 @@ def run(bench: Bench) -> None:
         found["GPU"] = "none"
     found["CPU cores"], found["threads"] = os.cpu_count(), torch.get_num_threads()
     found["Python"], found["torch"] = platform.python_version(), torch.__version__
-    for name in ("triton", "numpy", "scipy", "nibabel", "monai", "ignite", "hypothesis", "pytest"):
+    for name in ("triton", "numpy", "scipy", "nibabel", "monai", "pytorch-ignite", "hypothesis", "pytest"):
         found[name] = version(name)
     compiler = next((name for name in ("gcc", "clang", "cc") if shutil.which(name)), None)
     found["C compiler"] = compiler or "none"
@@ -38,10 +37,8 @@ def run(bench: Bench) -> None:
         bench.note(f"the profiler sees {'nothing' if seen is None else seen['kernels']} of 1 kernel")
 
 
-def version(module: str) -> str:
-    if importlib.util.find_spec(module) is None:
-        return "not installed"
+def version(package: str) -> str:
     try:
-        return str(importlib.import_module(module).__version__)
-    except Exception as error:
-        return f"cannot be imported ({type(error).__name__})"
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
