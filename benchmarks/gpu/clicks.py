@@ -2,6 +2,7 @@
 
 import statistics
 from collections.abc import Callable
+from unittest import mock
 
 import torch
 
@@ -12,6 +13,7 @@ from benchmarks.timing import kernels, queued, timed
 from deepedit.clicks import (
     Annotator,
     chessboard_distance,
+    dispatch,
     error_regions,
     render_guidance,
     sample_clicks,
@@ -22,6 +24,8 @@ LABELS = (7, 1, 14)
 ERRORS = 0.25
 PEER_SECONDS = 8.0
 """No further run of the peer's after these."""
+
+WITHOUT_KERNELS = mock.patch.object(dispatch, "kernels_for", return_value=None)
 
 TABLE = "Click simulation, from two label maps to guidance"
 
@@ -75,6 +79,11 @@ def simulation(bench: Bench, case: Case, prediction, label) -> float:
     bench.row(TABLE, **of_case(case, "a copy of the guidance"), **copied)
     if case.labels != LABELS[0]:
         return found["ms"] / 1e3
+    if dispatch.kernels_for(regions.shape, regions.device):
+        with bench.attempt("without the fused kernels"), WITHOUT_KERNELS:
+            bench.row(TABLE, **of_case(case, "this package without its fused kernels"), **measured(whole, bench))
+    elif bench.device.type == "cuda":
+        bench.note("the fused kernels do not serve here; clicks.log says why")
     hosts = [torch.Generator().manual_seed(seed) for seed in range(case.batch)]
     stages: dict[str, Callable[[], object]] = {
         "error regions": lambda: error_regions(predicted, true, case.classes),
