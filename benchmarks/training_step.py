@@ -29,8 +29,9 @@ from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import autocast_dtype, input_channels, pick_device
 from deepedit.network.unet import NETWORKS, build_network
+from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
-from deepedit.training.data import prepare_case
+from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Trainer
 from deepedit.training.planning import make_plan
 from deepedit_cli.common import device, int_triple, positive_int
@@ -51,21 +52,18 @@ class MeasuredTrainer(Trainer):
                 synchronise(self.device)
 
 
-def make_trainer(
-    dataset: Dataset,
-    network: str,
-    patch_size: Sequence[int] | None,
-    batch_size: int,
-    where: torch.device,
-    cache: Path,
-) -> MeasuredTrainer:
-    """A run past its automatic beginning, on all cases of a dataset, with full patches."""
-    architecture = NETWORKS[network]
-    plan = make_plan(dataset, architecture, patch_size=patch_size)
-    classes = plan.labels.num_classes
-    built = build_network(input_channels(plan.image_channels, classes), classes, architecture, seed=0)
+def prepared_cases(dataset: Dataset, plan: Plan, cache: Path) -> list[PreparedCase]:
+    """All cases of a dataset, some at a time."""
     with ThreadPoolExecutor() as pool:
-        cases = list(pool.map(lambda case: prepare_case(case, plan, cache), dataset.cases))
+        return list(pool.map(lambda case: prepare_case(case, plan, cache), dataset.cases))
+
+
+def make_trainer(
+    network: str, plan: Plan, cases: Sequence[PreparedCase], batch_size: int, where: torch.device
+) -> MeasuredTrainer:
+    """A run past its automatic beginning, with full patches."""
+    classes = plan.labels.num_classes
+    built = build_network(input_channels(plan.image_channels, classes), classes, NETWORKS[network], seed=0)
     config = TrainingConfig(epochs=10**6, clicks_from=0.0, small_patches=0.0, batch_size=batch_size)
     return MeasuredTrainer(Model(built.to(where), plan), cases, config, workers=2)
 
@@ -86,9 +84,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict:
     """Seconds of each part of each step."""
     where = pick_device(options.device)
     dataset = find_dataset(write_phantom(folder / "phantom", num_cases=options.cases, shape=options.volume))
-    trainer = make_trainer(dataset, options.network, options.patch_size, options.batch_size, where, folder / "cache")
+    plan = make_plan(dataset, NETWORKS[options.network], patch_size=options.patch_size)
+    cases = prepared_cases(dataset, plan, folder / "cache")
+    trainer = make_trainer(options.network, plan, cases, options.batch_size, where)
     advance(trainer, options.warmup)
-    steps, plan = advance(trainer, options.steps), trainer.model.plan
+    steps = advance(trainer, options.steps)
     result = {
         "device": torch.cuda.get_device_name(where)
         if where.type == "cuda"

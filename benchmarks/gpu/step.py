@@ -12,12 +12,13 @@ import torch
 
 from benchmarks.gpu.bench import Bench, milliseconds
 from benchmarks.timing import kernels, synchronise
-from benchmarks.training_step import PARTS, MeasuredTrainer, advance, make_trainer, peer
+from benchmarks.training_step import PARTS, MeasuredTrainer, advance, make_trainer, peer, prepared_cases
 from deepedit.io.msd import Dataset, find_dataset
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.io.phantom import make_case
 from deepedit.network.inputs import autocast_dtype
 from deepedit.network.unet import NETWORKS
+from deepedit.training.planning import make_plan
 
 CASES = 3
 WARM_UPS = 5
@@ -30,23 +31,25 @@ def run(bench: Bench) -> None:
     folder = Path(tempfile.mkdtemp())
     dataset = write_cases(folder / "data", volume)
     bench.note(f"{CASES} synthetic cases of {' x '.join(map(str, volume))} voxels, 3 labels")
+    # Both networks take patches of these sides.
+    plan = make_plan(dataset, NETWORKS["reference"], patch_size=(side,) * 3)
+    cases = prepared_cases(dataset, plan, folder / "cache")
     # The first is the one that is set beside the tutorial.
     runs = [("light", 1)] if bench.small else [("reference", 1), ("light", 4), ("reference", 2)]
     fastest, theirs = 0.0, 0.0
     for number, (network, batch) in enumerate(runs):
         with bench.attempt(f"{network} network, batch {batch}", 5):
-            samples = ours(bench, dataset, network, batch, side, folder)
+            samples = ours(bench, make_trainer(network, plan, cases, batch, bench.device), network, batch)
             fastest = max(fastest, samples) if network == runs[0][0] else fastest
         if number == min(1, len(runs) - 1):
             with bench.attempt("MONAI's tutorial", 10):
-                theirs = tutorial(bench, dataset, (side,) * 3, folder)
+                theirs = tutorial(bench, dataset, plan.patch_size, folder)
     if fastest and theirs:
         bench.note(f"the {runs[0][0]} network makes {fastest / theirs:.1f} times the tutorial's samples a second")
 
 
-def ours(bench: Bench, dataset: Dataset, network: str, batch: int, side: int, folder: Path) -> float:
+def ours(bench: Bench, trainer: MeasuredTrainer, network: str, batch: int) -> float:
     """Rows for one network; returns its samples a second."""
-    trainer = make_trainer(dataset, network, (side,) * 3, batch, bench.device, folder / "cache")
     if bench.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
     advance(trainer, 1 if bench.small else WARM_UPS)
@@ -61,7 +64,7 @@ def ours(bench: Bench, dataset: Dataset, network: str, batch: int, side: int, fo
         "A training step",
         network=network,
         precision=str(autocast_dtype(bench.device) or torch.float32).removeprefix("torch."),
-        patch=f"{side}^3",
+        patch=f"{trainer.model.plan.patch_size[0]}^3",
         batch=batch,
         steps=steps,
         **{"ms a step": 1e3 * seconds / steps, "samples a second": batch * steps / seconds},
