@@ -55,9 +55,10 @@ def region_depth(codes: Tensor, limit: int) -> Tensor:
     """
     kernels = dispatch.kernels_for(codes.shape, codes.device)
     if kernels:
-        depth = None
-        for axis in (2, 1, 0):
-            depth = kernels.line_distance(codes.contiguous(), depth, axis, limit)
+        codes = codes.contiguous()
+        depth = kernels.run_distance(codes, limit)
+        for axis in (1, 0):
+            depth = kernels.line_distance(codes, depth, axis)
         return depth
     # Seen as uint8, since arithmetic of mixed types costs a conversion each time.
     inside = (codes != 0).view(torch.uint8)

@@ -57,7 +57,9 @@ class Clicks:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Clicks":
-        """The same clicks on `device`."""
+        """The same clicks on `device`; these themselves, if they are there."""
+        if self.batch.device == torch.device(device):
+            return self
         entries = (self.batch, self.label, self.position, self.valid)
         return Clicks(*(entry.to(device, non_blocking=non_blocking) for entry in entries))
 

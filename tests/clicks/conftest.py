@@ -27,5 +27,6 @@ def fused(request, monkeypatch):
     monkeypatch.setattr(dispatch, "kernels_for", lambda shape, device: kernels)
     if request.param == "cpu":
         # Interpreted, an operation takes as long on many voxels as on few.
-        monkeypatch.setattr(kernels.drawing, "BLOCK", 2**14)
+        monkeypatch.setattr(kernels.launch, "BLOCK", 2**12)
+        monkeypatch.setattr(kernels.launch, "SEARCH", 2**11)
     return torch.device(request.param)

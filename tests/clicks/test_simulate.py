@@ -4,7 +4,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepedit.clicks import Annotator, largest_error_click, simulate, simulate_clicks
+from deepedit.clicks import Annotator, largest_error_click, simulate_clicks
 from tests.clicks.oracles import code_maps, slow_largest_error_click
 
 
@@ -150,14 +150,3 @@ def test_the_same_seed_gives_the_same_clicks_and_global_randomness_is_left_alone
 def test_annotators_without_sense_are_refused(options):
     with pytest.raises(ValueError, match=r"is a share|whole number"):
         Annotator(**options)
-
-
-def test_in_large_volumes_the_deepest_voxel_of_all_errors_is_clicked(monkeypatch):
-    monkeypatch.setattr(simulate, "COMPONENT_VOXELS", 0)
-    label = torch.zeros(2, 20, 20, 20, dtype=torch.uint8)
-    label[0, 2:7, 2:7, 2:7] = 1  # a cube of five, its middle three from the rim
-    label[0, 9:19, 9:12, 9:19] = 2  # larger, but a sheet
-    clicks = simulate_clicks(torch.zeros_like(label), label, 3, Annotator.perfect(), seeded(0))
-    assert clicks.position[0].tolist() == [4, 4, 4]
-    assert clicks.label[0] == 1
-    assert clicks.valid.tolist() == [True, False]

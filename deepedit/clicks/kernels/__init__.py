@@ -10,9 +10,9 @@ so that no index within a sample reaches 2**31. Neighbours along any axis are th
 
 from deepedit.clicks.kernels.components import largest_error_voxels
 from deepedit.clicks.kernels.drawing import clicks_at_keys, draw
-from deepedit.clicks.kernels.grid import NO_VOXEL
+from deepedit.clicks.kernels.launch import NO_VOXEL
 from deepedit.clicks.kernels.painting import paint_guidance
-from deepedit.clicks.kernels.regions import error_codes, line_distance
+from deepedit.clicks.kernels.regions import error_codes, line_distance, run_distance
 
 __all__ = [
     "NO_VOXEL",
@@ -22,4 +22,5 @@ __all__ = [
     "largest_error_voxels",
     "line_distance",
     "paint_guidance",
+    "run_distance",
 ]

@@ -6,10 +6,11 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
 
+from deepedit.clicks.kernels import launch
 from deepedit.clicks.kernels.drawing import clicks_at_keys
-from deepedit.clicks.kernels.grid import BLOCK, NO_VOXEL, blocks, line
+from deepedit.clicks.kernels.launch import NO_VOXEL, blocks, line, operator, rows_of_lines
+from deepedit.clicks.kernels.regions import first_of_run
 
 
 def largest_error_voxels(codes: Tensor) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ def largest_error_voxels(codes: Tensor) -> tuple[Tensor, Tensor]:
     return position, valid
 
 
-@custom_op("deepedit::run_starts", mutates_args=(), schema="(Tensor codes) -> Tensor")
+@operator("(Tensor codes) -> Tensor", lambda codes: torch.empty_like(codes, dtype=torch.int32))
 def run_starts(codes: Tensor) -> Tensor:
     """The first voxel of each voxel's run of one code along z.
 
@@ -45,34 +46,24 @@ def run_starts(codes: Tensor) -> Tensor:
         ``[S, X, Y, Z]`` int32, the index of that voxel in its sample; -1 where the code is 0.
     """
     parents = torch.empty_like(codes, dtype=torch.int32)
-    depth, _, voxels = line(codes.shape, 2)
+    side, _, voxels = line(codes.shape, 2)
+    lines, rows, room = rows_of_lines(codes.shape)
     if codes.numel():
-        _run_starts[blocks(voxels), len(codes)](codes, parents, voxels, depth, BLOCK)
+        _run_starts[blocks(lines, rows), len(codes)](codes, parents, voxels, lines, side, rows, room)
     return parents
 
 
-@run_starts.register_fake
-def _(codes: Tensor) -> Tensor:
-    return torch.empty_like(codes, dtype=torch.int32)
-
-
-@triton.jit(do_not_specialize=["depth"])
-def _run_starts(codes, parents, voxels, depth, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["lines"])
+def _run_starts(codes, parents, voxels, lines, side, ROWS: tl.constexpr, SIDE: tl.constexpr):
     start = tl.program_id(1).to(tl.int64) * voxels
-    voxel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    known = voxel < voxels
+    row, place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], tl.arange(0, SIDE)[None, :]
+    voxel, known = row * side + place, (row < lines) & (place < side)
     code = tl.load(codes + start + voxel, mask=known, other=0)
-    goes_on, first = code != 0, voxel
-    away = 1
-    while tl.max(goes_on.to(tl.int32), 0) > 0:
-        asks = goes_on & (voxel % depth >= away)
-        goes_on = asks & (tl.load(codes + start + voxel - away, mask=asks, other=0) == code)
-        first = tl.where(goes_on, voxel - away, first)
-        away += 1
+    first = row * side + first_of_run(codes + start, voxel, place, code, known)
     tl.store(parents + start + voxel, tl.where(code != 0, first, -1), mask=known)
 
 
-@custom_op("deepedit::join_runs", mutates_args=("parents",), schema="(Tensor codes, Tensor(a!) parents) -> ()")
+@operator("(Tensor codes, Tensor(a!) parents) -> ()", lambda codes, parents: None)
 def join_runs(codes: Tensor, parents: Tensor) -> None:
     """Join runs of one code that touch, so that a component becomes a tree whose root is its first voxel.
 
@@ -90,12 +81,8 @@ def join_runs(codes: Tensor, parents: Tensor) -> None:
     _, width, height, depth = codes.shape
     voxels = width * height * depth
     if codes.numel():
-        _join_runs[blocks(voxels), len(codes)](codes, parents, voxels, height, depth, BLOCK)
-
-
-@join_runs.register_fake
-def _(codes: Tensor, parents: Tensor) -> None:
-    return None
+        grid = (blocks(voxels, launch.SEARCH), len(codes))
+        _join_runs[grid](codes, parents, voxels, height, depth, launch.SEARCH, num_warps=1)
 
 
 @triton.jit(do_not_specialize=["height", "depth"])
@@ -136,11 +123,7 @@ def _root(parents, voxel, asks):
     return voxel
 
 
-@custom_op(
-    "deepedit::measure_components",
-    mutates_args=("parents", "sizes", "largest"),
-    schema="(Tensor(a!) parents, Tensor(b!) sizes, Tensor(c!) largest) -> ()",
-)
+@operator("(Tensor(a!) parents, Tensor(b!) sizes, Tensor(c!) largest) -> ()", lambda parents, sizes, largest: None)
 def measure_components(parents: Tensor, sizes: Tensor, largest: Tensor) -> None:
     """Point every voxel at its component's root, count the voxels of components, and find the largest.
 
@@ -152,12 +135,8 @@ def measure_components(parents: Tensor, sizes: Tensor, largest: Tensor) -> None:
     """
     voxels = math.prod(parents.shape[1:])
     if parents.numel():
-        _measure_components[blocks(voxels), len(parents)](parents, sizes, largest, voxels, BLOCK)
-
-
-@measure_components.register_fake
-def _(parents: Tensor, sizes: Tensor, largest: Tensor) -> None:
-    return None
+        grid = (blocks(voxels, launch.BLOCK), len(parents))
+        _measure_components[grid](parents, sizes, largest, voxels, launch.BLOCK)
 
 
 @triton.jit
@@ -183,10 +162,9 @@ def _measure_components(parents, sizes, largest, voxels, BLOCK: tl.constexpr):
         tl.atomic_max(largest + sample, best)
 
 
-@custom_op(
-    "deepedit::squared_distance",
-    mutates_args=(),
-    schema="(Tensor parents, Tensor largest, Tensor? within, int axis) -> Tensor",
+@operator(
+    "(Tensor parents, Tensor largest, Tensor? within, int axis) -> Tensor",
+    lambda parents, largest, within, axis: torch.empty_like(parents),
 )
 def squared_distance(parents: Tensor, largest: Tensor, within: Tensor | None, axis: int) -> Tensor:
     """Squared Euclidean distance from a component's voxels to all else, with one axis more to be near along.
@@ -207,14 +185,10 @@ def squared_distance(parents: Tensor, largest: Tensor, within: Tensor | None, ax
     squares = torch.empty_like(parents)
     side, inner, voxels = line(parents.shape, axis)
     if parents.numel():
-        grid = (blocks(voxels), len(parents))
-        _squared_distance[grid](parents, largest, within, squares, voxels, side, inner, within is None, BLOCK)
+        grid = (blocks(voxels, launch.SEARCH), len(parents))
+        first, block = within is None, launch.SEARCH
+        _squared_distance[grid](parents, largest, within, squares, voxels, side, inner, first, block, num_warps=1)
     return squares
-
-
-@squared_distance.register_fake
-def _(parents: Tensor, largest: Tensor, within: Tensor | None, axis: int) -> Tensor:
-    return torch.empty_like(parents)
 
 
 @triton.jit(do_not_specialize=["side"])
@@ -247,7 +221,7 @@ def _squared_distance(parents, largest, within, squares, voxels, side, inner, FI
     tl.store(squares + start + voxel, best, mask=known)
 
 
-@custom_op("deepedit::find_deepest", mutates_args=("deepest",), schema="(Tensor squares, Tensor(a!) deepest) -> ()")
+@operator("(Tensor squares, Tensor(a!) deepest) -> ()", lambda squares, deepest: None)
 def find_deepest(squares: Tensor, deepest: Tensor) -> None:
     """The voxel of the greatest depth, the first of several.
 
@@ -257,12 +231,8 @@ def find_deepest(squares: Tensor, deepest: Tensor) -> None:
     """
     voxels = math.prod(squares.shape[1:])
     if squares.numel():
-        _find_deepest[blocks(voxels), len(squares)](squares, deepest, voxels, BLOCK)
-
-
-@find_deepest.register_fake
-def _(squares: Tensor, deepest: Tensor) -> None:
-    return None
+        grid = (blocks(voxels, launch.BLOCK), len(squares))
+        _find_deepest[grid](squares, deepest, voxels, launch.BLOCK)
 
 
 @triton.jit

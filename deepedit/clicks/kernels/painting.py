@@ -7,16 +7,20 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
 
-from deepedit.clicks.kernels.grid import blocks
+from deepedit.clicks.kernels.launch import blocks, operator
+
+PAINTED = 4096
+"""Voxels that a program paints."""
+
+CLICKS = 32
+"""Clicks that a program looks at together, to see which of them reach its voxels."""
 
 
-@custom_op(
-    "deepedit::paint_guidance",
-    mutates_args=(),
-    schema="(Tensor batch, Tensor label, Tensor position, Tensor valid, int[] size, float[] widths, int[] reach, "
+@operator(
+    "(Tensor batch, Tensor label, Tensor position, Tensor valid, int[] size, float[] widths, int[] reach, "
     "ScalarType dtype) -> Tensor",
+    lambda batch, label, position, valid, size, widths, reach, dtype: batch.new_empty(size, dtype=dtype),
 )
 def paint_guidance(
     batch: Tensor,
@@ -31,7 +35,7 @@ def paint_guidance(
     """Guidance of clicks, joined by maximum; every voxel is written once, zeros included.
 
     Args:
-        batch, label, position, valid: of `Clicks`.
+        batch, label, position, valid: of `Clicks`, contiguous.
         size: (B, C, X, Y, Z) of the result.
         widths: sigma along each axis, voxels.
         reach: voxels along each axis beyond which a Gaussian is cut off.
@@ -39,26 +43,12 @@ def paint_guidance(
     """
     guidance = batch.new_empty(size, dtype=dtype)
     _, classes, *sides = size
-    voxels = math.prod(sides)
+    voxels, scales = math.prod(sides), [1 / width for width in widths]
     if guidance.numel():
         grid = (blocks(voxels, PAINTED), size[0] * classes)
-        _paint_guidance[grid](
-            batch, label, position, valid, guidance, len(batch), classes, voxels, *sides, *reach,
-            *(1 / width for width in widths), CLICKS, PAINTED,
-        )  # fmt: skip
+        numbers = len(batch), classes, voxels, *sides, *reach, *scales
+        _paint_guidance[grid](batch, label, position, valid, guidance, *numbers, CLICKS, PAINTED)
     return guidance
-
-
-PAINTED = 2048
-"""Voxels that a block paints."""
-
-CLICKS = 32
-"""Clicks that a block looks at together, to see whether any of them reaches it."""
-
-
-@paint_guidance.register_fake
-def _(batch, label, position, valid, size, widths, reach, dtype):
-    return batch.new_empty(size, dtype=dtype)
 
 
 @triton.jit(do_not_specialize=["count", "classes", "width", "height", "depth", "reach_x", "reach_y", "reach_z"])
@@ -87,7 +77,6 @@ def _paint_guidance(
     first = tl.program_id(0) * PAINTED
     voxel = first + tl.arange(0, PAINTED)
     known = voxel < voxels
-    x, y, z = voxel // (height * depth), voxel // depth % height, voxel % depth
     # What a click must lie within to reach this block; a block that begins and ends in different slices has all of y.
     last = tl.minimum(first + PAINTED, voxels) - 1
     low_x, high_x = first // (height * depth) - reach_x, last // (height * depth) + reach_x
@@ -108,6 +97,8 @@ def _paint_guidance(
         left = tl.where(here, click, count)
         nearest = tl.min(left, 0)
         while nearest < count:
+            # Only here, since three divisions a voxel take longer than to write it, and few blocks are reached at all.
+            x, y, z = voxel // (height * depth), voxel // depth % height, voxel % depth
             away_x = x - tl.load(position + 3 * nearest).to(tl.int32)
             away_y = y - tl.load(position + 3 * nearest + 1).to(tl.int32)
             away_z = z - tl.load(position + 3 * nearest + 2).to(tl.int32)

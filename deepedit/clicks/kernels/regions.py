@@ -6,16 +6,17 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.library import custom_op
 
-from deepedit.clicks.kernels.grid import BLOCK, blocks, line
+from deepedit.clicks.kernels import launch
+from deepedit.clicks.kernels.launch import blocks, line, operator, rows_of_lines
 
 
-@custom_op(
-    "deepedit::error_codes",
-    mutates_args=(),
-    schema="(Tensor prediction, Tensor label, Tensor? rows, Tensor? right, bool narrow) -> Tensor",
-)
+def _new_codes(prediction: Tensor, label: Tensor, rows: Tensor | None, right: Tensor | None, narrow: bool) -> Tensor:
+    samples = prediction.shape[0] if rows is None else rows.shape[0]
+    return prediction.new_empty((samples, *prediction.shape[1:]), dtype=torch.uint8 if narrow else torch.int32)
+
+
+@operator("(Tensor prediction, Tensor label, Tensor? rows, Tensor? right, bool narrow) -> Tensor", _new_codes)
 def error_codes(prediction: Tensor, label: Tensor, rows: Tensor | None, right: Tensor | None, narrow: bool) -> Tensor:
     """Codes of regions: true class + 1 where a prediction is wrong (or right), else 0.
 
@@ -28,22 +29,12 @@ def error_codes(prediction: Tensor, label: Tensor, rows: Tensor | None, right: T
     Returns:
         ``[S, ...]``.
     """
-    codes = _new_codes(prediction, rows, narrow)
+    codes = _new_codes(prediction, label, rows, right, narrow)
     voxels = math.prod(codes.shape[1:])
     if codes.numel():
-        grid = (blocks(voxels), len(codes))
-        _error_codes[grid](prediction, label, rows, right, codes, voxels, rows is None, right is None, BLOCK)
+        grid = (blocks(voxels, launch.BLOCK), len(codes))
+        _error_codes[grid](prediction, label, rows, right, codes, voxels, rows is None, right is None, launch.BLOCK)
     return codes
-
-
-@error_codes.register_fake
-def _(prediction: Tensor, label: Tensor, rows: Tensor | None, right: Tensor | None, narrow: bool) -> Tensor:
-    return _new_codes(prediction, rows, narrow)
-
-
-def _new_codes(prediction: Tensor, rows: Tensor | None, narrow: bool) -> Tensor:
-    samples = prediction.shape[0] if rows is None else rows.shape[0]
-    return prediction.new_empty((samples, *prediction.shape[1:]), dtype=torch.uint8 if narrow else torch.int32)
 
 
 @triton.jit
@@ -62,12 +53,66 @@ def _error_codes(
     tl.store(codes + sample * voxels + voxel, tl.where(asked, true + 1, 0), mask=known)
 
 
-@custom_op(
-    "deepedit::line_distance",
-    mutates_args=(),
-    schema="(Tensor codes, Tensor? within, int axis, int limit) -> Tensor",
+def _new_distance(codes: Tensor, limit: int) -> Tensor:
+    return torch.empty_like(codes, dtype=torch.uint8 if limit <= 255 else torch.int16)
+
+
+@operator("(Tensor codes, int limit) -> Tensor", _new_distance)
+def run_distance(codes: Tensor, limit: int) -> Tensor:
+    """Distance along z to the nearest voxel of another code.
+
+    Args:
+        codes: ``[B, X, Y, Z]`` integer, contiguous; 0 is no region.
+        limit: distance where a line has no other code.
+
+    Returns:
+        ``[B, X, Y, Z]``, uint8 if that holds `limit`, else int16; 0 where the code is 0.
+    """
+    distance = _new_distance(codes, limit)
+    side, _, voxels = line(codes.shape, 2)
+    lines, rows, room = rows_of_lines(codes.shape)
+    if codes.numel():
+        _run_distance[blocks(lines, rows), len(codes)](codes, distance, voxels, lines, side, limit, rows, room)
+    return distance
+
+
+@triton.jit(do_not_specialize=["lines", "limit"])
+def _run_distance(codes, distance, voxels, lines, side, limit, ROWS: tl.constexpr, SIDE: tl.constexpr):
+    start = tl.program_id(1).to(tl.int64) * voxels
+    row, place = tl.program_id(0) * ROWS + tl.arange(0, ROWS)[:, None], tl.arange(0, SIDE)[None, :]
+    voxel, known = row * side + place, (row < lines) & (place < side)
+    code = tl.load(codes + start + voxel, mask=known, other=0)
+    first = first_of_run(codes + start, voxel, place, code, known)
+    has_next = known & (place + 1 < side)
+    ends = has_next & (tl.load(codes + start + voxel + 1, mask=has_next, other=0) != code)
+    last = tl.associative_scan(tl.where(ends, place, SIDE), 1, _lesser, reverse=True)
+    nearest = tl.minimum(tl.where(first > 0, place - first + 1, limit), tl.where(last < SIDE, last - place + 1, limit))
+    tl.store(distance + start + voxel, tl.where(code != 0, nearest, 0), mask=known)
+
+
+@triton.jit
+def first_of_run(codes, voxel, place, code, known):
+    """Along z, where each voxel's run of one code begins."""
+    has_previous = known & (place > 0)
+    begins = has_previous & (tl.load(codes + voxel - 1, mask=has_previous, other=0) != code)
+    return tl.associative_scan(tl.where(begins, place, 0), 1, _greater)
+
+
+@triton.jit
+def _greater(one, other):
+    return tl.maximum(one, other)
+
+
+@triton.jit
+def _lesser(one, other):
+    return tl.minimum(one, other)
+
+
+@operator(
+    "(Tensor codes, Tensor within, int axis) -> Tensor",
+    lambda codes, within, axis: torch.empty_like(within),
 )
-def line_distance(codes: Tensor, within: Tensor | None, axis: int, limit: int) -> Tensor:
+def line_distance(codes: Tensor, within: Tensor, axis: int) -> Tensor:
     """Chessboard distance to the nearest voxel of another code, with one axis more to be near along.
 
     The largest of the differences along the axes is separable: with D the distance within the axes so far,
@@ -79,55 +124,39 @@ def line_distance(codes: Tensor, within: Tensor | None, axis: int, limit: int) -
 
     Args:
         codes: ``[B, X, Y, Z]`` integer, contiguous; 0 is no region.
-        within: ``[B, X, Y, Z]``, the distance within the axes so far; None for the first.
+        within: ``[B, X, Y, Z]``, the distance within the axes so far.
         axis: 0, 1 or 2 for x, y or z.
-        limit: distance where there is no other code.
 
     Returns:
-        ``[B, X, Y, Z]``, uint8 if that holds `limit`, else int16; 0 where the code is 0.
+        ``[B, X, Y, Z]`` of the type of `within`; 0 where the code is 0.
     """
-    longer = _new_distance(codes, limit)
+    longer = torch.empty_like(within)
     side, inner, voxels = line(codes.shape, axis)
     if codes.numel():
-        grid = (blocks(voxels), len(codes))
-        _line_distance[grid](codes, within, longer, voxels, side, inner, limit, within is None, BLOCK)
+        grid = (blocks(voxels, launch.SEARCH), len(codes))
+        _line_distance[grid](codes, within, longer, voxels, side, inner, launch.SEARCH, num_warps=1)
     return longer
 
 
-@line_distance.register_fake
-def _(codes: Tensor, within: Tensor | None, axis: int, limit: int) -> Tensor:
-    return _new_distance(codes, limit)
-
-
-def _new_distance(codes: Tensor, limit: int) -> Tensor:
-    return torch.empty_like(codes, dtype=torch.uint8 if limit <= 255 else torch.int16)
-
-
-@triton.jit(do_not_specialize=["side", "limit"])
-def _line_distance(codes, within, longer, voxels, side, inner, limit, FIRST: tl.constexpr, BLOCK: tl.constexpr):
+@triton.jit(do_not_specialize=["side"])
+def _line_distance(codes, within, longer, voxels, side, inner, BLOCK: tl.constexpr):
     start = tl.program_id(1).to(tl.int64) * voxels
     voxel = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     known = voxel < voxels
     place = voxel // inner % side
     code = tl.load(codes + start + voxel, mask=known, other=0)
-    best = tl.where(code != 0, limit, 0)
-    if not FIRST:
-        best = tl.load(within + start + voxel, mask=known, other=0).to(tl.int32)
-    away = 1
-    while away < tl.max(best, 0):
-        for direction in tl.static_range(2):
-            if direction == 0:
-                there = voxel - away * inner
-                asks = (best > away) & (place >= away)
-            else:
-                there = voxel + away * inner
-                asks = (best > away) & (place + away < side)
-            same = tl.load(codes + start + there, mask=asks, other=0) == code
-            if FIRST:
-                found = tl.where(same, best, away)
-            else:
+    best = tl.load(within + start + voxel, mask=known, other=0).to(tl.int32)
+    step = 1
+    while step < tl.minimum(tl.max(best, 0), side):
+        # Several steps at a time, asking whether to go on only then: that takes longer than a step.
+        for further in tl.static_range(3):
+            away = step + further
+            for direction in tl.static_range(2):
+                there = voxel - away * inner if direction == 0 else voxel + away * inner
+                asks = (best > away) & ((place >= away) if direction == 0 else (place + away < side))
+                same = tl.load(codes + start + there, mask=asks, other=0) == code
                 beyond = tl.load(within + start + there, mask=asks, other=0).to(tl.int32)
                 found = tl.where(same, tl.maximum(beyond, away), away)
-            best = tl.where(asks, tl.minimum(best, found), best)
-        away += 1
+                best = tl.where(asks, tl.minimum(best, found), best)
+        step += 3
     tl.store(longer + start + voxel, best, mask=known)

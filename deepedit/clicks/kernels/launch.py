@@ -1,0 +1,58 @@
+"""What all kernels share: how they become operators of torch, and how a volume is cut into blocks."""
+
+import math
+from collections.abc import Callable, Sequence
+
+import torch
+import triton
+
+BLOCK = 1024
+"""Voxels that a program works on, with Triton's usual four warps.
+
+How many voxels a sample has and how far apart neighbours are is compiled in as far as these are multiples of 16, which
+lets voxels be read several at a time; other numbers are not, so that another volume seldom compiles a kernel anew."""
+
+SEARCH = 128
+"""Voxels that a program works on which searches until none of them has to go on, with one warp: few voxels wait for the
+one that searches longest, and no warp for another."""
+
+NO_VOXEL = -(2**63)
+"""Key where there is no voxel. A key holds a score in its upper half and, in its lower one, 2**31 - 1 less the index of
+a voxel: of equal scores the first voxel's is the greatest."""
+
+_library = torch.library.Library("deepedit", "DEF")
+
+
+def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.OpOverload]:
+    """Make a function that launches a kernel an operator of torch's namespace ``deepedit``, under its own name.
+
+    Args:
+        schema: arguments and results, as torch writes them; what is written to is marked there.
+        shapes: takes the same arguments and returns tensors like those that the function returns, with any content.
+    """
+
+    def define(launch: Callable) -> torch._ops.OpOverload:
+        name = launch.__name__
+        _library.define(name + schema)
+        for key in ("CPU", "CUDA"):
+            _library.impl(name, launch, key)
+        torch.library.register_fake(f"deepedit::{name}", shapes, lib=_library)
+        return getattr(torch.ops.deepedit, name).default
+
+    return define
+
+
+def blocks(voxels: int, per_block: int) -> int:
+    """How many blocks hold so many voxels."""
+    return triton.cdiv(voxels, per_block)
+
+
+def line(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
+    """Voxels of a line along an axis of ``[B, X, Y, Z]``, how far apart they are in memory, and voxels of a sample."""
+    return shape[axis + 1], math.prod(shape[axis + 2 :]), math.prod(shape[1:])
+
+
+def rows_of_lines(shape: Sequence[int]) -> tuple[int, int, int]:
+    """Lines along z of a sample of ``[B, X, Y, Z]``, how many of them a program takes, and room for one of them."""
+    lines, room = shape[1] * shape[2], triton.next_power_of_2(shape[3])
+    return lines, max(1, min(BLOCK // room, triton.next_power_of_2(lines))), room
