@@ -83,14 +83,19 @@ def test_each_region_gets_a_click_inside_and_no_other_class_does(fused, codes, s
 
 
 def test_voxels_are_drawn_with_the_weight_exp_d_minus_1(fused):
+    from deepedit.clicks import kernels
+
     block = np.zeros((5, 5, 6), dtype=bool)
     block[1:4, :4, :5] = True
     block[:2, :2] = False
     copies, samples = 60, 15
     # Every class has the same region, each in a place of its own: a sample makes sixty draws.
     codes = np.concatenate([block * np.uint8(code) for code in range(1, copies + 1)])
-    regions = torch.from_numpy(codes).expand(samples, *codes.shape).contiguous().to(fused)
-    x, y, z = sample_clicks(regions, copies, seeded(7)).position.T.cpu().numpy()
+    depth = slow_chessboard_distance(codes).astype(np.uint8)
+    both = (torch.from_numpy(volume).expand(samples, *codes.shape).contiguous().to(fused) for volume in (codes, depth))
+    keys = torch.full((samples, copies), kernels.NO_VOXEL, device=fused)
+    kernels.draw(*both, torch.arange(samples, device=fused), None, keys, None)
+    x, y, z = kernels.clicks_at_keys(keys, codes.shape)[2].T.cpu().numpy()
     assert np.array_equal(x // len(block), np.tile(np.arange(copies), samples))
     counts = np.zeros(block.shape)
     np.add.at(counts, (x % len(block), y, z), 1)
@@ -245,12 +250,12 @@ def test_a_simulated_click_carries_the_true_class_of_its_voxel(fused, annotator)
 
 
 def test_a_slip_out_of_a_region_is_as_far_as_its_rim(fused):
-    label = torch.zeros(2, 21, 21, 21, dtype=torch.uint8)
-    label[:, 8:13, 8:13, 8:13] = 1
+    label = torch.zeros(2, 11, 11, 11, dtype=torch.uint8)
+    label[:, 3:8, 3:8, 3:8] = 1
     annotator = Annotator(deepest=0, jitter=0, neighbour=1, redundant=0)
     prediction = torch.zeros_like(label)
     clicks = simulate_clicks(prediction.to(fused), label.to(fused), 2, annotator, seeded(0), clicks_per_sample=6)
-    beyond = (clicks.position.cpu() - 10).abs().amax(1)
+    beyond = (clicks.position.cpu() - 5).abs().amax(1)
     assert (beyond >= 3).any()
     assert beyond.max() <= 5
 
@@ -262,3 +267,51 @@ def test_classes_are_drawn_by_the_number_of_their_wrong_voxels(fused):
     clicks = simulate_clicks(prediction.to(fused), label.to(fused), 3, Annotator.steady(), seeded(0), 6)
     assert clicks.valid.all()
     assert stats.binomtest(int((clicks.label == 1).sum()), 240, 1 / 36).pvalue > 1e-4
+
+
+def operators(device):
+    """Every operator, and arguments for it."""
+    from deepedit.clicks import kernels
+    from deepedit.clicks.kernels import components
+
+    label = torch.randint(0, 3, (2, 4, 5, 6), generator=seeded(0), dtype=torch.uint8).to(device)
+    prediction = torch.randint(0, 3, label.shape, generator=seeded(1)).to(device)
+    rows, keys = torch.tensor([1, 0], device=device), torch.full((2, 3), kernels.NO_VOXEL, device=device)
+    codes = kernels.error_codes(prediction, label, None, None, True)
+    depth, parents = kernels.run_distance(codes, 6), components.run_starts(codes)
+    largest, sizes = keys[:, :1].clone(), torch.zeros_like(parents)
+    components.measure_components(parents, sizes, largest)
+    squares = components.squared_distance(parents, largest, None, 2)
+    clicks = kernels.clicks_at_keys(keys, label.shape[1:])
+    return [
+        (kernels.error_codes, (prediction, label, rows, rows, True)),
+        (kernels.run_distance, (codes, 6)),
+        (kernels.line_distance, (codes, depth, 1)),
+        (kernels.draw, (codes, depth, rows, rows, keys, torch.zeros(2, 3, dtype=torch.int32, device=device))),
+        (kernels.clicks_at_keys, (keys, (4, 5, 6))),
+        (kernels.paint_guidance, (*clicks, (2, 3, 4, 5, 6), (2.0, 2.0, 2.0), (10, 10, 10), torch.float32)),
+        (components.run_starts, (codes,)),
+        (components.join_runs, (codes, parents)),
+        (components.measure_components, (parents, torch.zeros_like(parents), torch.full_like(largest, -(2**63)))),
+        (components.squared_distance, (parents, largest, squares, 1)),
+        (components.find_deepest, (squares, torch.full_like(largest, -(2**63)))),
+    ]
+
+
+def test_operators_are_what_torch_is_told_of_them(fused):
+    for operator, arguments in operators(fused):
+        torch.library.opcheck(operator, arguments, test_utils=("test_schema", "test_faketensor"))
+
+
+def test_an_operator_is_one_launch(fused, monkeypatch):
+    launches = []
+    from triton.runtime.jit import KernelInterface
+
+    take = KernelInterface.__getitem__
+    monkeypatch.setattr(
+        KernelInterface, "__getitem__", lambda kernel, grid: launches.append(kernel) or take(kernel, grid)
+    )
+    for operator, arguments in operators(fused):
+        launches.clear()
+        operator(*arguments)
+        assert len(launches) == 1, operator

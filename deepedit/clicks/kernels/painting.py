@@ -47,7 +47,7 @@ def paint_guidance(
     if guidance.numel():
         grid = (blocks(voxels, PAINTED), size[0] * classes)
         numbers = len(batch), classes, voxels, *sides, *reach, *scales
-        _paint_guidance[grid](batch, label, position, valid, guidance, *numbers, CLICKS, PAINTED)
+        _paint_guidance[grid](batch, label, position, valid, guidance, *numbers, CLICKS, PAINTED, num_warps=8)
     return guidance
 
 
@@ -96,16 +96,17 @@ def _paint_guidance(
         here &= (at_z >= -reach_z) & (at_z < depth + reach_z)
         left = tl.where(here, click, count)
         nearest = tl.min(left, 0)
-        while nearest < count:
-            # Only here, since three divisions a voxel take longer than to write it, and few blocks are reached at all.
+        # Here and not once, since three divisions a voxel take longer than to write it, and few programs are reached.
+        if nearest < count:
             x, y, z = voxel // (height * depth), voxel // depth % height, voxel % depth
-            away_x = x - tl.load(position + 3 * nearest).to(tl.int32)
-            away_y = y - tl.load(position + 3 * nearest + 1).to(tl.int32)
-            away_z = z - tl.load(position + 3 * nearest + 2).to(tl.int32)
-            within = (tl.abs(away_x) <= reach_x) & (tl.abs(away_y) <= reach_y) & (tl.abs(away_z) <= reach_z)
-            in_sigmas_x, in_sigmas_y, in_sigmas_z = away_x * scale_x, away_y * scale_y, away_z * scale_z
-            square = in_sigmas_x * in_sigmas_x + in_sigmas_y * in_sigmas_y + in_sigmas_z * in_sigmas_z
-            value = tl.maximum(value, tl.where(within, tl.exp(-0.5 * square), 0))
-            left = tl.where(left == nearest, count, left)
-            nearest = tl.min(left, 0)
+            while nearest < count:
+                away_x = x - tl.load(position + 3 * nearest).to(tl.int32)
+                away_y = y - tl.load(position + 3 * nearest + 1).to(tl.int32)
+                away_z = z - tl.load(position + 3 * nearest + 2).to(tl.int32)
+                within = (tl.abs(away_x) <= reach_x) & (tl.abs(away_y) <= reach_y) & (tl.abs(away_z) <= reach_z)
+                in_sigmas_x, in_sigmas_y, in_sigmas_z = away_x * scale_x, away_y * scale_y, away_z * scale_z
+                square = in_sigmas_x * in_sigmas_x + in_sigmas_y * in_sigmas_y + in_sigmas_z * in_sigmas_z
+                value = tl.maximum(value, tl.where(within, tl.exp(-0.5 * square), 0))
+                left = tl.where(left == nearest, count, left)
+                nearest = tl.min(left, 0)
     tl.store(guidance + channel.to(tl.int64) * voxels + voxel, value, mask=known)
