@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks.types import Clicks
+from deepedit.devices import upload
 
 MARGIN = 0.1
 """By how much a clicked class leads afterwards, in logits."""
@@ -26,16 +27,20 @@ def obey_clicks(logits: Tensor, clicks: Clicks, sigma: float = 2.0) -> Tensor:
     Returns:
         `logits`. No host synchronisation.
     """
-    sides = torch.tensor(logits.shape[2:], device=logits.device)
-    known = clicks.valid & ((clicks.position >= 0) & (clicks.position < sides)).all(1)
-    position = torch.minimum(clicks.position.clamp(min=0), sides - 1)
+    last = upload([side - 1 for side in logits.shape[2:]], logits.device)
+    position = _clamped(clicks.position, last)
+    known = clicks.valid & (position == clicks.position).all(1)
     missing = _missing(logits, clicks, position, known)
-    _raise_balls(logits, clicks, position, missing, sigma)
+    _raise_balls(logits, clicks, position, missing, last, sigma)
     # A neighbour's ball may have taken the lead back: the clicked voxels themselves have the last word.
     missing = _missing(logits, clicks, position, known)
-    index = (clicks.batch, clicks.label, *position.unbind(1))
-    logits.index_put_(index, missing.to(logits.dtype), accumulate=True)
+    _raise(logits, _cells(logits, clicks, position[:, None]), missing[:, None])
     return logits
+
+
+def _clamped(voxels: Tensor, last: Tensor) -> Tensor:
+    """Voxels ``[..., 3]``, those outside of the volume moved to its border; `last` is its last voxel."""
+    return voxels.clamp(min=0).minimum(last)
 
 
 def _missing(logits: Tensor, clicks: Clicks, position: Tensor, known: Tensor) -> Tensor:
@@ -46,19 +51,27 @@ def _missing(logits: Tensor, clicks: Clicks, position: Tensor, known: Tensor) ->
     return torch.where(known, (others + MARGIN - own[:, 0]).clamp(min=0), 0.0)
 
 
-def _raise_balls(logits: Tensor, clicks: Clicks, position: Tensor, missing: Tensor, sigma: float) -> None:
+def _raise_balls(logits: Tensor, clicks: Clicks, position: Tensor, missing: Tensor, last: Tensor, sigma: float) -> None:
+    """Raise the clicked class around each click by what is missing there times a Gaussian."""
     reach = math.ceil(3 * sigma)
-    steps = torch.arange(-reach, reach + 1, device=logits.device)
-    offsets = torch.cartesian_prod(steps, steps, steps)
-    weight = torch.exp(-0.5 * offsets.square().sum(1) / sigma**2)
-    voxels = position[:, None] + offsets
-    _, classes, *sides = logits.shape
-    size = torch.tensor(sides, device=logits.device)
-    inside = ((voxels >= 0) & (voxels < size)).all(2)
-    x, y, z = torch.minimum(voxels.clamp(min=0), size - 1).unbind(2)
-    channel = (clicks.batch * classes + clicks.label)[:, None]
-    index = ((channel * sides[0] + x) * sides[1] + y) * sides[2] + z
-    # Joined by maximum: two clicks on one spot raise it no higher than the one that needs more.
-    raised = torch.zeros(logits.numel(), device=logits.device)
-    raised.scatter_reduce_(0, index.flatten(), (missing[:, None] * weight * inside).flatten(), "amax")
-    logits.add_(raised.view(logits.shape).to(logits.dtype))
+    steps = torch.arange(-reach, reach + 1)
+    ball = torch.cartesian_prod(steps, steps, steps)
+    weight = upload(torch.exp(-0.5 * ball.square().sum(1) / sigma**2), logits.device)
+    reached = position[:, None] + upload(ball, logits.device)
+    voxels = _clamped(reached, last)
+    inside = (voxels == reached).all(2)
+    _raise(logits, _cells(logits, clicks, voxels), missing[:, None] * weight * inside)
+
+
+def _cells(logits: Tensor, clicks: Clicks, voxels: Tensor) -> Tensor:
+    """Where in memory the logits of the clicked classes at voxels ``[N, M, 3]`` lie, ``[N, M]``."""
+    of_sample, of_class, *of_voxel = logits.stride()
+    channel = clicks.batch * of_sample + clicks.label * of_class
+    return (voxels * upload(of_voxel, voxels.device)).sum(2) + channel[:, None]
+
+
+def _raise(logits: Tensor, cells: Tensor, by: Tensor) -> None:
+    """Raise logits at some places in memory; where a place is named twice, by the greater amount."""
+    size = 1 + sum((side - 1) * step for side, step in zip(logits.shape, logits.stride(), strict=True))
+    memory, cells = logits.as_strided((size,), (1,)), cells.flatten()
+    memory.scatter_reduce_(0, cells, memory[cells] + by.flatten().to(logits.dtype), "amax")

@@ -63,7 +63,9 @@ def test_a_batch_over_the_gram_matrices_gives_what_the_iteration_gives_for_each_
     seed=st.integers(0, 99),
 )
 def test_a_step_is_that_of_every_weight_by_itself(shapes, seed):
-    weights = [torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(seed))) for shape in shapes]
+    weights = [
+        torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(seed))) for shape in shapes
+    ]
     expected = [weight.detach().clone() for weight in weights]
     momenta = [torch.zeros_like(weight) for weight in expected]
     optimizer = Muon(weights, lr=0.1, weight_decay=0.5)
