@@ -23,7 +23,7 @@ from tests.cuda_dry.stand_ins import Generator, PinnedMemory, stand_in
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 COPIES = {"_to_copy", "copy_"}
 INDEXED = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
-COUNTED = {"nonzero", "_unique2", "unique_dim", "masked_select", "repeat_interleave"}
+COUNTED = {"nonzero", "_unique2", "unique_dim", "masked_select", "repeat_interleave", "bincount"}
 """Operators whose results have a size that depends on the data."""
 FOUND = 3
 """How many values there are where that depends on the data."""
@@ -190,7 +190,7 @@ def _some_of(name: str, tensor: Tensor) -> Any:
         return tensor.new_empty((count, tensor.ndim), dtype=torch.int64)
     if name == "masked_select":
         return tensor.new_empty(count)
-    if name == "repeat_interleave":
+    if name in ("repeat_interleave", "bincount"):
         return tensor.new_empty(count, dtype=torch.int64)
     inverse = tensor.new_empty(tensor.shape[:1] if name == "unique_dim" else tensor.shape, dtype=torch.int64)
     values = tensor.new_empty((count, *(tensor.shape[1:] if name == "unique_dim" else ())))
