@@ -175,9 +175,12 @@ class DryCuda(TorchDispatchMode):
         return self._fake.from_tensor(leaf)
 
     def _check_generator(self, func: OpOverload, kwargs: dict[str, Any]) -> None:
-        generator = kwargs.pop("generator", None)
-        if generator is not None and Generator.device_of(generator).type != "cuda":
+        generator = kwargs.get("generator")
+        if generator is None:
+            return
+        if Generator.device_of(generator).type != "cuda":
             raise RuntimeError(f"{func}: a generator on the CPU for a tensor on cuda")
+        kwargs["generator"] = None
 
     def _wait(self, what: str) -> None:
         self.record.waits.append(event(what))

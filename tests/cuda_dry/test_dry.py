@@ -17,6 +17,7 @@ def test_a_mix_of_devices_fails(dry):
         with pytest.raises(RuntimeError, match=r"cuda|device"):
             mix()
     assert (on_device + torch.tensor(1.0)).device.type == "cuda"
+    assert torch.randint(9, (3,), device="cuda", generator=torch.Generator("cuda")).device.type == "cuda"
     with pytest.raises(RuntimeError, match="generator"):
         torch.rand(3, device="cuda", generator=torch.Generator())
 
