@@ -95,6 +95,7 @@ class RollingBatch:
         if sides != self.label.shape[1:]:
             self._empty(sides)
         free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
+        given: dict[int, Tensor] = {}
         for slot in free:
             visit, image, label, outline = self.stream.take(slot)
             self.begun[slot] += 1
@@ -107,8 +108,9 @@ class RollingBatch:
             self.passes_left[slot], edits = draw_passes(generator, click_share, self.config)
             if edits:
                 severity = torch.rand((), generator=generator).item()
-                given = corrupt_segmentation(label[0], self.num_classes, severity, generator, outline)
-                self._click([slot], given[None])
+                given[slot] = corrupt_segmentation(label[0], self.num_classes, severity, generator, outline)
+        if given:
+            self._click(list(given), torch.stack(list(given.values())))
 
     def inputs(self) -> Tensor:
         """The network's input for the next pass."""

@@ -114,8 +114,9 @@ def _sampling_grid(matrices: Tensor, shape: Sequence[int], source: Sequence[int]
     # An odd difference of sides would put the centres half a voxel apart and blur every patch.
     rest = [(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)]
     rest, sides = upload([rest, list(source)], device, torch.float32)
-    axes = [torch.arange(side, dtype=torch.float32, device=device) - (side - 1) / 2 for side in shape]
-    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+    axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in shape]
+    on_device = upload(torch.cat(axes), device).split(list(shape))
+    offsets = torch.stack(torch.meshgrid(*on_device, indexing="ij"), dim=-1)
     points = (
         torch.einsum("bij,xyzj->bxyzi", matrices[:, :, :3], offsets) + (matrices[:, :, 3] - rest)[:, None, None, None]
     )

@@ -79,11 +79,7 @@ def corrupt_segmentation(
     if steps and draw[3] < 0.6:
         grown = present[int(draw[4] * len(present))]
         moved = _grow(moved, grown, steps) if draw[3] < 0.3 else _shrink(moved, grown, steps)
-    rank = None
-    for chance, size, *place, value in pieces:
-        if chance < 0.4:
-            rank = (label > 0).flatten().cumsum(0) if rank is None else rank
-            _paint_ball(moved, rank, 0.9 * severity * radius * size, place, int(value * num_classes))
+    _paint_balls(moved, label, 0.9 * severity * radius, [piece for piece in pieces if piece[0] < 0.4], num_classes)
     return moved
 
 
@@ -162,12 +158,13 @@ def _shift(label: Tensor, axis: int, count: int) -> Tensor:
 def _displace(label: Tensor, field: Tensor) -> Tensor:
     """The label map read at displaced voxels; `field` is ``[3, x, y, z]`` in voxels on a coarse grid."""
     shape = label.shape
-    smooth = F.interpolate(upload(field[None], label.device), size=shape, mode="trilinear", align_corners=True)[0]
-    axes = [torch.arange(side, device=label.device) for side in shape]
-    voxels = torch.meshgrid(*axes, indexing="ij")
-    moved = [(voxel + step).round().long() for voxel, step in zip(voxels, smooth, strict=True)]
-    source = [each.clamp(0, side - 1) for each, side in zip(moved, shape, strict=True)]
-    return label[tuple(source)]
+    moved = F.interpolate(upload(field[None], label.device), size=shape, mode="trilinear", align_corners=True)[0]
+    for axis, (along, side) in enumerate(zip(moved, shape, strict=True)):
+        along += torch.arange(side, device=label.device).view([-1 if dim == axis else 1 for dim in range(3)])
+    moved.round_()
+    for along, side in zip(moved, shape, strict=True):
+        along.clamp_(0, side - 1)
+    return label[tuple(moved.long())]
 
 
 def _grow(label: Tensor, index: int, steps: int) -> Tensor:
@@ -184,19 +181,34 @@ def _dilate(mask: Tensor, steps: int) -> Tensor:
     return F.max_pool3d(mask[None, None].float(), 2 * steps + 1, stride=1, padding=steps)[0, 0] > 0
 
 
-def _paint_ball(target: Tensor, rank: Tensor, radius: float, place: Sequence[float], index: int) -> None:
-    """Paint a ball about a random foreground voxel with a class, in place; `rank` numbers those voxels, from 1 on.
+def _paint_balls(
+    target: Tensor, truth: Tensor, largest: float, balls: Sequence[Sequence[float]], num_classes: int
+) -> None:
+    """Paint balls about random foreground voxels of `truth`, each with some class, in place.
 
-    Nothing is painted where there are none.
+    Nothing is painted where there is no foreground.
+
+    Args:
+        largest: radius of the largest possible one.
+        balls: six numbers in [0, 1] each: the first unused, then for its size, place (three) and class.
     """
-    _, height, length = target.shape
-    # The voxel with the drawn rank is the first with more than that many up to it.
-    cell = torch.searchsorted(rank, (place[0] * rank[-1].double()).long(), right=True)
-    centre = (cell // (height * length), cell // length % height, cell % length)
+    if not balls:
+        return
+    device, (_, height, length) = target.device, target.shape
+    # Foreground voxels are numbered from 1 on; that of a drawn rank is the first with more than so many up to it.
+    rank = (truth > 0).flatten().cumsum(0)
+    drawn = upload([place for _, _, place, *_ in balls], device, torch.float64)
+    cell = torch.searchsorted(rank, (drawn * rank[-1]).long(), right=True)
+    centre = torch.stack((cell // (height * length), cell // length % height, cell % length))
     # Half of the balls stand off by up to twice their radius, so that islands appear as well as holes.
-    offset = [(2 * place[1] - 1) * 2 * radius * (axis == int(place[2] * 3)) for axis in range(3)]
-    distance = 0.0
-    for axis, side in enumerate(target.shape):
-        steps = torch.arange(side, device=target.device) - (centre[axis].double() + offset[axis]).float()
-        distance = distance + (steps**2).view([-1 if dim == axis else 1 for dim in range(3)])
-    target.masked_fill_((distance <= radius**2) & (rank[-1] > 0), index)
+    offset = [
+        [(2 * far - 1) * 2 * (largest * size) * (axis == int(which * 3)) for _, size, _, far, which, _ in balls]
+        for axis in range(3)
+    ]
+    centre = (centre + upload(offset, device, torch.float64)).float().where(rank[-1] > 0, math.inf)
+    squares = [
+        (torch.arange(side, device=device) - centre[axis, :, None]) ** 2 for axis, side in enumerate(target.shape)
+    ]
+    for (_, size, *_, value), x, y, z in zip(balls, *squares, strict=True):
+        distance = x[:, None, None] + y[:, None] + z
+        target.masked_fill_(distance <= (largest * size) ** 2, int(value * num_classes))

@@ -1,7 +1,5 @@
 """What is followed: training and sessions of a real size, with random weights and images."""
 
-from collections.abc import Iterator
-
 import numpy as np
 
 from deepedit.inference.session import InteractiveSession
@@ -46,7 +44,8 @@ def blocks(shape: tuple[int, int, int], seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     classes = np.zeros(shape, np.uint8)
     for label in range(1, LABELS + 1):
-        classes[tuple(slice(start, start + side // 3) for start, side in zip(rng.integers(0, shape), shape))] = label
+        starts = rng.integers(0, shape)
+        classes[tuple(slice(a, a + side // 3) for a, side in zip(starts, shape, strict=True))] = label
     return classes
 
 
@@ -58,7 +57,7 @@ def case(name: str, side: int, seed: int) -> PreparedCase:
     return PreparedCase(name, image(shape, seed)[None].astype(np.float16), label, rows)
 
 
-def train(dry: DryCuda, steps: int, side: int, network: str = "light", **settings: object) -> Iterator[Record]:
+def train(dry: DryCuda, steps: int, side: int, network: str = "light", **settings: object) -> list[Record]:
     """Train, and tell what happened in each step."""
     config = TrainingConfig(epochs=1000, small_patches=0.0, clicks_from=0.0, **settings)
     made = model(plan(side), network)

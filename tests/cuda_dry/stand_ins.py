@@ -1,6 +1,7 @@
 """Stands in for what of ``torch.cuda`` needs a driver, for generators, pinned memory and gradients."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -91,6 +92,9 @@ def stand_in(pinned: PinnedMemory, capability: tuple[int, int], memory: int) -> 
         "mem_get_info": lambda *_: (memory, memory),
     }
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # Copying a network looks whether there is anything to copy.
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         for name, value in replaced.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))

@@ -1,5 +1,6 @@
 """Sliding windows and evaluation on CUDA: no mix of devices."""
 
+import numpy as np
 import pytest
 import torch
 
@@ -35,9 +36,9 @@ def cases(tmp_path):
     """Two on disk."""
     made = []
     for seed, shape in enumerate([(70, 60, 50), (40, 44, 90)]):
-        like = Volume(image(shape, seed), torch.eye(4, dtype=torch.float64).numpy())
+        like = Volume(image(shape, seed), np.eye(4))
         paths = tmp_path / f"image_{seed}.nii.gz", tmp_path / f"label_{seed}.nii.gz"
-        for path, data in zip(paths, (like.data, blocks(shape, seed)), strict=True):
+        for path, data in zip(paths, ((30 * like.data).clip(0).astype(np.int16), blocks(shape, seed)), strict=True):
             write_label(path, data, like)
         made.append(Case(f"case_{seed}", (paths[0],), paths[1]))
     return made

@@ -4,7 +4,7 @@ import pytest
 
 from tests.cuda_dry.scenes import LABELS, blocks, plan, session
 
-CLICKS = [((10 + 9 * nth, 20, 15 + nth), f"label_{nth % LABELS + 1}") for nth in range(6)]
+CLICKS = [((10 + 9 * nth, 20, 15 + nth), f"label_{nth % LABELS + 1}") for nth in range(3)]
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +40,10 @@ def test_a_click_takes_less_than_200_kernels_and_two_waits(dry):
         assert not record.uploads, [str(each) for each in record.uploads]
 
 
-@pytest.mark.parametrize(("shape", "spacing"), [((96, 80, 72), 1.0), ((150, 140, 90), 1.3), ((200, 160, 90), 0.9)])
-@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize(
+    ("shape", "spacing", "given"),
+    [((96, 80, 72), 1.0, True), ((150, 140, 90), 1.3, False), ((100, 80, 60), 0.9, True)],
+)
 def test_a_click_on_any_image_takes_two_waits_and_at_most_half_as_many_kernels_again(dry, shape, spacing, given):
     asked = session(plan(64, spacing), shape)
     if given:

@@ -4,10 +4,10 @@ import pytest
 
 from deepedit.clicks import Annotator
 from deepedit.training.loop import STEPS_BETWEEN_LOOKS
-from tests.cuda_dry.dry import H100, T4
+from tests.cuda_dry.dry import T4
 from tests.cuda_dry.scenes import model, plan, train
 
-EVERYTHING = {"edit_probability": 1.0, "redraw_probability": 1.0, "max_clicks": 3}
+EVERYTHING = {"edit_probability": 1.0, "redraw_probability": 1.0, "max_clicks": 2}
 
 
 @pytest.fixture(autouse=True)
@@ -25,11 +25,10 @@ def check_waits(records):
 
 
 def test_a_step_of_the_light_network_starts_less_than_900_kernels(dry):
-    records = train(dry, STEPS_BETWEEN_LOOKS + 2, side=128, **EVERYTHING)
+    # In the first, every sample begins, and the optimizers make their states.
+    records = train(dry, STEPS_BETWEEN_LOOKS + 1, side=128, **EVERYTHING)
     check_waits(records)
-    assert max(record.launches for record in records[1:]) < 900, records[1].kernels
-    # The first step makes the optimizers' states beside what others do.
-    assert records[0].launches < 900
+    assert max(record.launches for record in records) < 900, [record.launches for record in records]
 
 
 @pytest.mark.parametrize(
@@ -39,7 +38,7 @@ def test_a_step_of_the_light_network_starts_less_than_900_kernels(dry):
         {"amp": "off"},
         {"accumulate": 2},
         {"checkpointing": True},
-        {"accumulate": 4, "checkpointing": True, "network": "reference"},
+        {"accumulate": 2, "checkpointing": True, "network": "reference"},
         {"annotator": Annotator.perfect()},
         {"annotator": Annotator.steady()},
         {"annotator": Annotator(deepest=0, redundant=1)},
@@ -49,16 +48,15 @@ def test_a_step_of_the_light_network_starts_less_than_900_kernels(dry):
     ids=str,
 )
 def test_no_step_waits_or_mixes_devices_whatever_it_does(dry, settings):
-    check_waits(train(dry, 4, side=64, **{**EVERYTHING, **settings}))
+    check_waits(train(dry, 3, side=32, **{"batch_size": 2, **EVERYTHING, **settings}))
 
 
-@pytest.mark.parametrize(("capability", "scaled"), [(H100, False), (T4, True)])
-def test_an_overflow_in_float16_is_skipped_without_asking_the_device(dry_cuda, capability, scaled):
-    with dry_cuda(capability) as dry:
-        records = train(dry, STEPS_BETWEEN_LOOKS + 2, side=64, **EVERYTHING)
+def test_a_step_in_float16_that_may_overflow_is_checked_on_the_device(dry_cuda):
+    with dry_cuda(T4) as dry:
+        records = train(dry, 3, side=64, **EVERYTHING)
     check_waits(records)
-    assert bool(records[1].kernels["_amp_update_scale_"]) == scaled
-    assert max(record.launches for record in records) < 900
+    assert all(record.kernels["_amp_update_scale_"] == 1 for record in records)
+    assert max(record.launches for record in records) < 900, [record.launches for record in records]
 
 
 def test_muon_takes_its_step_in_less_than_150_kernels(dry):
