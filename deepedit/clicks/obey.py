@@ -30,11 +30,12 @@ def obey_clicks(logits: Tensor, clicks: Clicks, sigma: float = 2.0) -> Tensor:
     last = upload([side - 1 for side in logits.shape[2:]], logits.device)
     position = _clamped(clicks.position, last)
     known = clicks.valid & (position == clicks.position).all(1)
+    cells = _Cells(logits, clicks)
     missing = _missing(logits, clicks, position, known)
-    _raise_balls(logits, clicks, position, missing, last, sigma)
+    _raise_balls(cells, position, missing, last, sigma)
     # A neighbour's ball may have taken the lead back: the clicked voxels themselves have the last word.
     missing = _missing(logits, clicks, position, known)
-    _raise(logits, _cells(logits, clicks, position[:, None]), missing[:, None])
+    cells.lift(position[:, None], missing[:, None])
     return logits
 
 
@@ -51,27 +52,33 @@ def _missing(logits: Tensor, clicks: Clicks, position: Tensor, known: Tensor) ->
     return torch.where(known, (others + MARGIN - own[:, 0]).clamp(min=0), 0.0)
 
 
-def _raise_balls(logits: Tensor, clicks: Clicks, position: Tensor, missing: Tensor, last: Tensor, sigma: float) -> None:
+def _raise_balls(cells: "_Cells", position: Tensor, missing: Tensor, last: Tensor, sigma: float) -> None:
     """Raise the clicked class around each click by what is missing there times a Gaussian."""
     reach = math.ceil(3 * sigma)
     steps = torch.arange(-reach, reach + 1)
     ball = torch.cartesian_prod(steps, steps, steps)
-    weight = upload(torch.exp(-0.5 * ball.square().sum(1) / sigma**2), logits.device)
-    reached = position[:, None] + upload(ball, logits.device)
+    weight = upload(torch.exp(-0.5 * ball.square().sum(1) / sigma**2), last.device)
+    reached = position[:, None] + upload(ball, last.device)
     voxels = _clamped(reached, last)
     inside = (voxels == reached).all(2)
-    _raise(logits, _cells(logits, clicks, voxels), missing[:, None] * weight * inside)
+    cells.lift(voxels, missing[:, None] * weight * inside)
 
 
-def _cells(logits: Tensor, clicks: Clicks, voxels: Tensor) -> Tensor:
-    """Where in memory the logits of the clicked classes at voxels ``[N, M, 3]`` lie, ``[N, M]``."""
-    of_sample, of_class, *of_voxel = logits.stride()
-    channel = clicks.batch * of_sample + clicks.label * of_class
-    return (voxels * upload(of_voxel, voxels.device)).sum(2) + channel[:, None]
+class _Cells:
+    """The logits of the clicked classes, by where in memory they lie."""
 
+    def __init__(self, logits: Tensor, clicks: Clicks) -> None:
+        of_sample, of_class, *of_voxel = logits.stride()
+        size = 1 + sum((side - 1) * step for side, step in zip(logits.shape, logits.stride(), strict=True))
+        self.memory = logits.as_strided((size,), (1,))
+        self.channel = clicks.batch * of_sample + clicks.label * of_class
+        self.strides = upload(of_voxel, logits.device)
 
-def _raise(logits: Tensor, cells: Tensor, by: Tensor) -> None:
-    """Raise logits at some places in memory; where a place is named twice, by the greater amount."""
-    size = 1 + sum((side - 1) * step for side, step in zip(logits.shape, logits.stride(), strict=True))
-    memory, cells = logits.as_strided((size,), (1,)), cells.flatten()
-    memory.scatter_reduce_(0, cells, memory[cells] + by.flatten().to(logits.dtype), "amax")
+    def lift(self, voxels: Tensor, by: Tensor) -> None:
+        """Raise the logits of each click's class at its voxels ``[N, M, 3]`` by ``[N, M]``, in place.
+
+        Where two clicks name one place, the greater amount counts.
+        """
+        cells = ((voxels * self.strides).sum(2) + self.channel[:, None]).flatten()
+        raised = self.memory[cells] + by.flatten().to(self.memory.dtype)
+        self.memory.scatter_reduce_(0, cells, raised, "amax")

@@ -96,6 +96,10 @@ class RollingBatch:
             self._empty(sides)
         free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
         given: dict[int, Tensor] = {}
+        if free:
+            rows = upload(free, self.device)
+            self.previous.index_fill_(0, rows, 0)
+            self.valid.index_fill_(0, rows, False)
         for slot in free:
             visit, image, label, outline = self.stream.take(slot)
             self.begun[slot] += 1
@@ -103,7 +107,7 @@ class RollingBatch:
             piece = image[None].to(self.device, non_blocking=True), label[None].to(self.device, non_blocking=True)
             image, label = augment(*piece, sides, self.config.augmentation, [generator])
             self.image[slot], self.label[slot] = image[0], label[0]
-            self.previous[slot], self.valid[slot], self.used[slot] = 0, False, 0
+            self.used[slot] = 0
             self.visits[slot], self.outlines[slot], self.generators[slot] = visit, outline, generator
             self.passes_left[slot], edits = draw_passes(generator, click_share, self.config)
             if edits:

@@ -110,13 +110,12 @@ def _rotation(angles: Sequence[float]) -> Tensor:
 
 def _sampling_grid(matrices: Tensor, shape: Sequence[int], source: Sequence[int]) -> Tensor:
     """``[B, *shape, 3]`` as `grid_sample` wants it: last axis first, the source's edges at -1 and 1."""
-    device = matrices.device
     # An odd difference of sides would put the centres half a voxel apart and blur every patch.
-    rest = [(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)]
-    rest, sides = upload([rest, list(source)], device, torch.float32)
+    rest = torch.tensor([(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)])
     axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in shape]
-    on_device = upload(torch.cat(axes), device).split(list(shape))
-    offsets = torch.stack(torch.meshgrid(*on_device, indexing="ij"), dim=-1)
+    known = torch.cat([*axes, rest, torch.tensor(source)])
+    *axes, rest, sides = upload(known, matrices.device).split([*shape, 3, 3])
+    offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     points = (
         torch.einsum("bij,xyzj->bxyzi", matrices[:, :, :3], offsets) + (matrices[:, :, 3] - rest)[:, None, None, None]
     )

@@ -127,10 +127,10 @@ def _move_borders(label: Tensor, axis: int, count: int) -> Tensor:
     now, then = F.pad(label, (1,) * 6), F.pad(label, (1,) * 6)
     for _ in range(abs(count) + 1):
         for across in {0, 1, 2} - {axis}:
-            for step in (1, -1):
-                here = _inner(now)
-                torch.where(here > 0, here, _inner(now, across, step), out=_inner(then))
-                now, then = then, now
+            filled = now > 0
+            beside = torch.where(_inner(filled, across, 1), _inner(now, across, 1), _inner(now, across, -1))
+            torch.where(_inner(filled), _inner(now), beside, out=_inner(then))
+            now, then = then, now
     source = _shift(_inner(now), axis, count)
     return torch.where((label > 0) & (source > 0), source, label)
 
@@ -159,11 +159,11 @@ def _displace(label: Tensor, field: Tensor) -> Tensor:
     """The label map read at displaced voxels; `field` is ``[3, x, y, z]`` in voxels on a coarse grid."""
     shape = label.shape
     moved = F.interpolate(upload(field[None], label.device), size=shape, mode="trilinear", align_corners=True)[0]
-    for axis, (along, side) in enumerate(zip(moved, shape, strict=True)):
-        along += torch.arange(side, device=label.device).view([-1 if dim == axis else 1 for dim in range(3)])
-    moved.round_()
-    for along, side in zip(moved, shape, strict=True):
-        along.clamp_(0, side - 1)
+    last = torch.tensor(shape) - 1
+    *voxels, last = upload(torch.cat([*map(torch.arange, shape), last]), label.device).split([*shape, 3])
+    for axis, (along, voxel) in enumerate(zip(moved, voxels, strict=True)):
+        along += voxel.view([-1 if dim == axis else 1 for dim in range(3)])
+    moved = moved.round_().clamp_(min=0).minimum(last.view(3, 1, 1, 1))
     return label[tuple(moved.long())]
 
 
@@ -197,18 +197,22 @@ def _paint_balls(
     device, (_, height, length) = target.device, target.shape
     # Foreground voxels are numbered from 1 on; that of a drawn rank is the first with more than so many up to it.
     rank = (truth > 0).flatten().cumsum(0)
-    drawn = upload([place for _, _, place, *_ in balls], device, torch.float64)
-    cell = torch.searchsorted(rank, (drawn * rank[-1]).long(), right=True)
-    centre = torch.stack((cell // (height * length), cell // length % height, cell % length))
+    drawn = [place for _, _, place, *_ in balls]
     # Half of the balls stand off by up to twice their radius, so that islands appear as well as holes.
     offset = [
         [(2 * far - 1) * 2 * (largest * size) * (axis == int(which * 3)) for _, size, _, far, which, _ in balls]
         for axis in range(3)
     ]
-    centre = (centre + upload(offset, device, torch.float64)).float().where(rank[-1] > 0, math.inf)
-    squares = [
-        (torch.arange(side, device=device) - centre[axis, :, None]) ** 2 for axis, side in enumerate(target.shape)
-    ]
+    drawn, offset = upload([drawn, *offset], device, torch.float64).split([1, 3])
+    cell = torch.searchsorted(rank, (drawn[0] * rank[-1]).long(), right=True)
+    centre = torch.stack((cell // (height * length), cell // length % height, cell % length))
+    centre = (centre + offset).float().where(rank[-1] > 0, math.inf)
+    sides = list(target.shape)
+    axis, voxel = upload(
+        torch.stack((torch.arange(3).repeat_interleave(torch.tensor(sides)), torch.cat([*map(torch.arange, sides)]))),
+        device,
+    )
+    squares = ((voxel[:, None] - centre[axis]) ** 2).T.split(sides, dim=1)
     for (_, size, *_, value), x, y, z in zip(balls, *squares, strict=True):
         distance = x[:, None, None] + y[:, None] + z
         target.masked_fill_(distance <= (largest * size) ** 2, int(value * num_classes))
