@@ -102,6 +102,7 @@ def agreement(one: Tensor, other: Tensor) -> Tensor:
 
     A single value on the maps' device, which is not waited for.
     """
-    foreground = (one > 0).sum() + (other > 0).sum()
-    same = ((one == other) & (one > 0)).sum()
+    inside = one > 0
+    foreground = inside.sum() + (other > 0).sum()
+    same = ((one == other) & inside).sum()
     return torch.where(foreground > 0, 2 * same / foreground, 1.0).double()
