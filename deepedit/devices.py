@@ -12,8 +12,8 @@ def upload(values: Any, device: torch.device | str, dtype: torch.dtype | None = 
     On a GPU the numbers leave from pinned memory: a copy from elsewhere is staged first, and the host waits for that.
 
     Args:
-        values: as `torch.tensor` takes them.
-        dtype: of the result; default: as `torch.tensor` chooses.
+        values: as `torch.as_tensor` takes them; a tensor may be shared where `device` is the CPU.
+        dtype: of the result; default: as `torch.as_tensor` chooses.
     """
-    device = torch.device(device)
-    return torch.tensor(values, dtype=dtype, pin_memory=device.type == "cuda").to(device, non_blocking=True)
+    device, tensor = torch.device(device), torch.as_tensor(values, dtype=dtype)
+    return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)

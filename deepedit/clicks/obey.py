@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks.types import Clicks
+from deepedit.devices import upload
 
 MARGIN = 0.1
 """By how much a clicked class leads afterwards, in logits."""
@@ -26,16 +27,21 @@ def obey_clicks(logits: Tensor, clicks: Clicks, sigma: float = 2.0) -> Tensor:
     Returns:
         `logits`. No host synchronisation.
     """
-    sides = torch.tensor(logits.shape[2:], device=logits.device)
-    known = clicks.valid & ((clicks.position >= 0) & (clicks.position < sides)).all(1)
-    position = torch.minimum(clicks.position.clamp(min=0), sides - 1)
+    last = upload([side - 1 for side in logits.shape[2:]], logits.device)
+    position = _clamped(clicks.position, last)
+    known = clicks.valid & (position == clicks.position).all(1)
+    cells = _Cells(logits, clicks)
     missing = _missing(logits, clicks, position, known)
-    _raise_balls(logits, clicks, position, missing, sigma)
+    _raise_balls(cells, position, missing, last, sigma)
     # A neighbour's ball may have taken the lead back: the clicked voxels themselves have the last word.
     missing = _missing(logits, clicks, position, known)
-    index = (clicks.batch, clicks.label, *position.unbind(1))
-    logits.index_put_(index, missing.to(logits.dtype), accumulate=True)
+    cells.lift(position[:, None], missing[:, None])
     return logits
+
+
+def _clamped(voxels: Tensor, last: Tensor) -> Tensor:
+    """Voxels ``[..., 3]``, those outside of the volume moved to its border; `last` is its last voxel."""
+    return voxels.clamp(min=0).minimum(last)
 
 
 def _missing(logits: Tensor, clicks: Clicks, position: Tensor, known: Tensor) -> Tensor:
@@ -46,19 +52,33 @@ def _missing(logits: Tensor, clicks: Clicks, position: Tensor, known: Tensor) ->
     return torch.where(known, (others + MARGIN - own[:, 0]).clamp(min=0), 0.0)
 
 
-def _raise_balls(logits: Tensor, clicks: Clicks, position: Tensor, missing: Tensor, sigma: float) -> None:
+def _raise_balls(cells: "_Cells", position: Tensor, missing: Tensor, last: Tensor, sigma: float) -> None:
+    """Raise the clicked class around each click by what is missing there times a Gaussian."""
     reach = math.ceil(3 * sigma)
-    steps = torch.arange(-reach, reach + 1, device=logits.device)
-    offsets = torch.cartesian_prod(steps, steps, steps)
-    weight = torch.exp(-0.5 * offsets.square().sum(1) / sigma**2)
-    voxels = position[:, None] + offsets
-    _, classes, *sides = logits.shape
-    size = torch.tensor(sides, device=logits.device)
-    inside = ((voxels >= 0) & (voxels < size)).all(2)
-    x, y, z = torch.minimum(voxels.clamp(min=0), size - 1).unbind(2)
-    channel = (clicks.batch * classes + clicks.label)[:, None]
-    index = ((channel * sides[0] + x) * sides[1] + y) * sides[2] + z
-    # Joined by maximum: two clicks on one spot raise it no higher than the one that needs more.
-    raised = torch.zeros(logits.numel(), device=logits.device)
-    raised.scatter_reduce_(0, index.flatten(), (missing[:, None] * weight * inside).flatten(), "amax")
-    logits.add_(raised.view(logits.shape).to(logits.dtype))
+    steps = torch.arange(-reach, reach + 1)
+    ball = torch.cartesian_prod(steps, steps, steps)
+    weight = upload(torch.exp(-0.5 * ball.square().sum(1) / sigma**2), last.device)
+    reached = position[:, None] + upload(ball, last.device)
+    voxels = _clamped(reached, last)
+    inside = (voxels == reached).all(2)
+    cells.lift(voxels, missing[:, None] * weight * inside)
+
+
+class _Cells:
+    """The logits of the clicked classes, by where in memory they lie."""
+
+    def __init__(self, logits: Tensor, clicks: Clicks) -> None:
+        of_sample, of_class, *of_voxel = logits.stride()
+        size = 1 + sum((side - 1) * step for side, step in zip(logits.shape, logits.stride(), strict=True))
+        self.memory = logits.as_strided((size,), (1,))
+        self.channel = clicks.batch * of_sample + clicks.label * of_class
+        self.strides = upload(of_voxel, logits.device)
+
+    def lift(self, voxels: Tensor, by: Tensor) -> None:
+        """Raise the logits of each click's class at its voxels ``[N, M, 3]`` by ``[N, M]``, in place.
+
+        Where two clicks name one place, the greater amount counts.
+        """
+        cells = ((voxels * self.strides).sum(2) + self.channel[:, None]).flatten()
+        raised = self.memory[cells] + by.flatten().to(self.memory.dtype)
+        self.memory.scatter_reduce_(0, cells, raised, "amax")

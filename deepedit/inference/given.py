@@ -91,14 +91,18 @@ def add_evidence(logits: Tensor, given: Tensor, clicks: Clicks, weight: Tensor) 
         weight: ``[X, Y, Z]`` or a number in [0, 1], how much the answer itself counts.
     """
     given = given.long()
-    trust = (agreement(given, logits.argmax(0)) - AGREES_NOT) / (AGREES - AGREES_NOT)
+    trust = ((agreement(given, logits.argmax(0)) - AGREES_NOT) / (AGREES - AGREES_NOT)).clamp(0, 1)
     of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
     near = render_guidance(of_any_class, given.shape, 1, sigma=EVIDENCE_SIGMA)[0, 0]
-    logits.scatter_add_(0, given[None], (EVIDENCE * min(max(trust, 0.0), 1.0) * (1 - near) * weight)[None])
+    logits.scatter_add_(0, given[None], (EVIDENCE * trust * (1 - near) * weight)[None])
 
 
-def agreement(one: Tensor, other: Tensor) -> float:
-    """Dice of the foreground of two maps of class indices, voxels of different labels counting as different."""
-    foreground = (one > 0).sum() + (other > 0).sum()
-    same = ((one == other) & (one > 0)).sum()
-    return float(2 * same / foreground) if foreground else 1.0
+def agreement(one: Tensor, other: Tensor) -> Tensor:
+    """Dice of the foreground of two maps of class indices, voxels of different labels counting as different; float64.
+
+    A single value on the maps' device, which is not waited for.
+    """
+    inside = one > 0
+    foreground = inside.sum() + (other > 0).sum()
+    same = ((one == other) & inside).sum()
+    return torch.where(foreground > 0, 2 * same / foreground, 1.0).double()

@@ -1,6 +1,7 @@
 """One image, asked about again and again: what a viewer talks to."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks import Clicks, obey_clicks
+from deepedit.devices import upload
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.inference.given import add_evidence, given_classes
 from deepedit.inference.memory import refuse_too_large
@@ -24,7 +26,7 @@ from deepedit.inference.turn import Turn, bounding_box, within
 from deepedit.io.click_files import PointClick
 from deepedit.io.nifti import read_volume, write_label
 from deepedit.network.checkpoint import Model, load_model
-from deepedit.network.inputs import pick_device
+from deepedit.network.inputs import at_precision, pick_device
 from deepedit.transforms.decide import class_type
 from deepedit.transforms.geometry import Box, inside, nearest_voxel, to_voxel
 from deepedit.transforms.preprocess import Preprocessor
@@ -50,7 +52,7 @@ class InteractiveSession:
     box that changed. The image itself is not kept.
 
     Args:
-        model: in evaluation mode, on the device to use.
+        model: in evaluation mode, on the device to use. On a GPU later changes of its weights are not seen.
         amp: precision, ``"auto"`` or ``"off"``.
         progress: show a bar while many windows are worked through.
         overlap, skip_air: of the windows of a large volume, see `sliding_window`.
@@ -75,6 +77,7 @@ class InteractiveSession:
         look_once: bool = False,
     ) -> None:
         self.model = model
+        self._answering = replace(model, network=at_precision(model.network, model.device, amp))
         self._pass = {"amp": amp, "look_once": look_once}
         self._passes = {**self._pass, "progress": progress, "overlap": overlap, "skip_air": skip_air}
         self._preprocess = Preprocessor(model.plan, model.device)
@@ -240,7 +243,7 @@ class InteractiveSession:
             return
         classes = self.model.plan.labels.num_classes
         if self._given is None:
-            logits = sliding_window(self.model, self._image, **self._passes).half().to(self.model.device)
+            logits = sliding_window(self._answering, self._image, **self._passes).half().to(self.model.device)
         else:
             given = torch.from_numpy(self._given.astype(np.uint8 if classes <= 256 else np.int16))
             on_grid = self._grid.labels_to_network(given.to(self.model.device), classes)
@@ -258,15 +261,18 @@ class InteractiveSession:
         place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
         turn = Turn(click, voxel, label, place, self._grid.native_box(place))
         clicks = self._clicks([*self._turns, turn])
-        answer = predict_alone(self.model, self._image, clicks, self._classes, start, self._window, **self._pass)
+        answer = predict_alone(self._answering, self._image, clicks, self._classes, start, self._window, **self._pass)
 
         before = self._logits[(slice(None), *place)].clone()
-        origin = torch.tensor([span.start for span in place], device=before.device)
+        origin = upload([span.start for span in place], before.device)
         here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
         weight = fade_weight(place, shape, before.device)
         if not self.model.plan.plain_answers:
-            newest = torch.tensor(voxel, device=before.device) - origin
-            weight = weight * newest_weight(weight.shape, newest, here.position[(here.position != newest).any(1)])
+            newest, *earlier = (
+                [index - span.start for index, span in zip(each, place, strict=True)]
+                for each in dict.fromkeys((voxel, *(turn.voxel for turn in self._turns)))
+            )
+            weight = weight * newest_weight(weight.shape, newest, earlier, before.device)
         after = torch.lerp(before.float(), crop(answer, start, shape), weight)
         if self._trusted is not None:
             add_evidence(after, self._trusted[place], here, weight)
@@ -291,8 +297,8 @@ class InteractiveSession:
         """All clicks; of several on one voxel the newest, as two labels there would contradict each other."""
         newest = {turn.voxel: turn.label for turn in turns}
         device = self.model.device
-        position = torch.tensor(list(newest), device=device).reshape(-1, 3)
-        label = torch.tensor(list(newest.values()), dtype=torch.int64, device=device)
+        position = upload(list(newest), device, torch.int64).reshape(-1, 3)
+        label = upload(list(newest.values()), device, torch.int64)
         return Clicks(torch.zeros_like(label), label, position)
 
     def _put(self, turn: Turn, side: int) -> Box | None:

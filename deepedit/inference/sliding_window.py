@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepedit.clicks import Clicks, render_guidance
+from deepedit.devices import upload
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import assemble_input, mixed_precision
 from deepedit.plan import Plan
@@ -19,14 +20,17 @@ STRETCH = 1.25
 """A volume up to this many patches long is one window along that axis: two would see less and cost twice."""
 
 VALUES_AT_ONCE = 16 * 128**3
-"""On a GPU windows go through the network together while all that goes in and comes out is no more than that: a single
-small one would not fill it. A CPU is at its best with one."""
+"""On a GPU windows go through the network together while all that goes in and comes out is no more than that, and two
+always, such as the two looks at one: a single small one would not fill it. A CPU is at its best with one."""
 
 AIR_LOGIT = 10.0
 """How sure it is that what was left out as air is background."""
 
 BEYOND_OTHERS = 0.3
 """How much the answer to a click counts where an earlier click is much nearer."""
+
+CLICKS_AT_ONCE = 8
+"""Distances to so many clicks are held in memory together."""
 
 NEARER = 2.0
 """Voxels by which one click has to be nearer than another for most of the difference that it makes."""
@@ -103,8 +107,8 @@ def predict_windows(
     Returns:
         ``[len(starts), L + 1, *window]`` float32.
     """
-    plan, count = model.plan, len(starts)
-    pieces = torch.stack([cut(image, start, window) for start in starts])
+    plan, count, dtype = model.plan, len(starts), model.network.head.weight.dtype
+    pieces = torch.stack([cut(image, start, window) for start in starts]).to(dtype)
     if not plan.previous:
         given = None
     elif previous is None:
@@ -119,7 +123,8 @@ def predict_windows(
         plan.sigma,
         combine=plan.guidance,
     )
-    with mixed_precision(image.device, amp):
+    # A network that has been converted as a whole, see `at_precision`, needs no conversions on the way.
+    with mixed_precision(image.device, amp if dtype == torch.float32 else "off"):
         return model.network(assemble_input(pieces, guidance, given)).float()
 
 
@@ -163,7 +168,7 @@ def _seen_from(starts: Sequence[Sequence[int]], clicks: Clicks | None, device: t
     if clicks is None:
         return Clicks.empty(device)
     count, each = len(starts), len(clicks.label)
-    origin = torch.tensor(starts, device=device).repeat_interleave(each, 0)
+    origin = upload(starts, device).repeat_interleave(each, 0)
     position = clicks.position.repeat(count, 1) - origin
     row = torch.arange(count, device=device).repeat_interleave(each)
     return Clicks(row, clicks.label.repeat(count), position, clicks.valid.repeat(count))
@@ -174,7 +179,7 @@ def windows_at_once(window: Sequence[int], plan: Plan, device: torch.device) -> 
     if device.type != "cuda":
         return 1
     channels = plan.image_channels + 3 * plan.labels.num_classes  # image; guidance, previous segmentation and logits
-    return max(1, VALUES_AT_ONCE // (channels * math.prod(window)))
+    return max(2, VALUES_AT_ONCE // (channels * math.prod(window)))
 
 
 def _groups(starts: Sequence[Triple], window: Sequence[int], plan: Plan, device: torch.device) -> list:
@@ -235,20 +240,26 @@ def fade_weight(place: Sequence[slice], shape: Sequence[int], device: torch.devi
         The weight of each voxel of `place`: 1 inside, and from an eighth of a side away from a rim less and less,
         so that no seam shows. Rims that are the volume's own do not fade.
     """
-    weight = torch.ones((), device=device)
-    for axis, (span, size) in enumerate(zip(place, shape, strict=True)):
+    profiles = []
+    for span, size in zip(place, shape, strict=True):
         side = span.stop - span.start
-        steps = torch.arange(side, device=device) + 0.5
-        profile = torch.ones(side, device=device)
+        steps = torch.arange(side) + 0.5
+        profile = torch.ones(side)
         if span.start > 0:
             profile = torch.minimum(profile, steps / (side / 8))
         if span.stop < size:
             profile = torch.minimum(profile, steps.flip(0) / (side / 8))
-        weight = weight * profile.view([-1 if dim == axis else 1 for dim in range(3)])
-    return weight
+        profiles.append(profile)
+    x, y, z = upload(torch.cat(profiles), device).split([len(profile) for profile in profiles])
+    return x[:, None, None] * y[:, None] * z
 
 
-def newest_weight(shape: Sequence[int], newest: Tensor, earlier: Tensor) -> Tensor:
+def newest_weight(
+    shape: Sequence[int],
+    newest: Sequence[int],
+    earlier: Sequence[Sequence[int]],
+    device: torch.device | str = "cpu",
+) -> Tensor:
     """How much the answer to the newest click counts against what the earlier clicks were answered with.
 
     All where the newest click is much nearer than every earlier one, `BEYOND_OTHERS` where an earlier one is much
@@ -257,26 +268,26 @@ def newest_weight(shape: Sequence[int], newest: Tensor, earlier: Tensor) -> Tens
 
     Args:
         shape: ``[X, Y, Z]`` of the window.
-        newest: ``[3]``, the voxel of the newest click, counted from the window's first.
-        earlier: ``[N, 3]``, those of the others, which may lie outside of the window.
+        newest: the voxel of the newest click, counted from the window's first.
+        earlier: those of the others, which may lie outside of the window.
 
     Returns:
         ``[X, Y, Z]``; a plain 1 where there are no earlier ones.
     """
-    if not len(earlier):
-        return torch.ones((), device=newest.device)
-    nearest = reduce(torch.minimum, (_squared_distance(shape, voxel) for voxel in earlier)).sqrt()
-    share = torch.sigmoid((nearest - _squared_distance(shape, newest).sqrt()) / NEARER)
+    if not earlier:
+        return torch.ones((), device=device)
+    clicks = torch.tensor([newest, *earlier])
+    along = [(torch.arange(side) - clicks[:, axis, None]).square().float() for axis, side in enumerate(shape)]
+    squares = upload(torch.cat(along, dim=1), device).split(list(shape), dim=1)
+
+    def nearest(rows: slice) -> Tensor:
+        x, y, z = (each[rows] for each in squares)
+        return ((x[:, :, None] + y[:, None])[..., None] + z[:, None, None]).amin(0)
+
+    groups = [slice(first, first + CLICKS_AT_ONCE) for first in range(1, len(clicks), CLICKS_AT_ONCE)]
+    others = reduce(torch.minimum, map(nearest, groups)).sqrt()
+    share = torch.sigmoid((others - nearest(slice(0, 1)).sqrt()) / NEARER)
     return BEYOND_OTHERS + (1 - BEYOND_OTHERS) * share
-
-
-def _squared_distance(shape: Sequence[int], voxel: Tensor) -> Tensor:
-    """``[X, Y, Z]`` float32: from a voxel to every one."""
-    squares = torch.zeros((), device=voxel.device)
-    for axis, side in enumerate(shape):
-        steps = torch.arange(side, device=voxel.device) - voxel[axis]
-        squares = squares + (steps**2).view([-1 if dim == axis else 1 for dim in range(3)])
-    return squares
 
 
 def cut(tensor: Tensor, start: Sequence[int], window: Sequence[int]) -> Tensor:
@@ -314,8 +325,7 @@ def _is_air(
     if previous is not None and previous[inside].any():
         return False
     if clicks is not None:
-        low = torch.tensor([span.start for span in inside], device=image.device)
-        high = torch.tensor([span.stop for span in inside], device=image.device)
+        low, high = upload([[span.start for span in inside], [span.stop for span in inside]], image.device)
         if (clicks.valid & (clicks.position >= low).all(1) & (clicks.position < high).all(1)).any():
             return False
     lowest = image.flatten(1).amin(1).view(-1, 1, 1, 1)

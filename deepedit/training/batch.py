@@ -9,7 +9,7 @@ before as its previous segmentation. Then the next sample takes the slot.
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import astuple, replace
 from itertools import islice
 from typing import Any
 
@@ -17,14 +17,15 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks import Clicks, obey_clicks, render_guidance, simulate_clicks
+from deepedit.devices import upload
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
-from deepedit.training.data import PreparedCase, cut_patch
+from deepedit.training.data import PreparedCase, cut_patch, middle
 from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import Visit, draw_passes, visits
 from deepedit.transforms.augment import augment
-from deepedit.transforms.corrupt import corrupt_segmentation, redraw_borders
+from deepedit.transforms.corrupt import Outline, corrupt_segmentation, outline_of, redraw_borders
 
 CUT_AHEAD = 2
 """Pieces that are cut for each slot before they are asked for."""
@@ -43,7 +44,7 @@ class RollingBatch:
         previous: ``[B, X, Y, Z]`` uint8, the segmentation that the next pass is given; 0 where there is none.
         position, wanted, valid: ``[B, max_clicks, 3]``, and twice ``[B, max_clicks]``: voxels and classes of clicks, in
             a table whose fixed size needs no count from the device.
-        used: clicks of each sample so far, on the host; likewise `passes_left`, `visits` and `generators`.
+        used: clicks of each sample so far, on the host; likewise `passes_left`, `visits`, `outlines` and `generators`.
         begun: samples that each slot has begun since the run began.
     """
 
@@ -61,7 +62,7 @@ class RollingBatch:
         self.plan, self.config, self.device = plan, config, device
         self.num_classes = plan.labels.num_classes
         self.slots = (ranks or Ranks()).share(list(range(config.batch_size)))
-        self.stream = PatchStream(cases, config, self.slots, workers, device.type == "cuda")
+        self.stream = PatchStream(cases, config, self.slots, self.num_classes, workers, device.type == "cuda")
         size, most = len(self.slots), max(config.max_clicks, 1)
         self.position = torch.zeros(size, most, 3, dtype=torch.int64, device=device)
         self.wanted = torch.zeros(size, most, dtype=torch.int64, device=device)
@@ -69,6 +70,7 @@ class RollingBatch:
         self.used = [0] * size
         self.passes_left = [0] * size
         self.visits = [Visit(0, 0)] * size
+        self.outlines = [Outline((), 0.0, 0)] * size
         self.generators = [torch.Generator()] * size
         self.begun = [0] * size
         self._empty(plan.patch_size)
@@ -93,20 +95,26 @@ class RollingBatch:
         if sides != self.label.shape[1:]:
             self._empty(sides)
         free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
+        given: dict[int, Tensor] = {}
+        if free:
+            rows = upload(free, self.device)
+            self.previous.index_fill_(0, rows, 0)
+            self.valid.index_fill_(0, rows, False)
         for slot in free:
-            visit, image, label = self.stream.take(slot)
+            visit, image, label, outline = self.stream.take(slot)
             self.begun[slot] += 1
             generator = visit.generator(self.config.seed)
             piece = image[None].to(self.device, non_blocking=True), label[None].to(self.device, non_blocking=True)
             image, label = augment(*piece, sides, self.config.augmentation, [generator])
             self.image[slot], self.label[slot] = image[0], label[0]
-            self.previous[slot], self.valid[slot], self.used[slot] = 0, False, 0
-            self.visits[slot], self.generators[slot] = visit, generator
+            self.used[slot] = 0
+            self.visits[slot], self.outlines[slot], self.generators[slot] = visit, outline, generator
             self.passes_left[slot], edits = draw_passes(generator, click_share, self.config)
             if edits:
                 severity = torch.rand((), generator=generator).item()
-                given = corrupt_segmentation(label[0], self.num_classes, severity, generator)
-                self._click([slot], given[None])
+                given[slot] = corrupt_segmentation(label[0], self.num_classes, severity, generator, outline)
+        if given:
+            self._click(list(given), torch.stack(list(given.values())))
 
     def inputs(self) -> Tensor:
         """The network's input for the next pass."""
@@ -132,14 +140,13 @@ class RollingBatch:
         if staying:
             if not self.plan.plain_answers:
                 logits = obey_clicks(logits.float(), self._clicks())
-            self._click(staying, logits[staying].argmax(1))
+            self._click(staying, logits[upload(staying, self.device)].argmax(1))
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:
         for slot in slots:
             if self.used[slot] == 0:
                 self._redraw(slot)
-        rows = torch.tensor(slots).to(self.device, non_blocking=True)
-        columns = torch.tensor([self.used[slot] for slot in slots]).to(self.device, non_blocking=True)
+        rows, columns = upload([slots, [self.used[slot] for slot in slots]], self.device)
         generators = [self.generators[slot] for slot in slots]
         annotator = self.config.annotator
         clicks = simulate_clicks(prediction, self.label[rows], self.num_classes, annotator, generators)
@@ -154,7 +161,8 @@ class RollingBatch:
         """Let another hand have drawn a sample's truth, or not; from its first click on, which first tells of it."""
         generator = self.generators[slot]
         if torch.rand((), generator=generator).item() < self.config.redraw_probability:
-            self.label[slot] = redraw_borders(self.label[slot], self.num_classes, generator)
+            label, outline = self.label[slot], self.outlines[slot]
+            self.label[slot] = redraw_borders(label, self.num_classes, generator, outline)
 
     def _clicks(self) -> Clicks:
         sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)
@@ -170,6 +178,7 @@ class RollingBatch:
                 "used": self.used[slot],
                 "passes_left": self.passes_left[slot],
                 "visit": (self.visits[slot].epoch, self.visits[slot].case),
+                "outline": astuple(self.outlines[slot]),
                 "generator": self.generators[slot].get_state(),
                 "begun": self.begun[slot],
             }
@@ -185,7 +194,7 @@ class RollingBatch:
             for name in self.TENSORS:
                 getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
             self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
-            self.visits[slot] = Visit(*entry["visit"])
+            self.visits[slot], self.outlines[slot] = Visit(*entry["visit"]), Outline(*entry["outline"])
             self.generators[slot] = torch.Generator()
             self.generators[slot].set_state(entry["generator"])
 
@@ -202,11 +211,12 @@ class PatchStream:
         cases: Sequence[PreparedCase],
         config: TrainingConfig,
         slots: Sequence[int],
+        num_classes: int,
         workers: int,
         pinned: bool = False,
     ) -> None:
         self.cases, self.config, self.slots = cases, config, slots
-        self.pinned = pinned
+        self.num_classes, self.pinned = num_classes, pinned
         self.pool = ThreadPoolExecutor(workers)
 
     def begin(self, begun: Sequence[int], patch_size: Sequence[int]) -> None:
@@ -218,8 +228,9 @@ class PatchStream:
         ]
         self.ahead: list[deque[tuple[Visit, Future]]] = [deque() for _ in self.slots]
 
-    def take(self, slot: int) -> tuple[Visit, Tensor, Tensor]:
-        """A slot's next visit, with an image ``[C, X, Y, Z]`` and a label ``[X, Y, Z]`` larger than the patch."""
+    def take(self, slot: int) -> tuple[Visit, Tensor, Tensor, Outline]:
+        """A slot's next visit, with an image ``[C, X, Y, Z]`` and a label ``[X, Y, Z]`` larger than the patch, and the
+        outline of the label in their middle."""
         ahead = self.ahead[slot]
         while len(ahead) <= CUT_AHEAD:
             visit = next(self.visits[slot])
@@ -227,6 +238,8 @@ class PatchStream:
         visit, future = ahead.popleft()
         return visit, *future.result()
 
-    def _cut(self, visit: Visit, patch_size: Sequence[int]) -> tuple[Tensor, Tensor]:
-        pieces = cut_patch(self.cases[visit.case], patch_size, visit.generator(self.config.seed, "cut"))
-        return tuple(piece.pin_memory() for piece in pieces) if self.pinned else pieces
+    def _cut(self, visit: Visit, patch_size: Sequence[int]) -> tuple[Tensor, Tensor, Outline]:
+        image, label = cut_patch(self.cases[visit.case], patch_size, visit.generator(self.config.seed, "cut"))
+        # Here, where the label is still on the host: of a GPU it would have to be waited for.
+        outline = outline_of(middle(label, patch_size), self.num_classes)
+        return (image.pin_memory(), label.pin_memory(), outline) if self.pinned else (image, label, outline)

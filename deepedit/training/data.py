@@ -160,6 +160,12 @@ def cut_side(patch_side: int) -> int:
     return patch_side + 2 * int(patch_side * (MARGIN - 1) / 2)
 
 
+def middle(label: Tensor, patch_size: Sequence[int]) -> Tensor:
+    """The patch in the middle of a piece ``[X, Y, Z]`` that was cut for it."""
+    starts = [(side - patch) // 2 for side, patch in zip(label.shape, patch_size, strict=True)]
+    return label[tuple(slice(start, start + patch) for start, patch in zip(starts, patch_size, strict=True))]
+
+
 def _focus(case: PreparedCase, generator: torch.Generator) -> list[int] | None:
     anywhere = torch.rand((), generator=generator) < 1 / 3
     pick = torch.rand(2, generator=generator)

@@ -225,7 +225,12 @@ class Trainer:
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
+            # How a device takes its steps is its own affair: the run may have been begun on another one.
+            groups = [
+                {**group, **{name: own[name] for name in own.keys() & {"fused"}}}
+                for own, group in zip(optimizer.param_groups, saved["param_groups"], strict=True)
+            ]
+            optimizer.load_state_dict({**saved, "param_groups": groups})
         self.scaler.load_state_dict(state["scaler"])
         self.batch.restore(state["slots"])
         self.progress.step = state["step"]
@@ -242,9 +247,11 @@ def build_optimizers(network: ResidualUNet, config: TrainingConfig) -> tuple[tor
     for parameter in network.parameters():
         (inner if parameter.ndim > 1 and id(parameter) not in last else others).append(parameter)
     rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    # Fused, it leaves a step out that overflowed in float16 without the host asking whether it did, as Muon does.
+    fused = True if network.head.weight.device.type == "cuda" else None
     return (
         Muon([{"params": inner, "share": 1.0}], **rates),
-        torch.optim.AdamW([{"params": others, "share": ADAMW_SHARE}], **rates),
+        torch.optim.AdamW([{"params": others, "share": ADAMW_SHARE}], fused=fused, **rates),
     )
 
 

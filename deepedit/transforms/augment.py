@@ -8,6 +8,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepedit.devices import upload
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -64,7 +66,7 @@ def augment(
         Image ``[B, C, *shape]`` and label ``[B, *shape]``, of the types that came in.
     """
     matrices = torch.stack([_random_affine(shape, settings, generator) for generator in generators])
-    grid = _sampling_grid(matrices.to(image.device), shape, image.shape[2:])
+    grid = _sampling_grid(upload(matrices, image.device), shape, image.shape[2:])
     moved = F.grid_sample(image, grid.to(image.dtype), mode="bilinear", padding_mode="zeros", align_corners=False)
     classes = F.grid_sample(label[:, None].float(), grid, mode="nearest", padding_mode="zeros", align_corners=False)
     changed = [
@@ -108,15 +110,16 @@ def _rotation(angles: Sequence[float]) -> Tensor:
 
 def _sampling_grid(matrices: Tensor, shape: Sequence[int], source: Sequence[int]) -> Tensor:
     """``[B, *shape, 3]`` as `grid_sample` wants it: last axis first, the source's edges at -1 and 1."""
-    device = matrices.device
     # An odd difference of sides would put the centres half a voxel apart and blur every patch.
-    rest = torch.tensor([(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)], device=device)
-    axes = [torch.arange(side, dtype=torch.float32, device=device) - (side - 1) / 2 for side in shape]
+    rest = torch.tensor([(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)])
+    axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in shape]
+    known = torch.cat([*axes, rest, torch.tensor(source)])
+    *axes, rest, sides = upload(known, matrices.device).split([*shape, 3, 3])
     offsets = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
     points = (
         torch.einsum("bij,xyzj->bxyzi", matrices[:, :, :3], offsets) + (matrices[:, :, 3] - rest)[:, None, None, None]
     )
-    return (points * 2 / torch.tensor(source, device=device)).flip(-1)
+    return (points * 2 / sides).flip(-1)
 
 
 def _change_intensity(sample: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:

@@ -2,10 +2,13 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from deepedit.devices import upload
 
 BORDER_SHIFT = 0.2
 """Standard deviation, in radii of a label, of where another hand draws the borders between labels."""
@@ -17,7 +20,33 @@ MOST_KNOTS = 16
 """Of a bend along each axis: of labels much smaller than their volume there would be no end of them."""
 
 
-def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, generator: torch.Generator) -> Tensor:
+@dataclass(frozen=True)
+class Outline:
+    """What the host must know of a label map before it can have it changed.
+
+    Attributes:
+        present: class indices of its labels.
+        radius: of balls as large as the labels are in the mean, in voxels; 0 where there are none.
+        across: the axis that the borders between labels most stand across.
+    """
+
+    present: tuple[int, ...]
+    radius: float
+    across: int
+
+
+def outline_of(label: Tensor, num_classes: int) -> Outline:
+    """The outline of a label map ``[X, Y, Z]``; if that is on a GPU, the host waits for it."""
+    counts = torch.bincount(label.flatten())
+    present = tuple(index for index, count in enumerate(counts[:num_classes].tolist()) if index and count)
+    volume = int(counts[1:].sum()) / max(len(present), 1)
+    crossed = torch.stack([_crossed(label, axis) for axis in range(3)])
+    return Outline(present, (3 * volume / (4 * math.pi)) ** (1 / 3), int(crossed.argmax()))
+
+
+def corrupt_segmentation(
+    label: Tensor, num_classes: int, severity: float, generator: torch.Generator, outline: Outline | None = None
+) -> Tensor:
     """A copy of a label map with errors of every kind.
 
     It is bent and shifted, some labels are grown or shrunk, pieces are cut out or given to another label, and
@@ -30,6 +59,8 @@ def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, gener
         num_classes: background included.
         severity: in [0, 1].
         generator: on the CPU.
+        outline: of the label map, or of one that is much like it; without it, it is worked out. With it, no device is
+            waited for.
 
     Returns:
         ``[X, Y, Z]`` of the same type.
@@ -38,23 +69,23 @@ def corrupt_segmentation(label: Tensor, num_classes: int, severity: float, gener
     field = torch.randn(3, *(5,) * 3, generator=generator)
     shift = torch.randn(3, generator=generator)
     pieces = torch.rand(3, 6, generator=generator).tolist()
-    present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
+    outline = outline or outline_of(label, num_classes)
+    present, radius = outline.present, outline.radius
     if not present or severity <= 0:
         return label.clone()
-    radius = _mean_radius(label, len(present))
     bend = 0.5 * severity * radius * draw[0] * field
     moved = _displace(label, bend + 0.35 * severity * radius * draw[1] * shift.view(3, 1, 1, 1))
     steps = round(0.5 * severity * radius * draw[2])
     if steps and draw[3] < 0.6:
         grown = present[int(draw[4] * len(present))]
         moved = _grow(moved, grown, steps) if draw[3] < 0.3 else _shrink(moved, grown, steps)
-    for chance, size, *place, value in pieces:
-        if chance < 0.4:
-            _paint_ball(moved, label, 0.9 * severity * radius * size, place, int(value * num_classes))
+    _paint_balls(moved, label, 0.9 * severity * radius, [piece for piece in pieces if piece[0] < 0.4], num_classes)
     return moved
 
 
-def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) -> Tensor:
+def redraw_borders(
+    label: Tensor, num_classes: int, generator: torch.Generator, outline: Outline | None = None
+) -> Tensor:
     """A copy of a label map as another annotator, no worse, might have drawn it.
 
     Where one label ends and the next begins is often a convention that the image does not show, such as a slice that
@@ -65,6 +96,7 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
         label: ``[X, Y, Z]`` class indices.
         num_classes: background included.
         generator: on the CPU.
+        outline: as for `corrupt_segmentation`.
 
     Returns:
         ``[X, Y, Z]`` of the same type.
@@ -72,39 +104,41 @@ def redraw_borders(label: Tensor, num_classes: int, generator: torch.Generator) 
     draw = float(torch.rand((), generator=generator))
     shift = float(torch.randn((), generator=generator))
     seed = int(torch.randint(2**62, (), generator=generator))
-    present = [int(index) for index in torch.unique(label) if 0 < index < num_classes]
-    if not present:
+    outline = outline or outline_of(label, num_classes)
+    if not outline.present:
         return label.clone()
-    radius = _mean_radius(label, len(present))
+    radius = outline.radius
     # About a radius apart: a bend takes a patch of the surface along, not a voxel. From a generator of its own, since
     # how many numbers that takes depends on the label, and what the given one draws next must not.
     knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
     bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
-    moved = _move_borders(label, round(BORDER_SHIFT * radius * shift))
+    moved = _move_borders(label, outline.across, round(BORDER_SHIFT * radius * shift))
     # Half of the hands follow the surface as it is drawn: it is what the image shows best.
     surface = _displace(moved, SURFACE_BEND * radius * max(2 * draw - 1, 0.0) * bend)
     return torch.where((surface > 0) & (moved > 0), moved, surface)
 
 
-def _mean_radius(label: Tensor, labels: int) -> float:
-    """Of balls as large as the labels are in the mean, in voxels."""
-    return (3 * float((label > 0).sum()) / labels / (4 * math.pi)) ** (1 / 3)
-
-
-def _move_borders(label: Tensor, count: int) -> Tensor:
-    """The label map with its inner borders moved by `count` voxels along the axis that they most stand across."""
+def _move_borders(label: Tensor, axis: int, count: int) -> Tensor:
+    """The label map with its inner borders moved by `count` voxels along an axis."""
     if count == 0:
         return label
-    axis = int(torch.stack([_crossed(label, axis) for axis in range(3)]).argmax())
     # What is read beyond the surface is the label beside it in the same slice, so that a border along slices stays one
-    # up to the surface.
-    beyond = label
+    # up to the surface. A rim of zeros lets neighbours be read as views of the same memory.
+    now, then = F.pad(label, (1,) * 6), F.pad(label, (1,) * 6)
     for _ in range(abs(count) + 1):
         for across in {0, 1, 2} - {axis}:
-            for step in (1, -1):
-                beyond = torch.where(beyond > 0, beyond, _shift(beyond, across, step))
-    source = _shift(beyond, axis, count)
+            filled = now > 0
+            beside = torch.where(_inner(filled, across, 1), _inner(now, across, 1), _inner(now, across, -1))
+            torch.where(_inner(filled), _inner(now), beside, out=_inner(then))
+            now, then = then, now
+    source = _shift(_inner(now), axis, count)
     return torch.where((label > 0) & (source > 0), source, label)
+
+
+def _inner(padded: Tensor, axis: int = 0, step: int = 0) -> Tensor:
+    """A padded map without its rim, or moved by a voxel along an axis."""
+    starts = [1 - step * (dim == axis) for dim in range(3)]
+    return padded[tuple(slice(start, start + side - 2) for start, side in zip(starts, padded.shape, strict=True))]
 
 
 def _crossed(label: Tensor, axis: int) -> Tensor:
@@ -124,12 +158,13 @@ def _shift(label: Tensor, axis: int, count: int) -> Tensor:
 def _displace(label: Tensor, field: Tensor) -> Tensor:
     """The label map read at displaced voxels; `field` is ``[3, x, y, z]`` in voxels on a coarse grid."""
     shape = label.shape
-    smooth = F.interpolate(field[None].to(label.device), size=shape, mode="trilinear", align_corners=True)[0]
-    axes = [torch.arange(side, device=label.device) for side in shape]
-    voxels = torch.meshgrid(*axes, indexing="ij")
-    moved = [(voxel + step).round().long() for voxel, step in zip(voxels, smooth, strict=True)]
-    source = [each.clamp(0, side - 1) for each, side in zip(moved, shape, strict=True)]
-    return label[tuple(source)]
+    moved = F.interpolate(upload(field[None], label.device), size=shape, mode="trilinear", align_corners=True)[0]
+    last = torch.tensor(shape) - 1
+    *voxels, last = upload(torch.cat([*map(torch.arange, shape), last]), label.device).split([*shape, 3])
+    for axis, (along, voxel) in enumerate(zip(moved, voxels, strict=True)):
+        along += voxel.view([-1 if dim == axis else 1 for dim in range(3)])
+    moved = moved.round_().clamp_(min=0).minimum(last.view(3, 1, 1, 1))
+    return label[tuple(moved.long())]
 
 
 def _grow(label: Tensor, index: int, steps: int) -> Tensor:
@@ -146,14 +181,38 @@ def _dilate(mask: Tensor, steps: int) -> Tensor:
     return F.max_pool3d(mask[None, None].float(), 2 * steps + 1, stride=1, padding=steps)[0, 0] > 0
 
 
-def _paint_ball(target: Tensor, truth: Tensor, radius: float, place: Sequence[float], index: int) -> None:
-    """Paint a ball about a random foreground voxel of `truth` with a class, in place."""
-    voxels = truth.nonzero()
-    centre = voxels[int(place[0] * len(voxels))].tolist()
+def _paint_balls(
+    target: Tensor, truth: Tensor, largest: float, balls: Sequence[Sequence[float]], num_classes: int
+) -> None:
+    """Paint balls about random foreground voxels of `truth`, each with some class, in place.
+
+    Nothing is painted where there is no foreground.
+
+    Args:
+        largest: radius of the largest possible one.
+        balls: six numbers in [0, 1] each: the first unused, then for its size, place (three) and class.
+    """
+    if not balls:
+        return
+    device, (_, height, length) = target.device, target.shape
+    # Foreground voxels are numbered from 1 on; that of a drawn rank is the first with more than so many up to it.
+    rank = (truth > 0).flatten().cumsum(0)
+    drawn = [place for _, _, place, *_ in balls]
     # Half of the balls stand off by up to twice their radius, so that islands appear as well as holes.
-    offset = [(2 * place[1] - 1) * 2 * radius * (axis == int(place[2] * 3)) for axis in range(3)]
-    distance = 0.0
-    for axis, side in enumerate(target.shape):
-        steps = torch.arange(side, device=target.device) - (centre[axis] + offset[axis])
-        distance = distance + (steps**2).view([-1 if dim == axis else 1 for dim in range(3)])
-    target[distance <= radius**2] = index
+    offset = [
+        [(2 * far - 1) * 2 * (largest * size) * (axis == int(which * 3)) for _, size, _, far, which, _ in balls]
+        for axis in range(3)
+    ]
+    drawn, offset = upload([drawn, *offset], device, torch.float64).split([1, 3])
+    cell = torch.searchsorted(rank, (drawn[0] * rank[-1]).long(), right=True)
+    centre = torch.stack((cell // (height * length), cell // length % height, cell % length))
+    centre = (centre + offset).float().where(rank[-1] > 0, math.inf)
+    sides = list(target.shape)
+    axis, voxel = upload(
+        torch.stack((torch.arange(3).repeat_interleave(torch.tensor(sides)), torch.cat([*map(torch.arange, sides)]))),
+        device,
+    )
+    squares = ((voxel[:, None] - centre[axis]) ** 2).T.split(sides, dim=1)
+    for (_, size, *_, value), x, y, z in zip(balls, *squares, strict=True):
+        distance = x[:, None, None] + y[:, None] + z
+        target.masked_fill_(distance <= (largest * size) ** 2, int(value * num_classes))

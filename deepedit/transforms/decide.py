@@ -11,6 +11,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
+from deepedit.devices import upload
 from deepedit.transforms.resample import Taps, row_major, slab_elements, slabs
 
 # Shares of a voxel that differ by less are a tie that rounding has broken.
@@ -73,20 +74,26 @@ def _decide(
     classes: Tensor, taps: Sequence[Taps], weigh: Callable[[Corners, int], Tensor], num_classes: int, out: Tensor
 ) -> None:
     """Copies `classes` to where its taps agree, and asks `weigh` where they do not."""
-    taps = [each.to(classes.device) for each in taps]
+    copies = all(each.copies for each in taps)
+    everywhere = [] if copies else [each.to(classes.device) for each in taps]
+    at_once = max(1, slab_elements(classes.device) // num_classes)
     for rows, part, local in slabs(classes[None], taps):
         low = high = part[0]
         for dim, each in enumerate(local):
-            low, high = _extreme(low, dim, each, torch.minimum), _extreme(high, dim, each, torch.maximum)
+            if low is high and each.copies:
+                low = high = low if each.identity else each.pick(low, dim, 0)
+            else:
+                low, high = _extreme(low, dim, each, torch.minimum), _extreme(high, dim, each, torch.maximum)
         decided = low.to(out.dtype)
-        open_voxels = (low != high).nonzero()
-        for voxels in open_voxels.split(max(1, slab_elements(classes.device) // num_classes)):
+        # Counting what is open waits for a GPU: not where nothing can be.
+        open_voxels = () if copies else (low != high).nonzero().split(at_once)
+        for voxels in open_voxels:
             place = tuple(voxels.T)
             first = (place[0] + rows.start, *place[1:])
-            decided[place] = weigh(_corners(first, taps), len(voxels)).to(out.dtype)
+            decided[place] = weigh(_corners(first, everywhere), len(voxels)).to(out.dtype)
         for dim, each in enumerate(local):
             if each.outside.any():
-                decided.index_fill_(dim, each.outside.nonzero()[:, 0], 0)
+                decided.index_fill_(dim, upload(each.outside.nonzero()[:, 0], decided.device), 0)
         out[rows] = decided
 
 
@@ -106,18 +113,25 @@ def _corners(place: tuple[Tensor, ...], taps: Sequence[Taps]) -> Corners:
     Args:
         place: the output voxels, ``[P]`` int64 for each axis.
     """
-    indices = [each.index[where] for each, where in zip(taps, place, strict=True)]
-    weights = [each.weight[where] for each, where in zip(taps, place, strict=True)]
-    for i, j, k in product(*(range(each.index.shape[1]) for each in taps)):
-        index = (indices[0][:, i] * taps[1].size + indices[1][:, j]) * taps[2].size + indices[2][:, k]
-        yield index, weights[0][:, i] * weights[1][:, j] * weights[2][:, k]
+    steps = (taps[1].size * taps[2].size, taps[2].size, 1)
+    # Along each axis a column a tap: the part of the index that comes from this axis, and the weight.
+    x, y, z = (
+        list(zip((each.index[where] * step).unbind(1), each.weight[where].unbind(1), strict=True))
+        for each, where, step in zip(taps, place, steps, strict=True)
+    )
+    for (row, row_weight), (column, column_weight) in product(x, y):
+        line, weight = row + column, row_weight * column_weight
+        for index, last_weight in z:
+            yield line + index, weight * last_weight
 
 
 def _lowest_argmax(values: Tensor, tolerance: float = 0.0) -> Tensor:
     """The first index of the largest value along the first axis; int16.
 
-    One class at a time: argmax along the first axis is an order of magnitude slower on a CPU.
+    On a CPU one class at a time: argmax along the first axis is an order of magnitude slower there.
     """
+    if not tolerance and values.device.type != "cpu":
+        return values.argmax(0).to(torch.int16)
     best = values[0].clone()
     index = torch.zeros(best.shape, dtype=torch.int16, device=values.device)
     for each in range(1, len(values)):

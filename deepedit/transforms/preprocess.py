@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.devices import upload
 from deepedit.errors import FileError
 from deepedit.plan import Labels, Plan
 from deepedit.transforms.geometry import GridMap, Shape, fixed_grid, network_grid, voxel_to_network
@@ -139,7 +140,9 @@ def _from_chances(logits: Tensor, grid: GridMap, channels: int, look: Callable[[
     for rows, part, taps in grid.native_slabs(logits):
         chances = resample(part, taps).softmax(0)
         for dim, each in enumerate(taps):
-            chances.movedim((0, dim + 1), (-1, 0))[each.outside] = background
+            if each.outside.any():
+                beyond = upload(each.outside.nonzero()[:, 0], chances.device)
+                chances.movedim((0, dim + 1), (-1, 0))[beyond] = background
         oriented[:, rows] = look(chances).cpu().numpy()
     return result
 

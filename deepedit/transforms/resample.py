@@ -7,10 +7,12 @@ downsampling. One formula therefore serves both, and passes from one to the othe
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
+
+from deepedit.devices import upload
 
 # Continuous coordinates closer than this to a voxel's edge count as on it.
 EDGE = 1e-6
@@ -23,30 +25,32 @@ class Taps:
     Attributes:
         index: ``[M, K]`` int64 input voxels, clamped to the axis: the edge voxels extend outwards.
         weight: ``[M, K]`` float32, each row sums to 1.
-        outside: ``[M]`` bool, output voxels whose centre lies outside of all input voxels.
+        outside: ``[M]`` bool, output voxels whose centre lies outside of all input voxels; always on the CPU.
         size: N.
+        identity: whether the output is the input.
     """
 
     index: Tensor
     weight: Tensor
     outside: Tensor
     size: int
+    identity: bool
+
+    @classmethod
+    def of(cls, index: Tensor, weight: Tensor, outside: Tensor, size: int) -> "Taps":
+        """Taps on the CPU."""
+        identity = index.shape == (size, 1) and torch.equal(index[:, 0], torch.arange(size))
+        return cls(index, weight, outside, size, identity)
 
     @property
     def copies(self) -> bool:
         """Whether every output voxel is a copy of one input voxel."""
         return self.index.shape[1] == 1
 
-    @property
-    def identity(self) -> bool:
-        """Whether the output is the input."""
-        rows = len(self.index)
-        return self.copies and rows == self.size and torch.equal(self.index[:, 0].cpu(), torch.arange(rows))
-
     def pick(self, tensor: Tensor, dim: int, tap: int) -> Tensor:
         """The input voxels that the given tap of each output voxel takes, along axis `dim` of a tensor."""
         index = self.index[:, tap]
-        if len(index) == 1:
+        if len(index) == 1 and index.device.type == "cpu":
             return tensor.narrow(dim, int(index), 1)
         if dim < tensor.ndim - 1:
             return tensor.index_select(dim, index)
@@ -54,13 +58,14 @@ class Taps:
         return tensor.gather(dim, index.expand(*tensor.shape[:-1], -1))
 
     def to(self, device: torch.device | str) -> "Taps":
-        return Taps(self.index.to(device), self.weight.to(device), self.outside.to(device), self.size)
+        """The same for tensors on a device. Its `rows` would wait for that; those of taps on the CPU do not."""
+        return replace(self, index=upload(self.index, device), weight=upload(self.weight, device))
 
     def rows(self, start: int, stop: int) -> tuple["Taps", int, int]:
         """The taps of some output voxels, for the input voxels from `first` up to `last` that they need."""
         index = self.index[start:stop]
         first, last = int(index.min()), int(index.max()) + 1
-        return Taps(index - first, self.weight[start:stop], self.outside[start:stop], last - first), first, last
+        return Taps.of(index - first, self.weight[start:stop], self.outside[start:stop], last - first), first, last
 
 
 def make_taps(size: int, count: int, slope: float, intercept: float, width: float = 1.0, snap: bool = False) -> Taps:
@@ -86,7 +91,7 @@ def make_taps(size: int, count: int, slope: float, intercept: float, width: floa
     used = (weight > 1e-9).any(0)
     weight = weight[:, used]
     index = voxel[:, used].clamp(0, size - 1).long()
-    return Taps(index, (weight / weight.sum(1, keepdim=True)).float(), outside, size)
+    return Taps.of(index, (weight / weight.sum(1, keepdim=True)).float(), outside, size)
 
 
 def resample(tensor: Tensor, taps: Sequence[Taps], fill: float = 0.0) -> Tensor:
@@ -114,20 +119,20 @@ def slabs(
 
     Args:
         tensor: ``[C, X, Y, Z]``.
-        taps: for the three axes.
+        taps: for the three axes, on the CPU.
         channels: how many channels the resampled slab will hold; as many as `tensor` has unless given.
 
     Yields:
-        rows of the output, the part of `tensor` that they need, the taps from one to the other.
+        rows of the output, the part of `tensor` that they need, the taps from one to the other, on its device.
     """
-    taps = tuple(each.to(tensor.device) for each in taps)
+    rest = tuple(each.to(tensor.device) for each in taps[1:])
     count = len(taps[0].index)
     plane = (channels or tensor.shape[0]) * math.prod(max(each.size, len(each.index)) for each in taps[1:])
     step = max(1, slab_elements(tensor.device) // plane)
     for start in range(0, count, step):
         stop = min(start + step, count)
         local, first, last = taps[0].rows(start, stop)
-        yield slice(start, stop), tensor[:, first:last], (local, *taps[1:])
+        yield slice(start, stop), tensor[:, first:last], (local.to(tensor.device), *rest)
 
 
 def row_major(tensor: Tensor) -> Tensor:
@@ -149,7 +154,7 @@ def _resample_axis(tensor: Tensor, dim: int, taps: Taps, fill: float) -> Tensor:
     if not taps.identity:
         tensor = _weighted_sum(tensor, dim, taps)
     if taps.outside.any():
-        tensor = tensor.index_fill(dim, taps.outside.nonzero()[:, 0], fill)
+        tensor = tensor.index_fill(dim, upload(taps.outside.nonzero()[:, 0], tensor.device), fill)
     return tensor
 
 

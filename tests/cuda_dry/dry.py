@@ -23,7 +23,7 @@ from tests.cuda_dry.stand_ins import Generator, PinnedMemory, stand_in
 COMPOSITE = torch._C.DispatchKey.CompositeImplicitAutograd
 COPIES = {"_to_copy", "copy_"}
 INDEXED = {"index", "index_put", "index_put_", "_unsafe_index", "_index_put_impl_"}
-COUNTED = {"nonzero", "_unique2", "unique_dim", "masked_select", "repeat_interleave"}
+COUNTED = {"nonzero", "_unique2", "unique_dim", "masked_select", "repeat_interleave", "bincount"}
 """Operators whose results have a size that depends on the data."""
 FOUND = 3
 """How many values there are where that depends on the data."""
@@ -175,9 +175,12 @@ class DryCuda(TorchDispatchMode):
         return self._fake.from_tensor(leaf)
 
     def _check_generator(self, func: OpOverload, kwargs: dict[str, Any]) -> None:
-        generator = kwargs.pop("generator", None)
-        if generator is not None and Generator.device_of(generator).type != "cuda":
+        generator = kwargs.get("generator")
+        if generator is None:
+            return
+        if Generator.device_of(generator).type != "cuda":
             raise RuntimeError(f"{func}: a generator on the CPU for a tensor on cuda")
+        kwargs["generator"] = None
 
     def _wait(self, what: str) -> None:
         self.record.waits.append(event(what))
@@ -190,7 +193,7 @@ def _some_of(name: str, tensor: Tensor) -> Any:
         return tensor.new_empty((count, tensor.ndim), dtype=torch.int64)
     if name == "masked_select":
         return tensor.new_empty(count)
-    if name == "repeat_interleave":
+    if name in ("repeat_interleave", "bincount"):
         return tensor.new_empty(count, dtype=torch.int64)
     inverse = tensor.new_empty(tensor.shape[:1] if name == "unique_dim" else tensor.shape, dtype=torch.int64)
     values = tensor.new_empty((count, *(tensor.shape[1:] if name == "unique_dim" else ())))

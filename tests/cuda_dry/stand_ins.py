@@ -1,6 +1,7 @@
 """Stands in for what of ``torch.cuda`` needs a driver, for generators, pinned memory and gradients."""
 
 import importlib
+import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from unittest import mock
 from weakref import WeakValueDictionary
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensor
 
 
@@ -91,6 +92,9 @@ def stand_in(pinned: PinnedMemory, capability: tuple[int, int], memory: int) -> 
         "mem_get_info": lambda *_: (memory, memory),
     }
     with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        # Copying a network looks whether there is anything to copy.
+        warnings.filterwarnings("ignore", message="Accessing the data pointer of FakeTensor")
         for name, value in replaced.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, value))
         stack.enter_context(mock.patch.object(torch, "Generator", Generator))
@@ -98,6 +102,7 @@ def stand_in(pinned: PinnedMemory, capability: tuple[int, int], memory: int) -> 
         stack.enter_context(mock.patch.object(Tensor, "pin_memory", lambda self, *_: pinned.pin(self)))
         stack.enter_context(mock.patch.object(Tensor, "is_pinned", lambda self, *_: pinned.holds(self)))
         stack.enter_context(mock.patch.object(Tensor, "backward", make_gradients))
+        stack.enter_context(mock.patch.object(nn.Module, "_apply", convert))
         # Lists of tensors go to the kernels for lists only if their types are known there.
         for name in ("torch.utils._foreach_utils", "torch.optim.optimizer"):
             module = importlib.import_module(name)
@@ -106,6 +111,21 @@ def stand_in(pinned: PinnedMemory, capability: tuple[int, int], memory: int) -> 
         # One copy, as on a GPU, and not one for each value.
         stack.enter_context(mock.patch.object(FakeTensor, "tolist", lambda self: self.cpu().tolist()))
         return stack.pop_all()
+
+
+def convert(module: nn.Module, change: Callable[[Tensor], Tensor]) -> nn.Module:
+    """Change all parameters and buffers of a module, as its `to` does.
+
+    Torch would exchange what fake tensors hold, which it refuses where anything else remembers them.
+    """
+    for part in module.modules():
+        for name, parameter in part._parameters.items():
+            if parameter is not None:
+                part._parameters[name] = nn.Parameter(change(parameter.detach()), parameter.requires_grad)
+        for name, buffer in part._buffers.items():
+            if buffer is not None:
+                part._buffers[name] = change(buffer)
+    return module
 
 
 def make_gradients(loss: Tensor, *_: Any, **__: Any) -> None:

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from deepedit.devices import upload
+from deepedit.transforms.corrupt import outline_of
 
 
 def waits(dry):
@@ -16,6 +17,7 @@ def test_a_mix_of_devices_fails(dry):
         with pytest.raises(RuntimeError, match=r"cuda|device"):
             mix()
     assert (on_device + torch.tensor(1.0)).device.type == "cuda"
+    assert torch.randint(9, (3,), device="cuda", generator=torch.Generator("cuda")).device.type == "cuda"
     with pytest.raises(RuntimeError, match="generator"):
         torch.rand(3, device="cuda", generator=torch.Generator())
 
@@ -125,11 +127,9 @@ def test_an_operator_of_ones_own_is_one_kernel_and_its_inputs_and_outputs_are_it
 
 
 def test_an_event_tells_the_line_of_the_package(dry):
-    from deepedit.inference.given import agreement
-
-    agreement(torch.ones(3, device="cuda"), torch.ones(3, device="cuda"))
-    assert all("deepedit/inference/given.py:" in str(each) for each in dry.record.waits)
+    outline_of(torch.ones(3, 3, 3, dtype=torch.uint8, device="cuda"), 2)
     assert dry.record.waits
+    assert all("deepedit/transforms/corrupt.py:" in str(each) for each in dry.record.waits)
 
 
 def test_a_loss_gives_gradients_to_what_it_depends_on(dry):

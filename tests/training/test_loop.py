@@ -61,7 +61,7 @@ def test_what_saves_memory_leaves_the_weights(plan, cases, more):
     whole, _ = trained(plan, cases, config)
     saving, _ = trained(plan, cases, dataclasses.replace(config, **more))
     for a, b in zip(whole.network.parameters(), saving.network.parameters(), strict=True):
-        torch.testing.assert_close(a, b, atol=1e-5, rtol=0)
+        torch.testing.assert_close(a, b, atol=1e-4, rtol=0)
 
 
 def test_weights_that_are_no_longer_finite_are_not_saved(plan, cases):

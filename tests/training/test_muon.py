@@ -5,7 +5,24 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepedit.training.muon import Muon, orthogonalize
+from deepedit.training.muon import COEFFICIENTS, ITERATIONS, MOMENTUM, Muon, orthogonal_factors
+
+
+def orthogonalize(matrix):
+    """One matrix, no batch: what `orthogonal_factors` must amount to."""
+    if matrix.shape[0] > matrix.shape[1]:
+        return orthogonalize(matrix.mT).mT
+    return orthogonal_factors([matrix])[0] @ matrix
+
+
+def slowly_orthogonalized(matrix):
+    """The iteration as it is written, in float64."""
+    a, b, c = COEFFICIENTS
+    x = matrix.double() / matrix.double().norm().clamp_min(1e-7)
+    for _ in range(ITERATIONS):
+        gram = x @ x.mT
+        x = a * x + b * gram @ x + c * gram @ gram @ x
+    return x
 
 
 def matrix(rows, columns, seed):
@@ -27,14 +44,58 @@ def test_singular_vectors_stay_and_singular_values_come_near_one(rows, columns, 
 
 
 @settings(deadline=None)
-@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 99))
-def test_the_short_way_over_the_gram_matrix_gives_what_the_iteration_gives(rows, columns, seed):
-    given = matrix(rows, columns, seed)
-    slow = given.double() / given.double().norm()
-    for _ in range(5):
-        gram = slow @ slow.mT
-        slow = 3.4445 * slow - 4.7750 * gram @ slow + 2.0315 * gram @ gram @ slow
-    torch.testing.assert_close(orthogonalize(given), slow.float(), atol=1e-3, rtol=0)
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 80), st.integers(1, 90)), min_size=1, max_size=6),
+    seed=st.integers(0, 99),
+    scale=st.sampled_from([1e-4, 1.0, 1e6]),
+)
+def test_a_batch_over_the_gram_matrices_gives_what_the_iteration_gives_for_each_matrix(shapes, seed, scale):
+    matrices = [matrix(min(shape), max(shape), seed + nth) * scale for nth, shape in enumerate(shapes)]
+    for each, factor in zip(matrices, orthogonal_factors(matrices), strict=True):
+        torch.testing.assert_close((factor @ each).double(), slowly_orthogonalized(each), atol=1e-3, rtol=0)
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    shapes=st.lists(
+        st.sampled_from([(8, 24), (24, 8), (4, 6, 3, 3, 3), (70, 2, 1, 1, 1), (1, 1), (66, 67)]), min_size=1, max_size=6
+    ),
+    seed=st.integers(0, 99),
+)
+def test_a_step_is_that_of_every_weight_by_itself(shapes, seed):
+    weights = [
+        torch.nn.Parameter(torch.randn(shape, generator=torch.Generator().manual_seed(seed))) for shape in shapes
+    ]
+    expected = [weight.detach().clone() for weight in weights]
+    momenta = [torch.zeros_like(weight) for weight in expected]
+    optimizer = Muon(weights, lr=0.1, weight_decay=0.5)
+    for step in range(3):
+        for nth, weight in enumerate(weights):
+            weight.grad = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1000 * step + nth))
+            momenta[nth].lerp_(weight.grad, 1 - MOMENTUM)
+            direction = slowly_orthogonalized(weight.grad.lerp(momenta[nth], MOMENTUM).flatten(1))
+            rate = 0.1 * max(1, direction.shape[0] / direction.shape[1]) ** 0.5
+            expected[nth] = expected[nth] * (1 - 0.1 * 0.5) - rate * direction.view_as(weight).float()
+        optimizer.step()
+    for weight, right, momentum in zip(weights, expected, momenta, strict=True):
+        torch.testing.assert_close(weight.detach(), right, atol=1e-3, rtol=0)
+        assert torch.equal(optimizer.state[weight]["momentum"], momentum)
+
+
+def test_a_step_that_overflowed_moves_nothing():
+    weights = [torch.nn.Parameter(matrix(4, 6, seed)) for seed in range(3)]
+    optimizer = Muon(weights, lr=0.1, weight_decay=0.1)
+    for weight in weights:
+        weight.grad = matrix(4, 6, seed=7)
+    optimizer.step()
+    before = [(weight.detach().clone(), optimizer.state[weight]["momentum"].clone()) for weight in weights]
+    weights[1].grad = torch.full((4, 6), torch.inf)
+    weights[2].grad = torch.full((4, 6), torch.nan)
+    optimizer.found_inf = torch.ones(())
+    optimizer.step()
+    for weight, (place, momentum) in zip(weights, before, strict=True):
+        assert torch.equal(weight, place)
+        assert torch.equal(optimizer.state[weight]["momentum"], momentum)
 
 
 def test_zeros_stay_zeros():
