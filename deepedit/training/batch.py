@@ -194,7 +194,10 @@ class RollingBatch:
             for name in self.TENSORS:
                 getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
             self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
-            self.visits[slot], self.outlines[slot] = Visit(*entry["visit"]), Outline(*entry["outline"])
+            self.visits[slot] = Visit(*entry["visit"])
+            # Runs of before kept none; it is found as well in what they kept.
+            known = entry.get("outline") or astuple(outline_of(entry["tensors"]["label"], self.num_classes))
+            self.outlines[slot] = Outline(*known)
             self.generators[slot] = torch.Generator()
             self.generators[slot].set_state(entry["generator"])
 

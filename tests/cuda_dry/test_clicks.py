@@ -18,7 +18,7 @@ SHAPE, CLASSES, SAMPLES = (128, 128, 128), 8, 4
 @pytest.fixture
 def batch(dry):
     pytest.importorskip("triton", reason="the fused kernels are written in Triton, which is not installed")
-    return (torch.zeros(SAMPLES, *SHAPE, dtype=torch.uint8, device="cuda") for _ in range(2))
+    return (torch.zeros(SAMPLES, *SHAPE, dtype=dtype, device="cuda") for dtype in (torch.int64, torch.uint8))
 
 
 def test_from_error_regions_to_guidance_in_14_kernels_and_600_megabytes(dry, batch):
