@@ -42,11 +42,9 @@ class Bench:
         return self.until - time.time()
 
     @contextlib.contextmanager
-    def attempt(self, what: str, seconds: float = 0.0) -> Iterator[None]:
-        """What goes wrong within is noted, and the part goes on; so is what there is no time for, see `Late`."""
+    def attempt(self, what: str) -> Iterator[None]:
+        """What goes wrong within is noted, and the part goes on; so is what there is no time for, see `needs`."""
         try:
-            if self.left() < seconds:
-                raise Late(f"there were {max(0.0, self.left()):.0f} s left")
             yield
         except Exception as error:
             if not isinstance(error, Late):
@@ -57,6 +55,11 @@ class Bench:
         if self.device.type == "cuda":
             with contextlib.suppress(RuntimeError):  # after some errors a device answers nothing any more
                 torch.cuda.empty_cache()
+
+    def needs(self, seconds: float) -> None:
+        """Raise `Late` where no more than so many seconds are left."""
+        if self.left() < seconds:
+            raise Late(f"there were {max(0.0, self.left()):.0f} s left")
 
     def _write(self, row: dict) -> None:
         with self.rows.open("a") as stream:

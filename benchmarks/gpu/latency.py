@@ -10,7 +10,8 @@ def run(bench: Bench) -> None:
 
     for shape, window in [((24, 24, 20), (16, 16, 16))] if bench.small else [*SIZES, LARGE]:
         name = " x ".join(map(str, shape))
-        with bench.attempt(name, 5):
+        with bench.attempt(name):
+            bench.needs(5)
             model = small_model(window)
             model.network.to(bench.device)
             automatic, seconds = measure(model, shape, 2 if bench.small else 15)

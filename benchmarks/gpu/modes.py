@@ -93,7 +93,8 @@ def run(bench: Bench) -> None:
         name = f"{setting.network}, {setting.work}, {' x '.join(map(str, setting.shape))}, {mode}"
         if mode in COMPILED:
             torch.compiler.reset()
-        with bench.attempt(name, COMPILING_SECONDS if mode in COMPILED else 2.0):
+        with bench.attempt(name):
+            bench.needs(COMPILING_SECONDS if mode in COMPILED else 2.0)
             found = measure(bench, setting, amp, mode)
             if mode == READY[0]:
                 as_it_is[setting, amp] = found["ms"]

@@ -38,11 +38,13 @@ def run(bench: Bench) -> None:
     runs = [("light", 1)] if bench.small else [("reference", 1), ("light", 4), ("reference", 2)]
     fastest, theirs = 0.0, 0.0
     for number, (network, batch) in enumerate(runs):
-        with bench.attempt(f"{network} network, batch {batch}", 5):
+        with bench.attempt(f"{network} network, batch {batch}"):
+            bench.needs(5)
             samples = ours(bench, make_trainer(network, plan, cases, batch, bench.device), network, batch)
             fastest = max(fastest, samples) if network == runs[0][0] else fastest
         if number == min(1, len(runs) - 1):
-            with bench.attempt("MONAI's tutorial", 10):
+            with bench.attempt("MONAI's tutorial"):
+                bench.needs(10)
                 theirs = tutorial(bench, dataset, plan.patch_size, folder)
     if fastest and theirs:
         bench.note(f"the {runs[0][0]} network makes {fastest / theirs:.1f} times the tutorial's samples a second")
