@@ -71,6 +71,9 @@ def options() -> argparse.ArgumentParser:
     how.add_argument(
         "--checkpointing", action="store_true", help="compute activations twice: less memory, a third more time"
     )
+    how.add_argument(
+        "--eager", action="store_true", help="on a GPU, start a network's kernels one by one, never as a CUDA graph"
+    )
     how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.02)")
     how.add_argument(
         "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.75)"
@@ -174,7 +177,9 @@ def run_settings(given: dict[str, Any]) -> Any:
         *("epochs", "max_minutes", "batch_size", "accumulate", "checkpointing", "learning_rate"),
         *("click_probability", "max_clicks", "amp", "limit", "seed"),
     )
-    config = TrainingConfig(**{name: given[name] for name in names if given[name] is not None})
+    config = TrainingConfig(
+        record_passes=not given["eager"], **{name: given[name] for name in names if given[name] is not None}
+    )
     return RunSettings(
         dataset=Path(given["input"]),
         labels=parse_labels(given["labels"]) if given["labels"] else None,
@@ -196,7 +201,7 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
     if given["resume"] and not (source / "config.json").exists():
         raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
     earlier = read_run_config(source)
-    own = ("output", "device", "workers", "resume", "overwrite", "config", *MODEL_OPTIONS)
+    own = ("output", "device", "workers", "eager", "resume", "overwrite", "config", *MODEL_OPTIONS)
     here = {name: given[name] for name in own}
     unknown = set(given) - set(earlier) - set(here)
     if unknown:

@@ -34,6 +34,7 @@ class TrainingConfig:
         click_sigma: width of a click in the guidance, voxels of the network's grid.
         ema_decay: of the moving average of the weights, which is what is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
+        record_passes: start the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`.
         validations: how many, evenly over the run; the last at its end.
         limit: use only that many training cases; None: all.
         seed: of everything random.
@@ -58,6 +59,7 @@ class TrainingConfig:
     click_sigma: float = 2.0
     ema_decay: float = 0.995
     amp: str = "auto"
+    record_passes: bool = True
     validations: int = 5
     limit: int | None = None
     seed: int = 0

@@ -18,6 +18,7 @@ from deepedit.network.unet import ResidualUNet
 from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase
+from deepedit.training.graphs import RecordedPasses
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.muon import Muon
 from deepedit.training.ranks import Ranks
@@ -98,6 +99,8 @@ class Trainer:
         """
         config, network, batch, progress = self.config, self.network.train(), self.batch, self.progress
         forward = self.ranks.averaged(network)
+        if config.record_passes and self.device.type == "cuda" and self.ranks.size == 1 and not config.checkpointing:
+            forward = RecordedPasses(network, config.amp)
         earlier, start = progress.seconds, time.perf_counter()
         stopped = False
         while progress.share < 1 and not stopped:
@@ -131,7 +134,7 @@ class Trainer:
             stopped = self._agree(earlier + time.perf_counter() - start, stop())
             on_step(progress)
 
-    def _work(self, forward: nn.Module, inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
+    def _work(self, forward: Callable[[Tensor], Tensor], inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
         """Pass the batch forward and backward, in `config.accumulate` parts; returns logits and losses."""
         config, samples = self.config, len(inputs)
         weight = click_weight(self.progress.share, config)
@@ -146,7 +149,8 @@ class Trainer:
             apart = self.ranks.size > 1 and rows.stop < samples
             with self.timed("backward"), self.ranks.together(), forward.no_sync() if apart else nullcontext():
                 self.scaler.scale(losses.sum() / samples).backward()
-            done.append((logits.detach(), losses.detach()))
+            # A copy, where the logits of the next part come to lie in the same memory.
+            done.append((logits.detach().clone() if config.accumulate > 1 else logits.detach(), losses.detach()))
         return tuple(map(torch.cat, zip(*done, strict=True)))
 
     def _agree(self, seconds: float, stop: bool) -> bool:

@@ -84,6 +84,7 @@ def stand_in(pinned: PinnedMemory, capability: tuple[int, int], memory: int) -> 
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "synchronize": lambda *_: None,
+        "make_graphed_callables": lambda module, *_, **__: module,
         "empty_cache": lambda: None,
         "is_bf16_supported": lambda *_, **__: capability >= (8, 0),
         "get_device_capability": lambda *_: capability,
