@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
     add_common,
     add_look_once,
+    add_reading,
+    chosen_reading,
     complain,
     count,
     parser,
@@ -54,6 +57,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
     for name in FILES:
         refuse_existing(options.output / name, options.overwrite)
     model = load_model(options.model, pick_device(options.device))
+    model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     cases = choose_cases(options, model)
     make_folder(options.output)
 
@@ -74,6 +78,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
             amp=options.amp,
             look_once=options.look_once,
             on_failure=on_failure,
+            on_note=lambda note: complain(PROGRAM, f"note: {note}"),
         )
         rows += found
         if found:
@@ -169,6 +174,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     options.add_argument("--seed", type=count, default=0, help="of --corrupt (default: 0)")
     add_look_once(options)
+    add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
 
@@ -209,6 +215,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "amp": options.amp,
         "look_once": options.look_once,
+        "affine": options.affine,
+        "units": options.units,
     }
 
 

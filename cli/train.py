@@ -12,6 +12,7 @@ from deepedit.files import make_folder
 from deepedit_cli.common import (
     INTERRUPTED,
     add_common,
+    add_reading,
     count,
     int_triple,
     on_terminal,
@@ -53,6 +54,7 @@ def options() -> argparse.ArgumentParser:
 
     data = add.add_argument_group("data")
     data.add_argument("--labels", help="names and file values, as in spleen=1,liver=6; others become background")
+    add_reading(data, "that of --init-weights, else sform and header")
     data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
     data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
@@ -181,6 +183,8 @@ def run_settings(given: dict[str, Any]) -> Any:
         split=given["split"],
         spacing=_tuple(given["spacing"]),
         patch_size=_tuple(given["patch_size"]),
+        affine=given["affine"],
+        units=given["units"],
         network=given["network"],
         init_weights=Path(given["init_weights"]) if given["init_weights"] else None,
         cache=Path(given["cache_dir"]) if given["cache_dir"] else None,
@@ -195,7 +199,8 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
 
     if given["resume"] and not (source / "config.json").exists():
         raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
-    earlier = read_run_config(source)
+    # Runs that were begun before there were these settings go on with their defaults.
+    earlier = {"affine": None, "units": None, **read_run_config(source)}
     own = ("output", "device", "workers", "resume", "overwrite", "config", *MODEL_OPTIONS)
     here = {name: given[name] for name in own}
     unknown = set(given) - set(earlier) - set(here)

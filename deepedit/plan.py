@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 import numpy as np
 
 from deepedit.errors import ClickError, ModelError
+from deepedit.volume import Reading
 
 BACKGROUND = "background"
 MAX_VALUE = 2**31 - 1
@@ -118,6 +119,7 @@ class Plan:
             it touches, clicks truncated: as models imported from MONAI were trained. `spacing` is unused then.
         guidance: how clicks of one class are joined, see `render_guidance`.
         previous: whether the network takes a previous segmentation, without which it cannot correct one.
+        reading: what is believed of the headers of images that contradict themselves.
     """
 
     labels: Labels
@@ -129,6 +131,7 @@ class Plan:
     fixed_shape: tuple[int, int, int] | None = None
     guidance: str = "max"
     previous: bool = True
+    reading: Reading = field(default_factory=Reading)
 
     def __post_init__(self) -> None:
         if self.guidance not in ("max", "sum-normalized"):
@@ -174,6 +177,7 @@ class Plan:
                     "spacing": tuple(float(mm) for mm in _list(entries["spacing"])),
                     "patch_size": tuple(int(side) for side in _list(entries["patch_size"])),
                     "intensity": Intensity(**entries["intensity"]),
+                    "reading": Reading(**entries.get("reading", {})),  # models of format 1 have none
                 }
             )
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:

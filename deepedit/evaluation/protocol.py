@@ -17,11 +17,11 @@ from deepedit.inference.annotation import Round, annotate
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.dataset_checks import misfit
 from deepedit.io.msd import Case, read_case
-from deepedit.io.nifti import Geometry, read_label
+from deepedit.io.nifti import read_label
 from deepedit.network.checkpoint import Model
 from deepedit.plan import Labels
 from deepedit.training.metrics import dice, surface_dice
-from deepedit.volume import Volume
+from deepedit.volume import Reading, Volume
 
 FAR = 10
 """Voxels from a click beyond which nothing should change."""
@@ -38,6 +38,7 @@ def evaluate_dataset(
     amp: str = "auto",
     look_once: bool = False,
     on_failure: Callable[[Case, str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Segment every case, then click the deepest voxel of its largest error, again and again.
 
@@ -54,6 +55,7 @@ def evaluate_dataset(
         tolerance: of the surface distance, in mm.
         amp, look_once: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
+        on_note: called with a line on each file that contradicts itself; without it, a warning is issued.
 
     Returns:
         For each case, number of clicks from 0 to `max_clicks`, and label, in this order, one row.
@@ -64,7 +66,7 @@ def evaluate_dataset(
     rows = []
     for case in cases:
         try:
-            rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance)
+            rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance, on_note or _warn_of)
         except (DeepEditError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
             reason = str(error) if isinstance(error, DeepEditError) else f"{type(error).__name__}: {error}"
             (on_failure or _warn)(case, one_line(reason, 500))
@@ -92,15 +94,29 @@ def _warn(case: Case, reason: str) -> None:
     warnings.warn(f"{one_line(case.name)} is left out: {reason}", stacklevel=3)
 
 
+def _warn_of(note: str) -> None:
+    warnings.warn(note, stacklevel=4)
+
+
 def _evaluate_case(
-    session: InteractiveSession, case: Case, max_clicks: int, initial: Start, seed: int, tolerance: float
+    session: InteractiveSession,
+    case: Case,
+    max_clicks: int,
+    initial: Start,
+    seed: int,
+    tolerance: float,
+    on_note: Callable[[str], None],
 ) -> list[Row]:
-    labels = session.model.plan.labels
-    image = read_case(case)
-    truth = _read_truth(case, image, labels)
+    labels, reading = session.model.plan.labels, session.model.plan.reading
+    image = read_case(case, reading)
+    for note in image.notes:
+        on_note(f"{one_line(case.image[0])}: {note}")
+    truth = _read_truth(case, image, labels, reading, on_note)
     session.set_image(image)
     if initial is not None:
         session.set_segmentation(initial_segmentation(initial, case, truth, labels, seed))
+        for note in session.notes:
+            on_note(note)
     perfect = isinstance(initial, Corruption) and initial.perfect
     spacing = image.spacing
     del image
@@ -128,12 +144,16 @@ def _evaluate_case(
     return rows
 
 
-def _read_truth(case: Case, image: Volume, labels: Labels) -> np.ndarray:
+def _read_truth(
+    case: Case, image: Volume, labels: Labels, reading: Reading, on_note: Callable[[str], None]
+) -> np.ndarray:
     """``[X, Y, Z]`` class indices."""
     if case.label is None:
         raise DatasetError(f"{one_line(case.name)}: has no label file to compare with")
-    label = read_label(case.label)
-    difference = misfit(Geometry(image.shape, image.affine, 1), Geometry(label.shape, label.affine, 1))
+    label = read_label(case.label, reading.affine, reading.units)
+    for note in label.notes:
+        on_note(f"{one_line(case.label)}: {note}")
+    difference = misfit(image, label)
     if difference:
         raise FileError(f"{one_line(case.label)}: does not fit its image: {difference}")
     return labels.to_classes(label.data.reshape(image.shape))

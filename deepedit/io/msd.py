@@ -9,19 +9,19 @@ import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import brief, one_line
-from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
+from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes, misfit, usual_channels
 from deepedit.io.dataset_json import MAX_LABELS, check_label, read_description
-from deepedit.io.nifti import Geometry, read_volume
+from deepedit.io.nifti import read_volume
 from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
 from deepedit.plan import Labels
-from deepedit.volume import Volume
+from deepedit.volume import DEFAULT_READING, Reading, Volume
 
 MAX_PROBLEMS_SHOWN = 30
 
@@ -46,7 +46,11 @@ class Dataset:
     warnings: tuple[str, ...] = ()
 
 
-def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = None) -> Dataset:
+def find_dataset(
+    folder: str | os.PathLike,
+    labels: Mapping[str, int] | None = None,
+    reading: Reading = DEFAULT_READING,
+) -> Dataset:
     """Find and check the cases of a dataset folder.
 
     Pairs come from ``dataset.json`` where it lists them, else they are matched by name. Hidden files and ``._`` files
@@ -55,6 +59,7 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
     Args:
         labels: names to file values; other values become background. Without it: all labels that ``dataset.json``
             names, and without that file all values found, called ``label_<value>``.
+        reading: what is believed of headers that contradict themselves.
 
     Raises:
         DatasetError: listing every problem: unmatched or damaged files, a pair on different grids, a value without
@@ -72,7 +77,7 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
     cases = pair_files(folder, description, problems, warnings)
     if not cases and not problems:
         problems.append(why_no_cases(folder))
-    reports = check_cases(folder, [(case.image, case.label) for case in cases])
+    reports = check_cases(folder, [(case.image, case.label) for case in cases], reading)
     problems += [problem for report in reports for problem in report.problems]
     channels = usual_channels(reports)
     problems += [
@@ -84,7 +89,8 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
     complete = all(report.values is not None for report in reports)
     chosen = _choose_labels(labels, description.labels, found, complete, problems, warnings)
     if problems:
-        raise DatasetError(_listed(folder, problems))
+        raise DatasetError(listed_problems(folder, problems))
+    warnings += grouped_notes(reports)
     values = set(chosen.values())
     for case, report in zip(cases, reports, strict=True):
         if values.isdisjoint(report.values or ()):
@@ -151,7 +157,7 @@ def _unnamed(labels: Mapping[str, int], found: Mapping[int, list[str]]) -> list[
     ]
 
 
-def _listed(folder: Path, problems: Sequence[str]) -> str:
+def listed_problems(folder: Path, problems: Sequence[str]) -> str:
     """One message: a summary, then a line a problem."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{one_line(folder)}: {count} to mend before this dataset can be used:", *problems[:MAX_PROBLEMS_SHOWN]]
@@ -190,34 +196,38 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
-def read_case(case: Case) -> Volume:
+def read_case(case: Case, reading: Reading = DEFAULT_READING) -> Volume:
     """The image of a case, its channel files stacked to ``[C, X, Y, Z]``.
+
+    Args:
+        reading: what is believed of a header that contradicts itself.
 
     Raises:
         FileError: if a file cannot be read, the channels lie on different grids, or every voxel has the same value.
     """
-    volume = _stacked(case)
+    volume = _stacked(case, reading)
     if volume.data.size and volume.data.min() == volume.data.max():
         value = volume.data.flat[0]
         raise FileError(f"{one_line(case.image[0])}: every voxel has the value {value:g}; export the image again")
     return volume
 
 
-def _stacked(case: Case) -> Volume:
-    first = read_volume(case.image[0])
+def _stacked(case: Case, reading: Reading) -> Volume:
+    first = read_volume(case.image[0], reading.affine, reading.units)
     if len(case.image) == 1:
         return first
     data = np.empty((len(case.image), *first.shape), np.float32)
-    grid = Geometry(first.shape, first.affine, 1)
+    notes: dict[str, None] = {}
     for channel, path in enumerate(case.image):
-        volume = first if channel == 0 else read_volume(path)
-        difference = misfit(grid, Geometry(volume.shape, volume.affine, volume.channels))
+        volume = first if channel == 0 else read_volume(path, reading.affine, reading.units)
+        notes |= dict.fromkeys(volume.notes)
+        difference = misfit(first, volume)
         if volume.channels > 1:
             difference = f"{volume.channels} channels in a file that should be one"
         if difference:
             raise FileError(f"{one_line(path)}: does not fit {one_line(case.image[0])}: {difference}")
         data[channel] = volume.data
-    return Volume(data, first.affine, first.header)
+    return replace(first, data=data, notes=tuple(notes))
 
 
 def parse_labels(text: str) -> dict[str, int]:

@@ -74,10 +74,10 @@ def _key(case: Case, plan: Plan) -> str:
 
 def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
     preprocess = Preprocessor(plan)
-    volume = read_case(case)
+    volume = read_case(case, plan.reading)
     _refuse_too_large(case, preprocess.grid(volume.shape, volume.affine), volume.channels)
     image, grid = preprocess(volume)
-    label = preprocess.label(read_label(case.label), grid)
+    label = preprocess.label(read_label(case.label, plan.reading.affine, plan.reading.units), grid)
     arrays = {
         "image": image.numpy().astype(np.float16),
         "label": label.numpy(),

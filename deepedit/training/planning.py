@@ -13,6 +13,7 @@ from deepedit.network.unet import UNetConfig
 from deepedit.plan import Intensity, Plan
 from deepedit.transforms.geometry import closest_canonical, network_grid
 from deepedit.transforms.intensity import choose_intensity
+from deepedit.volume import DEFAULT_READING, Reading
 
 LARGEST_PATCH = 128
 CASES_LOOKED_AT = 8
@@ -26,6 +27,7 @@ def make_plan(
     spacing: Sequence[float] | None = None,
     patch_size: Sequence[int] | None = None,
     intensity: Intensity | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> Plan:
     """A plan for a dataset.
 
@@ -38,6 +40,7 @@ def make_plan(
         spacing: mm, instead of the median.
         patch_size: voxels, instead of the one that the cases ask for.
         intensity: instead of the choice by the dataset's modality, else by the values of its first cases.
+        reading: what is believed of headers that contradict themselves, as of `find_dataset`.
 
     Raises:
         TrainingError: if a patch side is not a multiple of the network's divisor, or the labels are too many.
@@ -48,7 +51,7 @@ def make_plan(
             f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {MOST_CLASSES - 1} that "
             "can be trained at once; choose some with --labels"
         )
-    geometries = [read_geometry(case.image[0]) for case in dataset.cases]
+    geometries = [read_geometry(case.image[0], reading.affine, reading.units) for case in dataset.cases]
     if spacing is None:
         spacing = np.median([_spacing(geometry.affine) for geometry in geometries], axis=0)
     spacing = tuple(round(float(mm), 4) for mm in spacing)
@@ -65,9 +68,9 @@ def make_plan(
                 f"{','.join(map(str, network.divisor))} for this network"
             )
     if intensity is None:
-        sample = [] if dataset.modality else [read_case(case).data for case in dataset.cases[:CASES_LOOKED_AT]]
+        sample = [] if dataset.modality else [read_case(case, reading).data for case in dataset.cases[:CASES_LOOKED_AT]]
         intensity = choose_intensity(dataset.modality, sample)
-    return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels)
+    return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels, reading=reading)
 
 
 def inherited_plan(

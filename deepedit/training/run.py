@@ -24,6 +24,7 @@ from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import patch_sides
 from deepedit.training.validation import validate
+from deepedit.volume import DEFAULT_READING, Reading
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
 
@@ -37,6 +38,7 @@ class RunSettings:
         labels: names to file values, instead of the dataset's own; None: all.
         split: share of the cases to train on.
         spacing, patch_size: mm and voxels; None: planned from the data.
+        affine, units: what is believed of headers, see `Reading`; None: as the model to start from, else the default.
         network: one of `NETWORKS`.
         init_weights: model to start from.
         cache: folder for prepared cases.
@@ -49,11 +51,17 @@ class RunSettings:
     split: float = 0.9
     spacing: tuple[float, float, float] | None = None
     patch_size: tuple[int, int, int] | None = None
+    affine: str | None = None
+    units: str | None = None
     network: str = "light"
     init_weights: Path | None = None
     cache: Path | None = None
     workers: int = 2
     config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def reading(self, default: Reading) -> Reading:
+        """What is believed of headers, where nothing is asked for as in `default`."""
+        return Reading(self.affine or default.affine, self.units or default.units)
 
 
 class Run:
@@ -89,14 +97,16 @@ class Run:
         self.config = settings.config
         if self.ranks.first:
             remove_unfinished(folder)
-        self.dataset = find_dataset(settings.dataset, settings.labels)
+        source = None if resume or settings.init_weights is None else load_model(settings.init_weights)
+        reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
+        self.dataset = find_dataset(settings.dataset, settings.labels, reading)
         for warning in self.dataset.warnings:
             self.say(f"note: {warning}")
         state = None
         if resume:
             self.model, state, self.best, self.validated = self._read_last()
         else:
-            self.model, self.best, self.validated = self._new_model(), -1.0, 0
+            self.model, self.best, self.validated = self._new_model(source, reading), -1.0, 0
         by_name = {case.name: case for case in self.dataset.cases}
         missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
         if missing:
@@ -176,17 +186,15 @@ class Run:
         self.save_last()
         return result is not None
 
-    def _new_model(self) -> Model:
+    def _new_model(self, source: Model | None, reading: Reading) -> Model:
+        """A model to train, with the weights of `source` where they fit."""
         settings, seed = self.settings, self.config.seed
-        if settings.init_weights is not None:
-            source = load_model(settings.init_weights)
-            network_config = source.network.config
-        else:
-            source, network_config = None, NETWORKS[settings.network]
+        network_config = source.network.config if source is not None else NETWORKS[settings.network]
         if source is not None and source.plan.fixed_shape is not None:
             plan = inherited_plan(source.plan, self.dataset, settings.spacing, settings.patch_size)
+            plan = replace(plan, reading=reading)
         else:
-            plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size)
+            plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size, reading=reading)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         plan = self._fit_into_memory(plan, network_config, channels)
