@@ -3,7 +3,7 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from deepedit_cli.common import (
     parser,
     positive,
     positive_int,
+    progress,
     run,
     say,
     share,
@@ -122,7 +123,7 @@ def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
     from deepedit.training.run import Run
 
     settings = run_settings(given)
-    training = Run(folder, settings, say, given["device"], resume, ranks)
+    training = Run(folder, settings, say, given["device"], resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
         # Not before all is checked: a start that failed is no run that --overwrite must replace.
         write_config(folder, given, settings)
@@ -229,6 +230,14 @@ def phantom(folder: Path, seed: int) -> None:
     if not (target / "dataset.json").exists():
         say(f"no --input: writing a phantom dataset to {target}")
         write_phantom(target, seed=seed)
+
+
+def _preparing(cases: Iterable, count: int) -> Iterable:
+    return progress(cases, "preparing", count)
+
+
+def _unseen(cases: Iterable, count: int) -> Iterable:
+    return cases
 
 
 class _Bar:

@@ -72,7 +72,7 @@ def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Re
         try:
             grids.append((path, read_geometry(path, reading.affine, reading.units)))
         except FileError as error:
-            report.problems.append(_from_folder(folder, str(error)))
+            report.problems.append(from_folder(folder, str(error)))
     if len(grids) == len(images):
         report.channels = sum(grid.channels for _, grid in grids)
     try:
@@ -80,15 +80,15 @@ def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Re
         report.values = _foreground_values(volume.data)
         grids.append((label, volume))
     except FileError as error:
-        report.problems.append(_from_folder(folder, str(error)))
+        report.problems.append(from_folder(folder, str(error)))
     for path, grid in grids:
-        report.notes += [(_from_folder(folder, one_line(path)), note) for note in grid.notes]
+        report.notes += [(from_folder(folder, one_line(path)), note) for note in grid.notes]
     for path, grid in grids[1:]:
         difference = misfit(grids[0][1], grid)
         if difference:
-            first = _from_folder(folder, one_line(grids[0][0]))
+            first = from_folder(folder, one_line(grids[0][0]))
             report.problems.append(
-                f"{_from_folder(folder, one_line(path))} does not lie on the grid of {first}: {difference}; "
+                f"{from_folder(folder, one_line(path))} does not lie on the grid of {first}: {difference}; "
                 "resample one onto the other or export them again"
             )
     return report
@@ -106,7 +106,8 @@ def grouped_notes(reports: Sequence[CaseReport]) -> list[str]:
     ]
 
 
-def _from_folder(folder: Path, message: str) -> str:
+def from_folder(folder: Path, message: str) -> str:
+    """A message that names its file from the dataset's folder on."""
     return message.removeprefix(one_line(folder) + os.sep)
 
 

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
-from deepedit.errors import TrainingError
+from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
 from deepedit.io.nifti import read_geometry
 from deepedit.network.unet import UNetConfig
@@ -68,7 +69,7 @@ def make_plan(
                 f"{','.join(map(str, network.divisor))} for this network"
             )
     if intensity is None:
-        sample = [] if dataset.modality else [read_case(case, reading).data for case in dataset.cases[:CASES_LOOKED_AT]]
+        sample = [] if dataset.modality else _first_images(dataset, reading)
         intensity = choose_intensity(dataset.modality, sample)
     return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels, reading=reading)
 
@@ -106,6 +107,17 @@ def fitting_side(size: float, multiple: int) -> int:
     """The smallest multiple that holds `size` voxels, at most 128 (or one multiple, where that is more)."""
     most = max(LARGEST_PATCH // multiple, 1)
     return multiple * min(max(math.ceil(size / multiple), 1), most)
+
+
+def _first_images(dataset: Dataset, reading: Reading) -> list[np.ndarray]:
+    """The voxels of a few cases; those that cannot be read are told of with all others when cases are prepared."""
+    images: list[np.ndarray] = []
+    for case in dataset.cases:
+        if len(images) == CASES_LOOKED_AT:
+            break
+        with suppress(FileError):
+            images.append(read_case(case, reading).data)
+    return images
 
 
 def _spacing(affine: np.ndarray) -> np.ndarray:

@@ -1,15 +1,17 @@
 """A training run in a folder: begin it, go on with it, end it with a model worth keeping."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import TrainingError
-from deepedit.files import remove_unfinished
-from deepedit.io.msd import Case, find_dataset, read_case, split_cases
+from deepedit.errors import DatasetError, FileError, TrainingError
+from deepedit.files import make_folder, one_line, remove_unfinished
+from deepedit.io.dataset_checks import from_folder
+from deepedit.io.msd import Case, find_dataset, listed_problems, read_case, split_cases
+from deepedit.io.nifti import read_geometry
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
@@ -75,6 +77,7 @@ class Run:
         device: see `pick_device`.
         resume: go on from ``last.pt``.
         ranks: the processes that share the run; the first one writes and says.
+        bar: goes through the cases that are prepared, of which there are so many, and may show how far it is.
     """
 
     def __init__(
@@ -85,8 +88,9 @@ class Run:
         device: str = "auto",
         resume: bool = False,
         ranks: Ranks | None = None,
+        bar: Callable[[Iterable, int], Iterable] = lambda cases, count: cases,
     ) -> None:
-        self.ranks = ranks or Ranks()
+        self.ranks, self.bar = ranks or Ranks(), bar
         if settings.config.batch_size % self.ranks.size:
             raise TrainingError(
                 f"a batch of {settings.config.batch_size} cannot be shared evenly by {self.ranks.size} processes; give "
@@ -274,21 +278,48 @@ class Run:
         return float(read_entries(path).get("training", {}).get("best", -1.0)) if path.exists() else -1.0
 
     def _prepare(self, cases: list[Case]) -> list[PreparedCase]:
-        """The cases, each prepared by one rank and then opened by all."""
+        """The cases, each prepared by one rank and then opened by all.
+
+        Raises:
+            DatasetError: listing all images that cannot be used, of the cases to validate too.
+        """
+        folder, plan = self.settings.dataset, self.model.plan
         cache = self.settings.cache or self.folder / "cache"
+        make_folder(cache)
 
-        def prepare(case: Case) -> PreparedCase:
-            return prepare_case(case, self.model.plan, cache, self.config.seed)
+        def prepare(case: Case, on_note: Callable[[str], None] = lambda note: None) -> PreparedCase:
+            return prepare_case(case, plan, cache, self.config.seed, on_note)
 
+        def look(case: Case) -> tuple[list[str], list[str]]:
+            """Problems and notes."""
+            notes: list[str] = []
+            try:
+                if case in cases:
+                    prepare(case, notes.append)
+                else:
+                    # A bad case that is only validated would else be found when much of the run is over.
+                    notes += read_case(case, plan.reading).notes
+            except FileError as error:
+                return [from_folder(folder, str(error))], []
+            except MemoryError:
+                return [f"{one_line(case.name)}: too large for this machine's memory; crop or resample it"], []
+            said = {
+                note
+                for path in case.image
+                for note in read_geometry(path, plan.reading.affine, plan.reading.units).notes
+            }
+            return [], [f"{one_line(case.image[0].name)}: {note}" for note in notes if note not in said]
+
+        every = [*cases, *(case for case in self.validation_cases if case not in cases)]
         with ThreadPoolExecutor(self.settings.workers) as pool:
-            # A bad case that is only validated would else be found when much of the run is over.
-            list(pool.map(check_image, self.ranks.share(self.validation_cases)))
-            if self.ranks.size > 1:
-                list(pool.map(prepare, self.ranks.share(cases)))
-                self.ranks.wait()
+            own = self.ranks.share(every)
+            looks = list(self.bar(pool.map(look, own), len(own)))
+            problems, notes = (
+                [line for each in self.ranks.gather([look[part] for look in looks]) for lines in each for line in lines]
+                for part in (0, 1)
+            )
+            if problems:
+                raise DatasetError(listed_problems(folder, problems))
+            for note in notes:
+                self.say(f"note: {note}")
             return list(pool.map(prepare, cases))
-
-
-def check_image(case: Case) -> None:
-    """Raise a FileError if the image of a case cannot be used."""
-    read_case(case)
