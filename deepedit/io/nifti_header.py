@@ -153,8 +153,8 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
 
 def _says(header: "Nifti1Header", volume: Volume) -> bool:
     """Whether a header, read in some way, puts the voxels where the volume's affine does."""
-    with suppress(FileError):
-        for affine, units in itertools.product(AFFINES, UNITS):
+    for affine, units in itertools.product(AFFINES, UNITS):
+        with suppress(FileError):
             stated = placement(header.copy(), volume.shape, "the header", Reading(affine, units)).affine
             if np.allclose(stated, volume.affine, rtol=1e-5, atol=1e-5):
                 return True
