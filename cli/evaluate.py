@@ -50,6 +50,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
     options = _parse(argv)
     # Late, so that --help does not wait for torch.
     from deepedit.evaluation import evaluate_dataset, summarise
+    from deepedit.io.dataset_json import read_description
     from deepedit.network.checkpoint import load_model
     from deepedit.network.inputs import pick_device
     from deepedit_cli.evaluation_report import FILES, table, write_report
@@ -58,7 +59,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
         refuse_existing(options.output / name, options.overwrite)
     model = load_model(options.model, pick_device(options.device))
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
-    cases = choose_cases(options, model)
+    cases, ignore = choose_cases(options, model), read_description(options.input).ignore
     make_folder(options.output)
 
     rows, failures = [], {}
@@ -78,6 +79,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
             amp=options.amp,
             look_once=options.look_once,
             on_failure=on_failure,
+            ignore=ignore,
             on_note=lambda note: complain(PROGRAM, f"note: {note}"),
         )
         rows += found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import FileError, TrainingError
-from deepedit.files import make_folder
+from deepedit.files import make_folder, pasted
 from deepedit_cli.common import (
     INTERRUPTED,
     add_common,
@@ -130,12 +130,13 @@ def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         finished = training.train(bar.show if bar.bar else None, stop)
     if not finished:
-        training.say(f"stopped; go on with: deepedit-train --output {folder} --resume")
+        training.say(f"stopped; go on with: deepedit-train {pasted('--output', folder)} --resume")
         return INTERRUPTED
     training.say(f"best validation Dice (mean over labels and numbers of clicks): {training.best:.4f}")
     image = training.validation_cases[0].image[0]
     model, result = folder / "model.pt", folder / "segmentation.nii.gz"
-    training.say(f"try it: deepedit-infer --model {model} --input {image} --output {result}")
+    named = " ".join(pasted(*each) for each in (("--model", model), ("--input", image), ("--output", result)))
+    training.say(f"try it: deepedit-infer {named}")
     return 0
 
 
@@ -169,7 +170,7 @@ class Stop:
 
 def run_settings(given: dict[str, Any]) -> Any:
     """The settings that the arguments mean; what is not given keeps its default."""
-    from deepedit.io.msd import parse_labels
+    from deepedit.io.dataset_json import parse_labels
     from deepedit.training.config import TrainingConfig
     from deepedit.training.run import RunSettings
 

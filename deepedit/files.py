@@ -5,6 +5,7 @@ import json
 import os
 import reprlib
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,13 @@ def one_line(text: object, limit: int = 4096) -> str:
 def brief(value: Any, limit: int = 60) -> str:
     """A parsed JSON value as it should appear in a message; hostile nesting and length are cut."""
     return one_line(reprlib.repr(value), limit)
+
+
+def pasted(option: str, value: object) -> str:
+    """An option and its value as a shell takes them, whatever the value holds."""
+    text = str(value)
+    # What begins with a minus would else be taken for an option itself.
+    return f"{option}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
 
 
 def open_for_reading(path: str | os.PathLike) -> BinaryIO:

@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -188,8 +189,11 @@ def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None
 def _label(label: Any, known: list[str] | None, where: str) -> str:
     if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > MAX_NAME:
         raise ClickError(f"{where}: its label {brief(label)} is not a name; give it that of a label")
-    if known is None or label in (*known, BACKGROUND):
+    if known is None:
         return label
+    for name in (*known, BACKGROUND):
+        if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", label):
+            return name
     near = difflib.get_close_matches(label, (*known, BACKGROUND), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ClickError(f"{where}: label {label!r} is not one of {BACKGROUND}, {one_line(', '.join(known))}{hint}")

@@ -36,7 +36,7 @@ class PreparedCase:
     Attributes:
         name: of the case.
         image: ``[C, X, Y, Z]`` float16.
-        label: ``[X, Y, Z]`` uint8 class indices.
+        label: ``[X, Y, Z]`` uint8 class indices; the number of classes where a voxel is to be ignored.
         voxels: ``[K, 4]``, some foreground voxels: class, i, j, k; for each class as many as there are, up to a limit.
     """
 
@@ -89,7 +89,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int, on_note: Callab
     arrays = {
         "image": image.numpy().astype(np.float16),
         "label": label.numpy(),
-        "voxels": _foreground_voxels(label.numpy(), np.random.default_rng(seed)),
+        "voxels": _foreground_voxels(label.numpy(), plan.labels.num_classes, np.random.default_rng(seed)),
     }
     try:
         make_folder(entry.parent)
@@ -122,9 +122,9 @@ def _refuse_too_large(case: Case, grid: GridMap, channels: int) -> None:
         )
 
 
-def _foreground_voxels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _foreground_voxels(label: np.ndarray, num_classes: int, rng: np.random.Generator) -> np.ndarray:
     rows = [np.zeros((0, 4), np.int32)]
-    for index in np.unique(label[label > 0]):
+    for index in np.unique(label[(label > 0) & (label < num_classes)]):
         voxels = np.argwhere(label == index)
         chosen = voxels[rng.permutation(len(voxels))[:VOXELS_REMEMBERED]]
         rows.append(np.column_stack((np.full(len(chosen), index), chosen)).astype(np.int32))

@@ -19,7 +19,7 @@ from deepedit.volume import DEFAULT_READING, Reading
 LARGEST_PATCH = 128
 CASES_LOOKED_AT = 8
 MOST_CLASSES = 256
-"""Training keeps a byte a voxel for a class."""
+"""Training keeps a byte a voxel for a class, voxels to ignore counting as one more."""
 
 
 def make_plan(
@@ -47,9 +47,10 @@ def make_plan(
         TrainingError: if a patch side is not a multiple of the network's divisor, or the labels are too many.
         FileError: if a file cannot be read.
     """
-    if dataset.labels.num_classes > MOST_CLASSES:
+    most = MOST_CLASSES - (dataset.ignore is not None)
+    if dataset.labels.num_classes > most:
         raise TrainingError(
-            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {MOST_CLASSES - 1} that "
+            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {most - 1} that "
             "can be trained at once; choose some with --labels"
         )
     geometries = [read_geometry(case.image[0], reading.affine, reading.units) for case in dataset.cases]
@@ -71,7 +72,15 @@ def make_plan(
     if intensity is None:
         sample = [] if dataset.modality else _first_images(dataset, reading)
         intensity = choose_intensity(dataset.modality, sample)
-    return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels, reading=reading)
+    return Plan(
+        dataset.labels,
+        spacing,
+        tuple(patch_size),
+        intensity,
+        dataset.image_channels,
+        reading=reading,
+        ignore=dataset.ignore,
+    )
 
 
 def inherited_plan(
@@ -100,7 +109,7 @@ def inherited_plan(
             f"the images have {dataset.image_channels} channel(s) where the model in --init-weights expects "
             f"{source.image_channels}; fine-tune it on images of its own kind"
         )
-    return replace(source, labels=dataset.labels)
+    return replace(source, labels=dataset.labels, ignore=dataset.ignore)
 
 
 def fitting_side(size: float, multiple: int) -> int:

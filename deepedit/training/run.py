@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import DatasetError, FileError, TrainingError
-from deepedit.files import make_folder, one_line, remove_unfinished
+from deepedit.files import make_folder, one_line, pasted, remove_unfinished
 from deepedit.io.dataset_checks import from_folder
 from deepedit.io.msd import Case, find_dataset, listed_problems, read_case, split_cases
 from deepedit.io.nifti import read_geometry
@@ -269,7 +269,8 @@ class Run:
         except (LookupError, TypeError, ValueError) as error:
             path = self.folder / "last.pt"
             raise TrainingError(
-                f"{path}: its state of training is not one of this version; begin a new run with --init-weights {path}"
+                f"{path}: its state of training is not one of this version; begin a new run with "
+                f"{pasted('--init-weights', path)}"
             ) from error
 
     def _best_so_far(self) -> float:

@@ -76,7 +76,7 @@ def test_listed_files_that_are_not_there(dataset):
         ({"liver": True}, "whole number"),
         ({"liver": None}, "whole number"),
         ({"whole": [1, 2]}, "region"),
-        ({"ignore": 3}, "ignore"),
+        ({"ignore": 3}, "nothing but the background"),
         ({"1": {"a": "b"}}, "whole number"),
     ],
 )
