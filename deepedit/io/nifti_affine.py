@@ -153,7 +153,8 @@ def _matrix(header: "Nifti1Header", form: str, shape: tuple[int, int, int]) -> n
 def _shortened(header: "Nifti1Header") -> "Nifti1Header":
     """The header, its quaternion shortened to 1 where rounding has made it a little longer."""
     keys = ("quatern_b", "quatern_c", "quatern_d")
-    squared = sum(float(header[key]) ** 2 for key in keys)
+    # By numpy, which ends in infinity where numbers of a damaged header are too large.
+    squared = float(np.sum(np.square([header[key] for key in keys], dtype=np.float64)))
     if not 1 < squared <= MAX_SQUARED_LENGTH:
         return header
     header = header.copy()
