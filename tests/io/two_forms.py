@@ -11,18 +11,25 @@ QFORM = np.array([[0, -2, 0, 12], [1.5, 0, 0, 3], [0, 0, 3, -7], [0, 0, 0, 1.0]]
 
 
 def save_two_forms(
-    path: Path, data: np.ndarray, qform_code: int, sform_code: int, units: int = 2, quaternion_length: float = 1.0
+    path: Path,
+    data: np.ndarray,
+    qform_code: int,
+    sform_code: int,
+    units: int = 2,
+    quaternion_length: float = 1.0,
+    forms: tuple[np.ndarray, np.ndarray] = (QFORM, SFORM),
 ) -> Path:
     """Write an image with both forms, their codes and its units as they are given.
 
     Args:
         units: 1 metres, 2 mm, 3 microns; lengths are in these units.
+        forms: qform and sform, in mm.
         quaternion_length: of the vector part of the quaternion, which is then one of half a turn, relative to 1.
     """
     image = nib.Nifti1Image(data, None)
     header = image.header
-    header.set_qform(QFORM, 1)
-    header.set_sform(SFORM, 1)
+    header.set_qform(forms[0], 1)
+    header.set_sform(forms[1], 1)
     if quaternion_length != 1:
         header["quatern_b"], header["quatern_c"], header["quatern_d"] = 0, 0, quaternion_length
     per_mm = {1: 1e-3, 2: 1.0, 3: 1e3}[units]
