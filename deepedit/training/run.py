@@ -213,7 +213,8 @@ class Run:
                 self.say(f"not taken from {settings.init_weights}: {line}")
         self.say(
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
-            f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}; spacing "
+            f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}"
+            f"{'' if plan.ignore is None else f', voxels of value {plan.ignore} are ignored'}; spacing "
             f"{'any' if plan.fixed_shape else ' x '.join(f'{mm:g}' for mm in plan.spacing) + ' mm'}; "
             f"patch {' x '.join(map(str, plan.patch_size))}{self._small_patch(plan, network_config)}; "
             f"intensities by {plan.intensity.mode}"
