@@ -54,7 +54,10 @@ def options() -> argparse.ArgumentParser:
     add.add_argument("--init-weights", type=Path, metavar="MODEL", help="model to start from")
 
     data = add.add_argument_group("data")
-    data.add_argument("--labels", help="names and file values, as in spleen=1,liver=6; others become background")
+    data.add_argument(
+        "--labels",
+        help="names and file values, as in spleen=1,liver=6; others become background, that of ignore counts nowhere",
+    )
     add_reading(data, "that of --init-weights, else sform and header")
     data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")

@@ -101,15 +101,17 @@ class Run:
         self.config = settings.config
         if self.ranks.first:
             remove_unfinished(folder)
-        source = None if resume or settings.init_weights is None else load_model(settings.init_weights)
-        reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
+        source = state = None
+        if resume:
+            self.model, state, self.best, self.validated = self._read_last()
+            reading = self.model.plan.reading
+        else:
+            source = load_model(settings.init_weights) if settings.init_weights is not None else None
+            reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
         self.dataset = find_dataset(settings.dataset, settings.labels, reading)
         for warning in self.dataset.warnings:
             self.say(f"note: {warning}")
-        state = None
-        if resume:
-            self.model, state, self.best, self.validated = self._read_last()
-        else:
+        if not resume:
             self.model, self.best, self.validated = self._new_model(source, reading), -1.0, 0
         by_name = {case.name: case for case in self.dataset.cases}
         missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
