@@ -132,7 +132,7 @@ def _slicer_clicks(content: dict[str, Any], known: list[str] | None, name: str) 
     markups = content["markups"]
     if not isinstance(markups, list) or not all(isinstance(node, dict) for node in markups):
         raise FileError(f"{name}: markups should be a list of objects; save the points from 3D Slicer again")
-    clicks = []
+    clicks, unplaced = [], 0
     for node in markups:
         if node.get("type", "Fiducial") not in ("Fiducial", "PointList"):
             raise FileError(f"{name}: holds a markup of type {brief(node['type'])}; only point lists are clicks")
@@ -142,10 +142,15 @@ def _slicer_clicks(content: dict[str, Any], known: list[str] | None, name: str) 
             raise FileError(f"{name}: controlPoints should be a list of objects; save the points from 3D Slicer again")
         for number, point in enumerate(points, 1):
             if point.get("positionStatus") not in (None, "", "defined"):
-                continue  # being placed, or deleted but for its entry
+                unplaced += 1  # being placed, or deleted but for its entry
+                continue
             where = f"{name}: control point {number}"
             label = _slicer_label(point.get("label"), node.get("name"), name, known)
             clicks.append(PointClick(_label(label, known, where), _position(point.get("position"), where), space))
+    if unplaced and not clicks:
+        raise FileError(
+            f"{name}: none of its {unplaced} points has a place; place them in 3D Slicer and save them again"
+        )
     return clicks
 
 

@@ -104,10 +104,10 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
     before = len(problems)
     regions = [key for key, entry in entries.items() if isinstance(entry, list) and len(entry) != 1]
     if regions:
-        named = "label" if len(regions) == 1 else "labels"
+        are = "is a region" if len(regions) == 1 else "are regions"
         problems.append(
-            f"dataset.json: {named} {one_line(', '.join(regions), 100)} is a region of several values, and a voxel has "
-            f"one label here; name the values instead: {_labels_instead(entries)}"
+            f"dataset.json: {one_line(', '.join(regions), 100)} {are} of several values, and a voxel has one label; "
+            f"name the values instead: {_labels_instead(entries)}"
         )
         return None
     for key, entry in entries.items():

@@ -314,7 +314,7 @@ class Run:
             }
             return [], [f"{one_line(case.image[0].name)}: {note}" for note in notes if note not in said]
 
-        every = [*cases, *(case for case in self.validation_cases if case not in cases)]
+        every = [case for case in self.dataset.cases if case in cases or case in self.validation_cases]
         with ThreadPoolExecutor(self.settings.workers) as pool:
             own = self.ranks.share(every)
             looks = list(self.bar(pool.map(look, own), len(own)))

@@ -68,7 +68,7 @@ def test_regions_have_their_values_named(call, here):
     describe(here / "data", labels={"background": 0, "whole body": [1, 2, 3], "upper core": [2, 3], "aorta": [3]})
     status, _, err = call("train", "--input=data")
     assert (status, len(err)) == (2, 2)
-    assert "dataset.json: labels whole body, upper core is a region of several values" in err[1]
+    assert "dataset.json: whole body, upper core are regions of several values" in err[1]
     assert labels_of(call, here, err[1]) == {"label_1": 1, "label_2": 2, "aorta": 3}
 
 

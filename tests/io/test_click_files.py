@@ -92,6 +92,8 @@ def test_a_label_that_ends_in_a_number_is_found(written):
 def test_slicers_points_without_a_place_are_left_out(written, status):
     points = [{"label": "liver", "position": [1, 2, 3], "positionStatus": s} for s in (status, "defined")]
     assert len(read_clicks(written(markups(*points)), LABELS)) == 1
+    with pytest.raises(FileError, match="none of its 1 points has a place"):
+        read_clicks(written(markups(*points[:1])), LABELS)
 
 
 @pytest.mark.parametrize(

@@ -224,4 +224,4 @@ def test_regions_get_the_option_that_names_their_values(dataset):
     line = problems(dataset(description={"labels": labels}))[0]
     assert line.endswith("name the values instead: --labels 'label_1=1,tumor core=2,ignore=3'")
     hostile = {"a": [[1], None, {}, 10**400, "x", -1, 2.5], "b": [1, True]}
-    assert "region of several values" in problems(dataset(description={"labels": hostile}))[0]
+    assert "a, b are regions of several values" in problems(dataset(description={"labels": hostile}))[0]
