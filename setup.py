@@ -29,6 +29,7 @@ setup(
             "nbformat>=5.9",
             "ipykernel>=6.29",
             'triton; sys_platform == "linux" and python_version >= "3.11"',
+            "SimpleITK>=2.3",
         ],
         "plot": ["matplotlib>=3.8"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],

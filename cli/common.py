@@ -194,6 +194,24 @@ def add_look_once(options: argparse.ArgumentParser) -> None:
     )
 
 
+def add_reading(options: argparse.ArgumentParser, default: str) -> None:
+    """``--affine`` and ``--units``: what is believed of headers that contradict themselves, or lie."""
+    options.add_argument(
+        "--affine", choices=("sform", "qform"), help=f"which one counts where an image has both (default: {default})"
+    )
+    options.add_argument(
+        "--units", choices=("header", "mm"), help=f"of headers; mm: whatever they say (default: {default})"
+    )
+
+
+def chosen_reading(options: Any, default: Any) -> Any:
+    """The `Reading` that ``--affine`` and ``--units`` say, and `default` where they are silent."""
+    from dataclasses import replace
+
+    given = {name: value for name in ("affine", "units") if (value := getattr(options, name)) is not None}
+    return replace(default, **given)
+
+
 def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
     """Keep what is there from being overwritten, before long work begins.
 

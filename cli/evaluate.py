@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
     add_common,
     add_look_once,
+    add_reading,
+    chosen_reading,
     complain,
     count,
     parser,
@@ -47,6 +50,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
     options = _parse(argv)
     # Late, so that --help does not wait for torch.
     from deepedit.evaluation import evaluate_dataset, summarise
+    from deepedit.io.dataset_json import read_description
     from deepedit.network.checkpoint import load_model
     from deepedit.network.inputs import pick_device
     from deepedit_cli.evaluation_report import FILES, table, write_report
@@ -54,7 +58,8 @@ def evaluate(argv: Sequence[str] | None) -> None:
     for name in FILES:
         refuse_existing(options.output / name, options.overwrite)
     model = load_model(options.model, pick_device(options.device))
-    cases = choose_cases(options, model)
+    model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
+    cases, ignore = choose_cases(options, model), read_description(options.input).ignore
     make_folder(options.output)
 
     rows, failures = [], {}
@@ -74,6 +79,8 @@ def evaluate(argv: Sequence[str] | None) -> None:
             amp=options.amp,
             look_once=options.look_once,
             on_failure=on_failure,
+            ignore=ignore,
+            on_note=lambda note: complain(PROGRAM, f"note: {note}"),
         )
         rows += found
         if found:
@@ -169,6 +176,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     options.add_argument("--seed", type=count, default=0, help="of --corrupt (default: 0)")
     add_look_once(options)
+    add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
 
@@ -209,6 +217,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "amp": options.amp,
         "look_once": options.look_once,
+        "affine": options.affine,
+        "units": options.units,
     }
 
 

@@ -5,7 +5,8 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from deepedit_cli.common import (
     UsageError,
     add_common,
     add_look_once,
+    add_reading,
+    chosen_reading,
     complain,
     on_terminal,
     overlap,
@@ -66,6 +69,7 @@ def infer(argv: Sequence[str] | None) -> int:
     for text, click in zip(options.click, clicks, strict=True):
         with _naming(f"--click {one_line(text, 60)}"):
             model.plan.labels.index(click.label)
+    model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     jobs = find_jobs(options, model.plan.image_channels)
     single = not Path(options.input).is_dir()
     session = InteractiveSession(
@@ -99,7 +103,8 @@ def segment(session: InteractiveSession, job: Job, clicks: Sequence[PointClick] 
     """
     start = time.perf_counter()
     plan = session.model.plan
-    volume = read_case(job.case)
+    volume = read_case(job.case, plan.reading)
+    _tell(job, volume.notes)
     with _naming(job.case.image[0]):
         session.set_image(volume)
     if job.initial is not None:
@@ -112,12 +117,21 @@ def segment(session: InteractiveSession, job: Job, clicks: Sequence[PointClick] 
         with _naming(job.case.image[0]):
             session.add_click(click.position, click.label, click.space)
     result = session.predict()
+    _tell(job, session.notes)
     _write_extras(session, job, volume, result)
     # Last: where the segmentation is, all else is there too.
     session.save(job.output)
     done = f"{job.output}: {_volumes(result, volume, session.model)}"
     count = len(session.clicks)
     return f"{done} ({count} click{'s' * (count != 1)}, {time.perf_counter() - start:.1f} s)"
+
+
+def _tell(job: Job, notes: Iterable[str]) -> None:
+    """Say what is worth knowing of an image and of what belongs to it."""
+    for note in notes:
+        about = {one_line(path) for path in (*job.case.image, job.initial, job.clicks) if path is not None}
+        named = any(note.startswith(name) for name in about)
+        complain(PROGRAM, f"note: {note}" if named else f"note: {one_line(job.case.image[0])}: {note}")
 
 
 def parse_click(text: str, space: str = "voxel") -> PointClick:
@@ -167,6 +181,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="for CT: leave windows out that hold nothing but air; they become background",
     )
     add_look_once(options)
+    add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
 

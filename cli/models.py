@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deepedit.errors import DeepEditError
-from deepedit.files import one_line, replace_atomically
+from deepedit.files import one_line, pasted, replace_atomically
 from deepedit_cli.common import UsageError, int_triple, refuse_existing, say
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
@@ -59,7 +59,7 @@ def import_monai(arguments: argparse.Namespace) -> "Model":
             "--import-monai needs --channel-order: sorted if MONAI 1.6 or later trained the model, dict if an earlier "
             "one did; nothing in the weights tells; --help says how to find out"
         )
-    from deepedit.io.msd import parse_labels
+    from deepedit.io.dataset_json import parse_labels
     from deepedit.network.monai import import_model
     from deepedit.network.monai_files import count_heads, read_dynunet
     from deepedit.network.transfer import widen
@@ -88,8 +88,8 @@ def write_imported(path: Path, model: "Model") -> None:
         f"wrote {path}: {named}; resizes images to {' x '.join(map(str, plan.fixed_shape))} voxels, {edits} "
         "segmentation to correct"
     )
-    say(f"try it: deepedit-infer --model {path} --input IMAGE --output SEGMENTATION")
-    say(f"fine-tune it: deepedit-train --input DATASET --init-weights {path} --output ANOTHER_RUN")
+    say(f"try it: deepedit-infer {pasted('--model', path)} --input IMAGE --output SEGMENTATION")
+    say(f"fine-tune it: deepedit-train --input DATASET {pasted('--init-weights', path)} --output ANOTHER_RUN")
 
 
 def export(arguments: argparse.Namespace) -> None:
@@ -125,7 +125,7 @@ def _export_monai(arguments: argparse.Namespace) -> None:
     """A state dict for DynUNet, and on the terminal how to load it."""
     import torch
 
-    from deepedit.io.msd import parse_labels
+    from deepedit.io.dataset_json import parse_labels
     from deepedit.network.checkpoint import load_model
     from deepedit.network.dynunet import dynunet_arguments
     from deepedit.network.monai import export_dynunet

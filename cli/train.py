@@ -3,21 +3,23 @@
 import argparse
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from deepedit.errors import FileError, TrainingError
-from deepedit.files import make_folder
+from deepedit.files import make_folder, pasted
 from deepedit_cli.common import (
     INTERRUPTED,
     add_common,
+    add_reading,
     count,
     int_triple,
     on_terminal,
     parser,
     positive,
     positive_int,
+    progress,
     run,
     say,
     share,
@@ -52,7 +54,11 @@ def options() -> argparse.ArgumentParser:
     add.add_argument("--init-weights", type=Path, metavar="MODEL", help="model to start from")
 
     data = add.add_argument_group("data")
-    data.add_argument("--labels", help="names and file values, as in spleen=1,liver=6; others become background")
+    data.add_argument(
+        "--labels",
+        help="names and file values, as in spleen=1,liver=6; others become background, that of ignore counts nowhere",
+    )
+    add_reading(data, "that of --init-weights, else sform and header")
     data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
     data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
@@ -123,19 +129,20 @@ def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
     from deepedit.training.run import Run
 
     settings = run_settings(given)
-    training = Run(folder, settings, say, given["device"], resume, ranks)
+    training = Run(folder, settings, say, given["device"], resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
         # Not before all is checked: a start that failed is no run that --overwrite must replace.
         write_config(folder, given, settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         finished = training.train(bar.show if bar.bar else None, stop)
     if not finished:
-        training.say(f"stopped; go on with: deepedit-train --output {folder} --resume")
+        training.say(f"stopped; go on with: deepedit-train {pasted('--output', folder)} --resume")
         return INTERRUPTED
     training.say(f"best validation Dice (mean over labels and numbers of clicks): {training.best:.4f}")
     image = training.validation_cases[0].image[0]
     model, result = folder / "model.pt", folder / "segmentation.nii.gz"
-    training.say(f"try it: deepedit-infer --model {model} --input {image} --output {result}")
+    named = " ".join(pasted(*each) for each in (("--model", model), ("--input", image), ("--output", result)))
+    training.say(f"try it: deepedit-infer {named}")
     return 0
 
 
@@ -169,7 +176,7 @@ class Stop:
 
 def run_settings(given: dict[str, Any]) -> Any:
     """The settings that the arguments mean; what is not given keeps its default."""
-    from deepedit.io.msd import parse_labels
+    from deepedit.io.dataset_json import parse_labels
     from deepedit.training.config import TrainingConfig
     from deepedit.training.run import RunSettings
 
@@ -186,6 +193,8 @@ def run_settings(given: dict[str, Any]) -> Any:
         split=given["split"],
         spacing=_tuple(given["spacing"]),
         patch_size=_tuple(given["patch_size"]),
+        affine=given["affine"],
+        units=given["units"],
         network=given["network"],
         init_weights=Path(given["init_weights"]) if given["init_weights"] else None,
         cache=Path(given["cache_dir"]) if given["cache_dir"] else None,
@@ -200,7 +209,8 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
 
     if given["resume"] and not (source / "config.json").exists():
         raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
-    earlier = read_run_config(source)
+    # Runs that were begun before there were these settings go on with their defaults.
+    earlier = {"affine": None, "units": None, **read_run_config(source)}
     own = ("output", "device", "workers", "eager", "resume", "overwrite", "config", *MODEL_OPTIONS)
     here = {name: given[name] for name in own}
     unknown = set(given) - set(earlier) - set(here)
@@ -229,6 +239,14 @@ def phantom(folder: Path, seed: int) -> None:
     if not (target / "dataset.json").exists():
         say(f"no --input: writing a phantom dataset to {target}")
         write_phantom(target, seed=seed)
+
+
+def _preparing(cases: Iterable, count: int) -> Iterable:
+    return progress(cases, "preparing", count)
+
+
+def _unseen(cases: Iterable, count: int) -> Iterable:
+    return cases
 
 
 class _Bar:

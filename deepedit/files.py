@@ -5,6 +5,7 @@ import json
 import os
 import reprlib
 import secrets
+import shlex
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -31,6 +32,13 @@ def one_line(text: object, limit: int = 4096) -> str:
 def brief(value: Any, limit: int = 60) -> str:
     """A parsed JSON value as it should appear in a message; hostile nesting and length are cut."""
     return one_line(reprlib.repr(value), limit)
+
+
+def pasted(option: str, value: object) -> str:
+    """An option and its value as a shell takes them, whatever the value holds."""
+    text = str(value)
+    # What begins with a minus would else be taken for an option itself.
+    return f"{option}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
 
 
 def open_for_reading(path: str | os.PathLike) -> BinaryIO:
@@ -141,6 +149,16 @@ def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileErr
         error_type: if it is larger than 16 MiB, not UTF-8, not JSON (NaN and Infinity are not), nested too deeply,
             has a key twice in one object, or is not an object.
     """
+    return parse_json(read_small(path, error_type), one_line(path), error_type)
+
+
+def read_small(path: str | os.PathLike, error_type: type[DeepEditError] = FileError) -> bytes:
+    """The content of a file of text, such as JSON.
+
+    Raises:
+        FileError: if the file cannot be opened.
+        error_type: if it is empty, or larger than 16 MiB.
+    """
     name = one_line(path)
     with open_for_reading(path) as stream:
         try:
@@ -151,6 +169,11 @@ def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileErr
         raise error_type(f"{name}: larger than {MAX_JSON_BYTES // 2**20} MiB, too large for what it should hold")
     if not content.strip():
         raise error_type(f"{name}: the file is empty; write or export it again")
+    return content
+
+
+def parse_json(content: bytes, name: str, error_type: type[DeepEditError] = FileError) -> dict[str, Any]:
+    """The object in the content of a JSON file, see `read_json`; `name` is that of the file."""
     try:
         parsed = json.loads(
             content.decode("utf-8-sig"),

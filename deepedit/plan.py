@@ -3,12 +3,14 @@
 import difflib
 import math
 import reprlib
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
 from deepedit.errors import ClickError, ModelError
+from deepedit.volume import Reading
 
 BACKGROUND = "background"
 MAX_VALUE = 2**31 - 1
@@ -61,8 +63,9 @@ class Labels:
         Raises:
             ClickError: for a name that is not known; the message suggests the nearest.
         """
-        if name in self.class_names:
-            return self.class_names.index(name)
+        composed = [unicodedata.normalize("NFC", each) for each in (name, *self.class_names)]
+        if composed[0] in composed[1:]:
+            return composed.index(composed[0], 1) - 1
         near = difflib.get_close_matches(name, self.class_names, n=1, cutoff=0.4)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ClickError(f"label {name!r} is not one of {', '.join(self.class_names)}{hint}")
@@ -118,6 +121,8 @@ class Plan:
             it touches, clicks truncated: as models imported from MONAI were trained. `spacing` is unused then.
         guidance: how clicks of one class are joined, see `render_guidance`.
         previous: whether the network takes a previous segmentation, without which it cannot correct one.
+        reading: what is believed of the headers of images that contradict themselves.
+        ignore: the file value of voxels of which nothing is known; in training they count nowhere.
     """
 
     labels: Labels
@@ -129,6 +134,8 @@ class Plan:
     fixed_shape: tuple[int, int, int] | None = None
     guidance: str = "max"
     previous: bool = True
+    reading: Reading = field(default_factory=Reading)
+    ignore: int | None = None
 
     def __post_init__(self) -> None:
         if self.guidance not in ("max", "sum-normalized"):
@@ -142,6 +149,9 @@ class Plan:
             raise ValueError("the width of clicks must be a number above 0")
         if type(self.image_channels) is not int or self.image_channels < 1 or type(self.previous) is not bool:
             raise ValueError("the number of image channels must be above 0, and previous true or false")
+
+        if self.ignore is not None and (type(self.ignore) is not int or self.ignore in (0, *self.labels.values)):
+            raise ValueError("the value to ignore must be a whole number that is no label's")
 
     @property
     def plain_answers(self) -> bool:
@@ -174,6 +184,7 @@ class Plan:
                     "spacing": tuple(float(mm) for mm in _list(entries["spacing"])),
                     "patch_size": tuple(int(side) for side in _list(entries["patch_size"])),
                     "intensity": Intensity(**entries["intensity"]),
+                    "reading": Reading(**entries.get("reading", {})),  # models of format 1 have none
                 }
             )
         except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError) as error:

@@ -4,6 +4,29 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+AFFINES, UNITS = ("sform", "qform"), ("header", "mm")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What is believed of a header where it contradicts itself, or the truth.
+
+    Attributes:
+        affine: the form that counts where both are set, ``"sform"`` or ``"qform"``; where one is set, that one counts.
+        units: ``"header"``: lengths are in the units that the header names; ``"mm"``: in mm, whatever it says.
+    """
+
+    affine: str = "sform"
+    units: str = "header"
+
+    def __post_init__(self) -> None:
+        for name, value, known in (("affine", self.affine, AFFINES), ("units", self.units, UNITS)):
+            if value not in known:
+                raise ValueError(f"{name} must be {' or '.join(known)}")
+
+
+DEFAULT_READING = Reading()
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:
@@ -13,11 +36,15 @@ class Volume:
         data: ``[X, Y, Z]``, or ``[C, X, Y, Z]`` for several channels, in the file's voxel order.
         affine: ``[4, 4]`` float64, voxel indices to RAS millimetres. Without one: 1 mm voxels, axes RAS.
         header: the NIfTI header that the data was read with, kept so that results can be written alike.
+        other_affines: those that the header states besides, where it contradicts itself.
+        notes: what was taken for something else than the file says, or passed over, in a line each.
     """
 
     data: np.ndarray
     affine: np.ndarray = field(default_factory=lambda: np.eye(4))
     header: object | None = None
+    other_affines: tuple[np.ndarray, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4):

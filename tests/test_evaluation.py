@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -307,3 +309,23 @@ def test_without_rows_or_with_some_missing_there_is_no_summary():
         summarise([])
     with pytest.raises(ValueError, match="every case needs"):
         summarise(rows_of("a", x=[0.2, 0.4]) + rows_of("b", x=[0.2]))
+
+
+def test_what_is_to_be_ignored_is_neither_clicked_nor_counted(tmp_path):
+    truth = two_blocks()
+    predicted = truth.copy()
+    predicted[3, 8, 8:10] = 0
+    predicted[8, 1, 1] = 2
+    truth[3, 8, 8:10] = 9
+    case = write_case(tmp_path, "case", predicted, truth)
+    for model, options in (
+        (obedient_model(), {"ignore": 9}),
+        (replace(obedient_model(), plan=replace(obedient_model().plan, ignore=9)), {}),
+    ):
+        rows = evaluate_dataset(model, [case], max_clicks=2, **options)
+        assert of(rows, "left", "dice") == [1, 1, 1]
+        assert_allclose(of(rows, "right", "dice"), [dice(384, 385, 384), 1, 1])
+        assert [click and click.voxel for click in of(rows, "left", "click")] == [None, (8, 1, 1), None]
+    # Without it, 9 is background, and the right answer an error.
+    assert of(evaluate_dataset(obedient_model(), [case], max_clicks=0), "left", "dice")[0] == 1
+    assert of(evaluate_dataset(obedient_model(), [case], 1, Corruption(1, 1), ignore=9), "left", "dice") == [1, 1]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from deepedit.errors import ClickError, ModelError
 from deepedit.plan import Intensity, Labels, Plan
+from deepedit.volume import Reading
 
 VALUES = st.lists(st.integers(1, 70000), min_size=1, max_size=8, unique=True).map(sorted)
 
@@ -117,3 +118,26 @@ def test_a_plan_of_an_imported_model_comes_back_and_one_from_before_there_were_a
 def test_damage_to_what_an_imported_model_adds_is_an_error_too(harm):
     with pytest.raises(ModelError, match="plan"):
         Plan.from_dict({**Plan(Labels(("a",), (1,)), (1.0, 1.0, 1.0), (8, 8, 8)).to_dict(), **harm})
+
+
+def test_plans_of_models_from_before_a_choice_of_affine_mean_what_they_meant():
+    plan = Plan(Labels(("a",), (1,)), (1.0, 1.5, 3.0), (64, 48, 32))
+    entries = plan.to_dict()
+    del entries["reading"], entries["ignore"]
+    assert Plan.from_dict(entries) == plan
+    assert (plan.reading.affine, plan.reading.units, plan.ignore) == ("sform", "header", None)
+
+
+def test_what_is_believed_of_headers_and_ignored_comes_back():
+    plan = Plan(Labels(("a",), (1,)), (1.0,) * 3, (8,) * 3, reading=Reading("qform", "mm"), ignore=4)
+    assert Plan.from_dict(plan.to_dict()) == plan
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"reading": {"affine": "best"}}, {"reading": {"units": 3}}, {"reading": 3}, {"ignore": 1}, {"ignore": "4"}],
+)
+def test_a_damaged_reading_or_value_to_ignore_is_refused(damage):
+    entries = Plan(Labels(("a",), (1,)), (1.0,) * 3, (8,) * 3).to_dict()
+    with pytest.raises(ModelError, match="damaged"):
+        Plan.from_dict({**entries, **damage})

@@ -13,15 +13,15 @@ from deepedit.errors import DatasetError, DeepEditError, FileError
 from deepedit.evaluation.rows import ClickEffect, Row
 from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
 from deepedit.files import one_line
-from deepedit.inference.annotation import Round, annotate
+from deepedit.inference.annotation import Round, annotate, known_classes
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.dataset_checks import misfit
 from deepedit.io.msd import Case, read_case
-from deepedit.io.nifti import Geometry, read_label
+from deepedit.io.nifti import read_label
 from deepedit.network.checkpoint import Model
 from deepedit.plan import Labels
 from deepedit.training.metrics import dice, surface_dice
-from deepedit.volume import Volume
+from deepedit.volume import Reading, Volume
 
 FAR = 10
 """Voxels from a click beyond which nothing should change."""
@@ -38,6 +38,8 @@ def evaluate_dataset(
     amp: str = "auto",
     look_once: bool = False,
     on_failure: Callable[[Case, str], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+    ignore: int | None = None,
 ) -> list[Row]:
     """Segment every case, then click the deepest voxel of its largest error, again and again.
 
@@ -54,6 +56,8 @@ def evaluate_dataset(
         tolerance: of the surface distance, in mm.
         amp, look_once: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
+        on_note: called with a line on each file that contradicts itself; without it, a warning is issued.
+        ignore: the value of voxels of which nothing is known, which count nowhere; default: that of the model's plan.
 
     Returns:
         For each case, number of clicks from 0 to `max_clicks`, and label, in this order, one row.
@@ -61,10 +65,11 @@ def evaluate_dataset(
     if max_clicks < 0:
         raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
     session = InteractiveSession(model, amp, look_once=look_once)
+    ignore = model.plan.ignore if ignore is None else ignore
     rows = []
     for case in cases:
         try:
-            rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance)
+            rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance, on_note or _warn_of, ignore)
         except (DeepEditError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
             reason = str(error) if isinstance(error, DeepEditError) else f"{type(error).__name__}: {error}"
             (on_failure or _warn)(case, one_line(reason, 500))
@@ -92,15 +97,30 @@ def _warn(case: Case, reason: str) -> None:
     warnings.warn(f"{one_line(case.name)} is left out: {reason}", stacklevel=3)
 
 
+def _warn_of(note: str) -> None:
+    warnings.warn(note, stacklevel=4)
+
+
 def _evaluate_case(
-    session: InteractiveSession, case: Case, max_clicks: int, initial: Start, seed: int, tolerance: float
+    session: InteractiveSession,
+    case: Case,
+    max_clicks: int,
+    initial: Start,
+    seed: int,
+    tolerance: float,
+    on_note: Callable[[str], None],
+    ignore: int | None,
 ) -> list[Row]:
-    labels = session.model.plan.labels
-    image = read_case(case)
-    truth = _read_truth(case, image, labels)
+    labels, reading = session.model.plan.labels, session.model.plan.reading
+    image = read_case(case, reading)
+    for note in image.notes:
+        on_note(f"{one_line(case.image[0])}: {note}")
+    truth, unknown = _read_truth(case, image, labels, reading, on_note, ignore)
     session.set_image(image)
     if initial is not None:
         session.set_segmentation(initial_segmentation(initial, case, truth, labels, seed))
+        for note in session.notes:
+            on_note(note)
     perfect = isinstance(initial, Corruption) and initial.perfect
     spacing = image.spacing
     del image
@@ -108,7 +128,7 @@ def _evaluate_case(
     scores: list[list[tuple[float, float]]] = []
     rounds: list[tuple[bool | None, float | None, ClickEffect | None]] = []
     before = None
-    for each in _rounds(session, truth, max_clicks, perfect):
+    for each in _rounds(session, truth, max_clicks, perfect, unknown):
         known = (before, scores[-1]) if scores else None
         scores.append(_scores(each.classes, truth, labels, spacing, tolerance, known))
         obeyed = effect = None
@@ -128,31 +148,41 @@ def _evaluate_case(
     return rows
 
 
-def _read_truth(case: Case, image: Volume, labels: Labels) -> np.ndarray:
-    """``[X, Y, Z]`` class indices."""
+def _read_truth(
+    case: Case, image: Volume, labels: Labels, reading: Reading, on_note: Callable[[str], None], ignore: int | None
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """``[X, Y, Z]`` class indices, and where they are not known, as a mask or None; they are background there."""
     if case.label is None:
         raise DatasetError(f"{one_line(case.name)}: has no label file to compare with")
-    label = read_label(case.label)
-    difference = misfit(Geometry(image.shape, image.affine, 1), Geometry(label.shape, label.affine, 1))
+    label = read_label(case.label, reading.affine, reading.units)
+    for note in label.notes:
+        on_note(f"{one_line(case.label)}: {note}")
+    difference = misfit(image, label)
     if difference:
         raise FileError(f"{one_line(case.label)}: does not fit its image: {difference}")
-    return labels.to_classes(label.data.reshape(image.shape))
+    values = label.data.reshape(image.shape)
+    if ignore is None:
+        return labels.to_classes(values), None
+    unknown = values == ignore
+    return np.where(unknown, 0, labels.to_classes(values)), unknown
 
 
-def _rounds(session: InteractiveSession, truth: np.ndarray, max_clicks: int, perfect: bool) -> Iterator[Round]:
+def _rounds(
+    session: InteractiveSession, truth: np.ndarray, max_clicks: int, perfect: bool, unknown: np.ndarray | None
+) -> Iterator[Round]:
     """The rounds of `annotate`, after a redundant click if the start is perfect."""
     click = redundant_click(truth) if perfect and max_clicks else None
     if click is None:
-        yield from annotate(session, truth, max_clicks)
+        yield from annotate(session, truth, max_clicks, unknown)
         return
-    yield from annotate(session, truth, 0)
+    yield from annotate(session, truth, 0, unknown)
     labels = session.model.plan.labels
     voxel, label = click
     begun = perf_counter()
     session.add_click(voxel, labels.class_names[label])
-    classes = labels.to_classes(session.predict())
+    classes = known_classes(session, unknown)
     yield Round(1, classes, voxel, label, perf_counter() - begun)
-    later = annotate(session, truth, max_clicks - 1)
+    later = annotate(session, truth, max_clicks - 1, unknown)
     next(later)
     for each in later:
         yield replace(each, clicks=each.clicks + 1)

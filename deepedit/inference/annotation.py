@@ -28,13 +28,17 @@ class Round:
     seconds: float
 
 
-def annotate(session: InteractiveSession, truth: np.ndarray, max_clicks: int) -> Iterator[Round]:
+def annotate(
+    session: InteractiveSession, truth: np.ndarray, max_clicks: int, unknown: np.ndarray | None = None
+) -> Iterator[Round]:
     """Click the deepest voxel of the largest error, time and again, until nothing is wrong or the clicks are used up.
 
     Args:
         session: with its image set, and a segmentation, if the clicks are to correct one.
         truth: ``[X, Y, Z]`` class indices on the image's own grid.
         max_clicks: at most that many.
+        unknown: ``[X, Y, Z]`` bool, where the truth is not known; it and the rounds have background there, so that
+            nothing is clicked, nor counted.
 
     Yields:
         The state before the first click, then one after each. A click more changes nothing once all is right, so
@@ -42,7 +46,7 @@ def annotate(session: InteractiveSession, truth: np.ndarray, max_clicks: int) ->
     """
     labels = session.model.plan.labels
     start = time.perf_counter()
-    classes = labels.to_classes(session.predict())
+    classes = known_classes(session, unknown)
     yield Round(0, classes, None, None, time.perf_counter() - start)
     for count in range(1, max_clicks + 1):
         click = largest_error_click(classes, truth)
@@ -51,5 +55,11 @@ def annotate(session: InteractiveSession, truth: np.ndarray, max_clicks: int) ->
         voxel, label = click
         start = time.perf_counter()
         session.add_click(voxel, labels.class_names[label])
-        classes = labels.to_classes(session.predict())
+        classes = known_classes(session, unknown)
         yield Round(count, classes, voxel, label, time.perf_counter() - start)
+
+
+def known_classes(session: InteractiveSession, unknown: np.ndarray | None) -> np.ndarray:
+    """``[X, Y, Z]`` class indices that a session shows, with background where the truth is not known."""
+    classes = session.model.plan.labels.to_classes(session.predict())
+    return classes if unknown is None else np.where(unknown, 0, classes)

@@ -1,5 +1,6 @@
 """A segmentation from elsewhere: brought to the grid of its image, and weighed against the network's answer."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,10 @@ from torch import Tensor
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.errors import FileError
 from deepedit.files import one_line
+from deepedit.io.dataset_checks import misfit
 from deepedit.io.nifti import read_label
 from deepedit.plan import Labels
-from deepedit.volume import Volume
+from deepedit.volume import DEFAULT_READING, Reading, Volume
 
 SAME_PLACE_MM = 1e-3
 
@@ -25,13 +27,21 @@ AGREES, AGREES_NOT = 0.85, 0.7
 """Dice between the two from which on the segmentation counts fully, and up to which not at all."""
 
 
-def given_classes(segmentation: str | Path | Volume | np.ndarray, image: Volume, labels: Labels) -> np.ndarray:
+def given_classes(
+    segmentation: str | Path | Volume | np.ndarray,
+    image: Volume,
+    labels: Labels,
+    reading: Reading = DEFAULT_READING,
+    note: Callable[[str], None] = lambda note: None,
+) -> np.ndarray:
     """Class indices of a segmentation on the grid of an image.
 
     Args:
         segmentation: file values; those of no label count as background. A file or volume on another grid is brought
             over by the two affines, each voxel taking the value of the nearest; an array must have the image's shape.
         image: only its grid is used.
+        reading: how a file's header is read.
+        note: called with a line on what contradicts in a file, or on which grid the segmentation was found to lie.
 
     Returns:
         ``[X, Y, Z]`` uint8, or uint16 past 255 labels; a copy.
@@ -49,7 +59,9 @@ def given_classes(segmentation: str | Path | Volume | np.ndarray, image: Volume,
         segmentation = Volume(segmentation, image.affine)
     elif not isinstance(segmentation, Volume):
         name = one_line(segmentation)
-        segmentation = read_label(segmentation)
+        segmentation = read_label(segmentation, reading.affine, reading.units)
+        for each in segmentation.notes:
+            note(f"{name}: {each}")
     if segmentation.channels != 1:
         raise FileError(f"{name} has {segmentation.channels} channels; a label map has one")
     data = segmentation.data.reshape(segmentation.shape)
@@ -58,6 +70,11 @@ def given_classes(segmentation: str | Path | Volume | np.ndarray, image: Volume,
     classes = labels.to_classes(data)
     same_place = np.allclose(segmentation.affine, image.affine, rtol=0, atol=SAME_PLACE_MM)
     if segmentation.shape == image.shape and same_place:
+        return classes
+    if (image.other_affines or segmentation.other_affines) and misfit(image, segmentation) is None:
+        note(
+            f"{name} lies on its image's grid by the other affine of a header that has two; it is taken voxel by voxel"
+        )
         return classes
     moved = _at_voxels_of(classes, segmentation.affine, image)
     if classes.any() and not moved.any():

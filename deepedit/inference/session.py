@@ -11,6 +11,7 @@ from torch import Tensor
 from deepedit.clicks import Clicks, obey_clicks
 from deepedit.devices import upload
 from deepedit.errors import ClickError, DeepEditError, ModelError
+from deepedit.files import one_line
 from deepedit.inference.given import add_evidence, given_classes
 from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.sliding_window import (
@@ -25,6 +26,7 @@ from deepedit.inference.sliding_window import (
 from deepedit.inference.turn import Turn, bounding_box, within
 from deepedit.io.click_files import PointClick
 from deepedit.io.nifti import read_volume, write_label
+from deepedit.io.nifti_affine import is_placed
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import at_precision, pick_device
 from deepedit.transforms.decide import class_type
@@ -50,6 +52,9 @@ class InteractiveSession:
     a segmentation that was given (a byte a voxel each); on the image's grid the result and the network's decision (a
     byte a voxel each); and for each click that can be undone or redone the logits of one window and the classes in the
     box that changed. The image itself is not kept.
+
+    `notes` has a line for each thing worth knowing of the files and clicks since `set_image`, as where a header
+    contradicts itself.
 
     Args:
         model: in evaluation mode, on the device to use. On a GPU later changes of its weights are not seen.
@@ -82,6 +87,7 @@ class InteractiveSession:
         self._passes = {**self._pass, "progress": progress, "overlap": overlap, "skip_air": skip_air}
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
+        self.notes: list[str] = []
         self._forget()
 
     @classmethod
@@ -95,17 +101,22 @@ class InteractiveSession:
         Args:
             image: a file, a volume, or an array ``[X, Y, Z]`` or ``[C, X, Y, Z]``.
             affine: ``[4, 4]``, voxels to RAS mm, of an array; 1 mm and RAS without it.
+
+        A file is read as ``model.plan.reading`` says; to choose otherwise, give what `read_volume` returns.
         """
+        notes: list[str] = []
         if isinstance(image, np.ndarray):
             image = Volume(image, np.eye(4) if affine is None else affine)
         elif not isinstance(image, Volume):
-            image = read_volume(image)
-        self._volume, self._image = None, None
+            name, reading = one_line(image), self.model.plan.reading
+            image = read_volume(image, reading.affine, reading.units)
+            notes = [f"{name}: {note}" for note in image.notes]
+        self._volume, self._image, self.notes = None, None, notes
         self._forget()
         refuse_too_large(self._preprocess.grid(image.shape, image.affine), self.model)
         self._image, self._grid = self._preprocess(image)
         # Only the grid is still needed: the header to write results with, not the voxels.
-        self._volume = Volume(np.broadcast_to(np.uint8(0), image.shape), image.affine, image.header)
+        self._volume = replace(image, data=np.broadcast_to(np.uint8(0), image.shape))
         self._window = window_shape(
             self._image.shape[1:], self.model.plan.patch_size, self.model.network.config.divisor
         )
@@ -128,7 +139,8 @@ class InteractiveSession:
                 "the model takes no previous segmentation, so it cannot correct one; import it with --widen and "
                 "fine-tune it, or leave the segmentation out and click"
             )
-        given = given_classes(segmentation, self._require_image(), self.model.plan.labels)
+        plan = self.model.plan
+        given = given_classes(segmentation, self._require_image(), plan.labels, plan.reading, self._note)
         self._forget()
         self._given = given
 
@@ -156,6 +168,11 @@ class InteractiveSession:
         if np.shape(position) != (3,):
             raise ClickError(f"a click is three numbers; got {position!r}")
         voxel = to_voxel(position, space, volume.affine)
+        if space != "voxel" and not is_placed(volume.header):
+            self._note(
+                "a click in mm, and the image's header says neither by a qform nor by an sform where its voxels lie: "
+                "its middle is taken to be at 0; check the result, or click on voxels"
+            )
         # Clipped first: what is far outside does not fit into an integer.
         if not np.isfinite(voxel).all() or not inside(voxel.clip(-1, max(volume.shape)), volume.shape):
             place = f"voxel {_point(voxel)} lies"
@@ -223,6 +240,10 @@ class InteractiveSession:
     def save(self, path: str | Path) -> None:
         """Write the segmentation to a NIfTI file on the image's own grid."""
         write_label(path, self.predict(), self._require_image())
+
+    def _note(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _require_image(self) -> Volume:
         if self._volume is None:

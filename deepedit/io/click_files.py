@@ -1,25 +1,26 @@
-"""Clicks in JSON files: ours, MONAI Label's, and 3D Slicer's markups, told apart by content.
+"""Clicks in files: ours, MONAI Label's, and 3D Slicer's markups, told apart by content.
 
 ours          {"space": "voxel" | "ras" | "lps", "clicks": [{"label": "spleen", "position": [120, 85, 40]}]}
 MONAI Label   {"spleen": [[120, 85, 40]], "background": []}     voxels; also with "foreground"
 3D Slicer     {"markups": [{"coordinateSystem": "LPS", "controlPoints": [{"label": "spleen-1", ...}]}]}
+              or a table, .fcsv or .csv, see `click_tables`
 """
 
 import difflib
 import json
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from deepedit.errors import ClickError, FileError
-from deepedit.files import brief, one_line, read_json, replace_atomically
+from deepedit.files import brief, one_line, parse_json, read_small, replace_atomically
+from deepedit.io.click_tables import SLICER_SPACES, read_points
 from deepedit.plan import BACKGROUND
 
 SPACES = ("voxel", "ras", "lps")
-# Slicer's numbers are those of its own code.
-SLICER_SPACES = {"RAS": "ras", "LPS": "lps", "0": "ras", "1": "lps"}
 MAX_COORDINATE = 1e7
 MAX_NAME = 100
 MONAI_FOREGROUND = "foreground"
@@ -41,21 +42,29 @@ class PointClick:
 
 
 def read_clicks(path: str | os.PathLike, labels: Sequence[str] | None = None) -> list[PointClick]:
-    """The clicks in a file of any of the three formats, in its order.
+    """The clicks in a file of any of these formats, in its order.
 
     Args:
         labels: names that the model knows; the background is always known. MONAI Label's ``foreground`` then means
             the first of them, and a Slicer point may be called ``spleen-1``, or bear the name in its list or file.
 
     Raises:
-        FileError: if the file cannot be read, is not JSON, or is of none of the formats.
+        FileError: if the file cannot be read, or is of none of the formats.
         ClickError: if a click is malformed, or its label is not among `labels`; the message suggests the nearest.
     """
     name = one_line(path)
-    content = read_json(path)
     known = None if labels is None else [label for label in labels if label != BACKGROUND]
+    raw = read_small(path)
+    if raw.lstrip().startswith(b"#") or name.lower().endswith((".fcsv", ".csv", ".tsv")):
+        return _table_clicks(raw, known, name)
+    content = parse_json(raw, name)
     if "markups" in content:
         return _slicer_clicks(content, known, name)
+    if isinstance(content.get("points"), list) and "points" not in (known or ()):
+        raise FileError(
+            f"{name}: its points do not say in which space they are; write them as "
+            '{"space": "voxel", "ras" or "lps", "clicks": [{"label": NAME, "position": [I, J, K]}]}'
+        )
     clicks = content.get("clicks")
     if "space" in content or (isinstance(clicks, list) and all(isinstance(click, dict) for click in clicks)):
         return _own_clicks(content, known, name)
@@ -101,7 +110,10 @@ def _own_clicks(content: dict[str, Any], known: list[str] | None, name: str) -> 
 
 def _monai_clicks(content: dict[str, Any], known: list[str] | None, name: str) -> list[PointClick]:
     clicks = []
+    of_labels = any(isinstance(positions, list) for positions in content.values())
     for key, positions in content.items():
+        if of_labels and not isinstance(positions, list) and key not in (known or ()):
+            continue  # MONAI Label keeps the request beside the clicks: model, image, label, device, ...
         if not isinstance(positions, list):
             raise FileError(
                 f"{name}: not a file of clicks: {one_line(key, 60)} should be a list of positions; "
@@ -120,7 +132,7 @@ def _slicer_clicks(content: dict[str, Any], known: list[str] | None, name: str) 
     markups = content["markups"]
     if not isinstance(markups, list) or not all(isinstance(node, dict) for node in markups):
         raise FileError(f"{name}: markups should be a list of objects; save the points from 3D Slicer again")
-    clicks = []
+    clicks, unplaced = [], 0
     for node in markups:
         if node.get("type", "Fiducial") not in ("Fiducial", "PointList"):
             raise FileError(f"{name}: holds a markup of type {brief(node['type'])}; only point lists are clicks")
@@ -129,21 +141,39 @@ def _slicer_clicks(content: dict[str, Any], known: list[str] | None, name: str) 
         if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
             raise FileError(f"{name}: controlPoints should be a list of objects; save the points from 3D Slicer again")
         for number, point in enumerate(points, 1):
-            if point.get("positionStatus", "defined") != "defined":
-                continue  # being placed, or deleted but for its entry
+            if point.get("positionStatus") not in (None, "", "defined"):
+                unplaced += 1  # being placed, or deleted but for its entry
+                continue
             where = f"{name}: control point {number}"
             label = _slicer_label(point.get("label"), node.get("name"), name, known)
             clicks.append(PointClick(_label(label, known, where), _position(point.get("position"), where), space))
+    if unplaced and not clicks:
+        raise FileError(
+            f"{name}: none of its {unplaced} points has a place; place them in 3D Slicer and save them again"
+        )
+    return clicks
+
+
+def _table_clicks(raw: bytes, known: list[str] | None, name: str) -> list[PointClick]:
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileError(f"{name}: not a table of points in UTF-8; export it again") from error
+    clicks = []
+    for point in read_points(text, name):
+        where = f"{name}: line {point.line}"
+        label = _slicer_label(point.label, None, name, known)
+        clicks.append(PointClick(_label(label, known, where), _position(point.position, where), point.space))
     return clicks
 
 
 def _slicer_space(node: dict[str, Any], name: str) -> str:
     system, units = node.get("coordinateSystem", "LPS"), node.get("coordinateUnits", "mm")
-    if brief(system).strip("'") not in SLICER_SPACES:
+    if brief(system).strip("'").upper() not in SLICER_SPACES:
         raise FileError(f"{name}: unknown coordinate system {brief(system)}; save it as LPS or RAS")
     if (units[:1] if isinstance(units, list) else [units]) != ["mm"]:
         raise FileError(f"{name}: coordinates in {brief(units)}; save them in mm")
-    return SLICER_SPACES[brief(system).strip("'")]
+    return SLICER_SPACES[brief(system).strip("'").upper()]
 
 
 def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None) -> Any:
@@ -151,21 +181,24 @@ def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None
 
     The first that is known wins. Where nothing is known, the point's own counts unless it is Slicer's default, F-1.
     """
-    file = os.path.basename(file_name).removesuffix(".json").removesuffix(".mrk")
+    file = re.sub(r"(\.mrk)?\.(json|fcsv|csv|tsv)$", "", os.path.basename(file_name), flags=re.IGNORECASE)
     # No longer than a name may be: the patterns below take quadratic time.
     names = [text[: MAX_NAME + 1] for text in (point, node, file) if isinstance(text, str) and text.strip()]
     candidates = [form for text in names for form in (text.strip(), re.sub(r"[-_ ]?[0-9]+$", "", text.strip())) if form]
     if known is None:
         bare = [re.sub(r"[-_ ][0-9]+$", "", text.strip()) for text in names]
         return next((text for text in bare if text not in ("", "F", "P", "MarkupsFiducial")), "F")
-    return next((form for form in candidates if form in (*known, BACKGROUND)), candidates[0])
+    return next((form for form in candidates if form in (*known, BACKGROUND)), candidates[0] if candidates else None)
 
 
 def _label(label: Any, known: list[str] | None, where: str) -> str:
     if not isinstance(label, str) or not label.strip() or not label.isprintable() or len(label) > MAX_NAME:
         raise ClickError(f"{where}: its label {brief(label)} is not a name; give it that of a label")
-    if known is None or label in (*known, BACKGROUND):
+    if known is None:
         return label
+    for name in (*known, BACKGROUND):
+        if unicodedata.normalize("NFC", name) == unicodedata.normalize("NFC", label):
+            return name
     near = difflib.get_close_matches(label, (*known, BACKGROUND), n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise ClickError(f"{where}: label {label!r} is not one of {BACKGROUND}, {one_line(', '.join(known))}{hint}")

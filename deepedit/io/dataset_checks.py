@@ -1,6 +1,8 @@
 """Whether the files of a case fit together: read once, side by side, before any training starts."""
 
+import itertools
 import os
+import re
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,6 +14,8 @@ import numpy as np
 from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.io.nifti import Geometry, read_geometry, read_label
+from deepedit.io.nifti_affine import farthest
+from deepedit.volume import DEFAULT_READING, Reading, Volume
 
 MAX_MISFIT_VOXELS = 0.01
 
@@ -24,59 +28,86 @@ class CaseReport:
         channels: of the image, over all of its files; 0 if it could not be read.
         values: foreground values in the label file; None if it could not be read.
         problems: one line each, files named from the dataset's folder on.
+        notes: file and line each, of what contradicts in a file that can be read.
     """
 
     channels: int = 0
     values: tuple[int, ...] | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[tuple[str, str]] = field(default_factory=list)
 
 
-def misfit(one: Geometry, other: Geometry) -> str | None:
-    """How two grids differ: in shape, or by more than a hundredth of a voxel anywhere; None if they do not."""
+def misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
+    """How two grids differ: in shape, or by more than a hundredth of a voxel anywhere; None if they do not.
+
+    A grid whose header contradicts itself lies wherever that header puts it: other programs take the other affine.
+    """
     if one.shape != other.shape:
         return f"shape {' x '.join(map(str, one.shape))} against {' x '.join(map(str, other.shape))}"
-    # The difference of two affine maps is largest at a corner of the volume.
-    corners = np.array(np.meshgrid(*[(0, side - 1) for side in one.shape], [1.0])).reshape(4, -1)
-    moved = np.linalg.solve(one.affine, other.affine @ corners)
-    distance = float(np.abs(moved - corners)[:3].max())
+    distance = distance_of_grids(one, other)
     # A negation, so that NaN counts as a misfit too.
     return None if distance <= MAX_MISFIT_VOXELS else f"affines differ by up to {distance:.3g} voxels"
 
 
-def check_cases(folder: Path, cases: Sequence[tuple[tuple[Path, ...], Path]]) -> list[CaseReport]:
+def distance_of_grids(one: Geometry | Volume, other: Geometry | Volume) -> float:
+    """By how many voxels at most two grids of one shape lie apart, by those of their affines that agree best."""
+    pairs = itertools.product((one.affine, *one.other_affines), (other.affine, *other.other_affines))
+    return min(farthest(first, second, one.shape) for first, second in pairs)
+
+
+def check_cases(
+    folder: Path,
+    cases: Sequence[tuple[tuple[Path, ...], Path]],
+    reading: Reading = DEFAULT_READING,
+) -> list[CaseReport]:
     """A report for each pair of image files and label file, in order."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda pair: _check_case(folder, *pair), cases))
+        return list(pool.map(lambda pair: _check_case(folder, *pair, reading), cases))
 
 
-def _check_case(folder: Path, images: tuple[Path, ...], label: Path) -> CaseReport:
+def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Reading) -> CaseReport:
     report = CaseReport()
     grids = []
     for path in images:
         try:
-            grids.append((path, read_geometry(path)))
+            grids.append((path, read_geometry(path, reading.affine, reading.units)))
         except FileError as error:
-            report.problems.append(_from_folder(folder, str(error)))
+            report.problems.append(from_folder(folder, str(error)))
     if len(grids) == len(images):
         report.channels = sum(grid.channels for _, grid in grids)
     try:
-        volume = read_label(label)
+        volume = read_label(label, reading.affine, reading.units)
         report.values = _foreground_values(volume.data)
-        grids.append((label, Geometry(volume.shape, volume.affine, 1)))
+        grids.append((label, volume))
     except FileError as error:
-        report.problems.append(_from_folder(folder, str(error)))
+        report.problems.append(from_folder(folder, str(error)))
+    for path, grid in grids:
+        report.notes += [(from_folder(folder, one_line(path)), note) for note in grid.notes]
     for path, grid in grids[1:]:
         difference = misfit(grids[0][1], grid)
         if difference:
-            first = _from_folder(folder, one_line(grids[0][0]))
+            first = from_folder(folder, one_line(grids[0][0]))
             report.problems.append(
-                f"{_from_folder(folder, one_line(path))} does not lie on the grid of {first}: {difference}; "
+                f"{from_folder(folder, one_line(path))} does not lie on the grid of {first}: {difference}; "
                 "resample one onto the other or export them again"
             )
     return report
 
 
-def _from_folder(folder: Path, message: str) -> str:
+def grouped_notes(reports: Sequence[CaseReport]) -> list[str]:
+    """The notes of all cases, those that differ by a number only put together into one line."""
+    groups: dict[str, list[str]] = {}
+    for report in reports:
+        for path, note in report.notes:
+            groups.setdefault(re.sub(r"[0-9.]+", "#", note), []).append(f"{path}: {note}")
+    return [
+        lines[0] + (f" (and {len(lines) - 1} other file{'s' * (len(lines) > 2)} likewise)" if len(lines) > 1 else "")
+        for lines in groups.values()
+    ]
+
+
+def from_folder(folder: Path, message: str) -> str:
+    """A message that names its file from the dataset's folder on."""
     return message.removeprefix(one_line(folder) + os.sep)
 
 

@@ -3,15 +3,24 @@
 import math
 import os
 import re
+import unicodedata
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from deepedit.errors import DatasetError
-from deepedit.files import brief, one_line, read_json
+from deepedit.files import brief, one_line, pasted, read_json
 from deepedit.plan import BACKGROUND, MAX_VALUE
 
 MAX_LABELS = 1000
+MAX_NAMED = 10
+"""Labels that a hint names; more are not typed, and what is left out becomes background."""
+
+IGNORE = "ignore"
+"""nnU-Net's name for the value of voxels of which nothing is known."""
+
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
@@ -21,6 +30,7 @@ class Description:
 
     Attributes:
         labels: foreground names to file values.
+        ignore: the value of voxels of which nothing is known.
         modality: of the image; of several channels, the distinct ones joined by commas.
         pairs: image files (one a channel) and label file of each case, inside of the folder.
         num_training: how many cases it says there are.
@@ -29,6 +39,7 @@ class Description:
     """
 
     labels: dict[str, int] | None = None
+    ignore: int | None = None
     modality: str | None = None
     pairs: list[tuple[tuple[Path, ...], Path]] | None = None
     num_training: int | None = None
@@ -48,13 +59,17 @@ def read_description(folder: Path) -> Description:
     if not os.path.lexists(path):
         return description
     content = read_json(path, DatasetError)
-    description.labels = _labels(content.get("labels"), description.label_problems)
-    description.modality = _modality(content.get("channel_names", content.get("modality")), description.problems)
+    labels = _labels(content.get("labels"), description.label_problems)
+    if labels is not None:
+        description.ignore = labels.pop(IGNORE, None)
+        description.labels = labels or None
+    key = "channel_names" if "channel_names" in content else "modality"
+    description.modality = _modality(content.get(key), key, description.problems)
     description.pairs = _pairs(folder, content, description.problems)
     if isinstance(content.get("numTraining"), int):
         description.num_training = content["numTraining"]
     ending = content.get("file_ending", ".nii.gz")
-    if ending not in NIFTI_ENDINGS:
+    if not isinstance(ending, str) or "." + ending.lower().lstrip(".") not in NIFTI_ENDINGS:
         description.problems.append(f"dataset.json: files end in {brief(ending, 40)}; convert them to .nii.gz")
     return description
 
@@ -73,7 +88,10 @@ def check_label(name: Any, value: Any) -> str | None:
 
 
 def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
-    """Foreground names to values, from ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1}`` (nnU-Net)."""
+    """Foreground names to values, from ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1}`` (nnU-Net).
+
+    A value to ignore is among them under its name.
+    """
     if entries is None:
         return None
     if not isinstance(entries, dict):
@@ -84,15 +102,19 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
         return None
     labels: dict[str, int] = {}
     before = len(problems)
+    regions = [key for key, entry in entries.items() if isinstance(entry, list) and len(entry) != 1]
+    if regions:
+        are = "is a region" if len(regions) == 1 else "are regions"
+        problems.append(
+            f"dataset.json: {one_line(', '.join(regions), 100)} {are} of several values, and a voxel has one label; "
+            f"name the values instead: {_labels_instead(entries)}"
+        )
+        return None
     for key, entry in entries.items():
+        entry = entry[0] if isinstance(entry, list) else entry  # nnU-Net's region of a single value
         decathlon = isinstance(entry, str) and _whole_number(key) is not None
-        name, value = (entry.strip(), _whole_number(key)) if decathlon else (key.strip(), _whole_number(entry))
-        if isinstance(entry, list) or name == "ignore":
-            problems.append(
-                f"dataset.json: label {one_line(key, 60)} is a region or a value to ignore, which are not supported"
-            )
-            continue
-        name = BACKGROUND if value == 0 else name
+        name, value = (entry, _whole_number(key)) if decathlon else (key, _whole_number(entry))
+        name = BACKGROUND if value == 0 else unicodedata.normalize("NFC", name.strip())
         problem = check_label(name, entry if value is None else value)
         if problem is None and (name in labels or value in labels.values()):
             problem = f"label {name} with value {value} is there twice"
@@ -101,9 +123,55 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
         else:
             labels[name] = value
     labels.pop(BACKGROUND, None)
-    if not labels and len(problems) == before:
+    if not set(labels) - {IGNORE} and len(problems) == before:
         problems.append("dataset.json: labels names nothing but the background")
     return labels or None
+
+
+def _labels_instead(entries: dict[str, Any]) -> str:
+    """``--labels`` with a name for each value of regions and labels that are whole numbers."""
+    flat = [
+        (key if not isinstance(entry, list) or len(entry) == 1 else None, _whole_number(value))
+        for key, entry in entries.items()
+        for value in (entry if isinstance(entry, list) else [entry])[:MAX_LABELS]
+    ]
+    names = {value: f"label_{value}" for _, value in flat if value is not None and 0 < value <= MAX_VALUE}
+    own = {value: key for key, value in flat if key is not None and value in names}
+    labels = {name: value for value, name in sorted({**names, **own}.items())}
+    return labels_option(labels) or "--labels NAME=VALUE,..."
+
+
+def labels_option(labels: Mapping[str, int]) -> str | None:
+    """``--labels`` with these names and values, as it is typed into a shell; None where it would be read otherwise."""
+    text = ",".join(f"{name}={value}" for name, value in labels.items())
+    try:
+        understood = parse_labels(text) == dict(labels)
+    except DatasetError:
+        return None
+    return pasted("--labels", text) if understood and len(labels) <= MAX_NAMED else None
+
+
+def parse_labels(text: str) -> dict[str, int]:
+    """Names and values from ``"spleen=1,liver=6"``.
+
+    Raises:
+        DatasetError: if it reads differently, or a name or a value appears twice.
+    """
+    labels: dict[str, int] = {}
+    for item in text.split(","):
+        name, separator, number = (part.strip() for part in item.partition("="))
+        if not separator or not re.fullmatch(r"[0-9]{1,10}", number):
+            raise DatasetError(f"--labels: {brief(item)} should be a name and a value, as in spleen=1")
+        name = unicodedata.normalize("NFC", name)
+        problem = check_label(name, int(number))
+        if problem is None and (name in labels or int(number) in labels.values()):
+            problem = f"{item.strip()}: this name or value is there already"
+        if problem:
+            raise DatasetError(f"--labels: {problem}")
+        labels[name] = int(number)
+    if not any(value for name, value in labels.items() if name != IGNORE):
+        raise DatasetError("--labels: names nothing but the background; add a label, as in spleen=1")
+    return labels
 
 
 def _whole_number(entry: Any) -> int | None:
@@ -115,12 +183,12 @@ def _whole_number(entry: Any) -> int | None:
     return entry if isinstance(entry, int) and not isinstance(entry, bool) else None
 
 
-def _modality(entry: Any, problems: list[str]) -> str | None:
+def _modality(entry: Any, key: str, problems: list[str]) -> str | None:
     if entry is None:
         return None
     channels = list(entry.values()) if isinstance(entry, dict) else entry if isinstance(entry, list) else [entry]
     if not all(isinstance(channel, str) and len(channel) <= 100 for channel in channels):
-        problems.append(f"dataset.json: modality should name each channel, is {brief(entry)}")
+        problems.append(f"dataset.json: {key} should name each channel, is {brief(entry)}")
         return None
     return one_line(",".join(dict.fromkeys(channel.strip() for channel in channels))) or None
 
@@ -156,6 +224,23 @@ def _inside(folder: Path, text: str) -> Path | None:
     """The path that `text` means from `folder`; None if it leads out of it, by its spelling."""
     if not text.isprintable():
         return None
+    if "\\" in text and not os.path.lexists(folder / text):  # written on Windows
+        text = text.replace("\\", "/")
+    for root in (os.path.abspath(folder), os.path.realpath(folder)):
+        if os.path.isabs(text) and os.path.normpath(text).startswith(root + os.sep):
+            text = os.path.relpath(os.path.normpath(text), root)
     relative = os.path.normpath(text)
     leads_out = os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir or relative == os.curdir
-    return None if leads_out else folder / relative
+    return None if leads_out else _as_spelled(folder / relative)
+
+
+def _as_spelled(path: Path) -> Path:
+    """The path as the disk spells it: one name may be composed in Unicode and the other decomposed."""
+    if path.name.isascii() or os.path.lexists(path):
+        return path
+    with suppress(OSError):
+        wanted = unicodedata.normalize("NFC", path.name)
+        return next(
+            (other for other in path.parent.iterdir() if unicodedata.normalize("NFC", other.name) == wanted), path
+        )
+    return path

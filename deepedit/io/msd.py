@@ -7,21 +7,20 @@ dataset.json          optional: label names, modality, the list of pairs
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from deepedit.errors import DatasetError, FileError
-from deepedit.files import brief, one_line
-from deepedit.io.dataset_checks import CaseReport, check_cases, misfit, usual_channels
-from deepedit.io.dataset_json import MAX_LABELS, check_label, read_description
-from deepedit.io.nifti import Geometry, read_volume
+from deepedit.files import one_line
+from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes, misfit, usual_channels
+from deepedit.io.dataset_json import IGNORE, MAX_LABELS, check_label, labels_option, read_description
+from deepedit.io.nifti import read_volume
 from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
 from deepedit.plan import Labels
-from deepedit.volume import Volume
+from deepedit.volume import DEFAULT_READING, Reading, Volume
 
 MAX_PROBLEMS_SHOWN = 30
 
@@ -33,6 +32,7 @@ class Dataset:
     Attributes:
         cases: in the order of their names.
         labels: foreground names and file values.
+        ignore: the value of voxels of which nothing is known; None: of all voxels it is known.
         modality: as `dataset.json` has it, such as ``"CT"`` or ``"MRI"``; None if it is silent.
         image_channels: the same for all cases.
         warnings: one line each, of what is odd but does no harm.
@@ -44,17 +44,24 @@ class Dataset:
     modality: str | None
     image_channels: int
     warnings: tuple[str, ...] = ()
+    ignore: int | None = None
 
 
-def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = None) -> Dataset:
+def find_dataset(
+    folder: str | os.PathLike,
+    labels: Mapping[str, int] | None = None,
+    reading: Reading = DEFAULT_READING,
+) -> Dataset:
     """Find and check the cases of a dataset folder.
 
     Pairs come from ``dataset.json`` where it lists them, else they are matched by name. Hidden files and ``._`` files
     are not seen. Every label file is read, every image's header.
 
     Args:
-        labels: names to file values; other values become background. Without it: all labels that ``dataset.json``
-            names, and without that file all values found, called ``label_<value>``.
+        labels: names to file values; other values become background, but that of ``ignore``, here or in
+            ``dataset.json``, is left out of all. Without it: all labels that ``dataset.json`` names, and without that
+            file all values found, called ``label_<value>``.
+        reading: what is believed of headers that contradict themselves.
 
     Raises:
         DatasetError: listing every problem: unmatched or damaged files, a pair on different grids, a value without
@@ -72,7 +79,7 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
     cases = pair_files(folder, description, problems, warnings)
     if not cases and not problems:
         problems.append(why_no_cases(folder))
-    reports = check_cases(folder, [(case.image, case.label) for case in cases])
+    reports = check_cases(folder, [(case.image, case.label) for case in cases], reading)
     problems += [problem for report in reports for problem in report.problems]
     channels = usual_channels(reports)
     problems += [
@@ -81,17 +88,25 @@ def find_dataset(folder: str | os.PathLike, labels: Mapping[str, int] | None = N
         if report.channels not in (0, channels)
     ]
     found = _where_values_are(cases, reports)
+    ignore = description.ignore
+    if labels is not None:
+        ignore = labels.get(IGNORE, None if ignore in labels.values() else ignore)
+        labels = {name: value for name, value in labels.items() if name != IGNORE}
+    found.pop(ignore, None)
     complete = all(report.values is not None for report in reports)
     chosen = _choose_labels(labels, description.labels, found, complete, problems, warnings)
     if problems:
-        raise DatasetError(_listed(folder, problems))
+        raise DatasetError(listed_problems(folder, problems))
+    warnings += grouped_notes(reports)
     values = set(chosen.values())
     for case, report in zip(cases, reports, strict=True):
         if values.isdisjoint(report.values or ()):
             warnings.append(f"{case.name}: its label file is empty of foreground")
     if len(cases) == 1:
         warnings.append("a single case is used to train on and to validate; its Dice says nothing about other images")
-    return Dataset(folder, tuple(cases), Labels.from_mapping(chosen), description.modality, channels, tuple(warnings))
+    return Dataset(
+        folder, tuple(cases), Labels.from_mapping(chosen), description.modality, channels, tuple(warnings), ignore
+    )
 
 
 def _where_values_are(cases: Sequence[Case], reports: Sequence[CaseReport]) -> dict[int, list[str]]:
@@ -142,16 +157,24 @@ def _choose_labels(
 def _unnamed(labels: Mapping[str, int], found: Mapping[int, list[str]]) -> list[str]:
     """A problem for each value that the label files have and dataset.json does not name."""
     known = ", ".join(f"{value} {name}" for name, value in list(labels.items())[:10])
-    kept = ",".join(f"{name}={value}" for name, value in list(labels.items())[:10])
-    return [
-        f"{', '.join(places[:3])}{f' and {len(places) - 3} more' * (len(places) > 3)}: value {value} has no name in "
-        f"dataset.json (known: {known}); name it with --labels {kept},NAME={value}, or leave it out: --labels {kept}"
-        for value, places in found.items()
-        if value not in labels.values()
-    ]
+    kept = {name: value for name, value in labels.items() if value in found}
+    lost = [name for name in labels if name not in kept]
+    unnamed = [value for value in found if value not in labels.values()]
+    # One name without a value and one value without a name are likely to belong together.
+    name = lost[0] if len(lost) == len(unnamed) == 1 else "NAME"
+    lines = []
+    for value in unnamed:
+        places = ", ".join(found[value][:3]) + f" and {len(found[value]) - 3} more" * (len(found[value]) > 3)
+        hints = [("name it with ", labels_option({**kept, name: value})), ("leave it out: ", labels_option(kept))]
+        mend = ", or ".join(words + option for words, option in hints if option)
+        lines.append(
+            f"{places}: value {value} has no name in dataset.json (known: {known}); "
+            f"{mend or 'name it there, or set its voxels to 0'}"
+        )
+    return lines
 
 
-def _listed(folder: Path, problems: Sequence[str]) -> str:
+def listed_problems(folder: Path, problems: Sequence[str]) -> str:
     """One message: a summary, then a line a problem."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{one_line(folder)}: {count} to mend before this dataset can be used:", *problems[:MAX_PROBLEMS_SHOWN]]
@@ -190,56 +213,38 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
     return tuple(sorted(cases, key=lambda case: case.name))
 
 
-def read_case(case: Case) -> Volume:
+def read_case(case: Case, reading: Reading = DEFAULT_READING) -> Volume:
     """The image of a case, its channel files stacked to ``[C, X, Y, Z]``.
+
+    Args:
+        reading: what is believed of a header that contradicts itself.
 
     Raises:
         FileError: if a file cannot be read, the channels lie on different grids, or every voxel has the same value.
     """
-    volume = _stacked(case)
+    volume = _stacked(case, reading)
     if volume.data.size and volume.data.min() == volume.data.max():
         value = volume.data.flat[0]
         raise FileError(f"{one_line(case.image[0])}: every voxel has the value {value:g}; export the image again")
     return volume
 
 
-def _stacked(case: Case) -> Volume:
-    first = read_volume(case.image[0])
+def _stacked(case: Case, reading: Reading) -> Volume:
+    first = read_volume(case.image[0], reading.affine, reading.units)
     if len(case.image) == 1:
         return first
     data = np.empty((len(case.image), *first.shape), np.float32)
-    grid = Geometry(first.shape, first.affine, 1)
+    notes: dict[str, None] = {}
     for channel, path in enumerate(case.image):
-        volume = first if channel == 0 else read_volume(path)
-        difference = misfit(grid, Geometry(volume.shape, volume.affine, volume.channels))
+        volume = first if channel == 0 else read_volume(path, reading.affine, reading.units)
+        notes |= dict.fromkeys(volume.notes)
+        difference = misfit(first, volume)
         if volume.channels > 1:
             difference = f"{volume.channels} channels in a file that should be one"
         if difference:
             raise FileError(f"{one_line(path)}: does not fit {one_line(case.image[0])}: {difference}")
         data[channel] = volume.data
-    return Volume(data, first.affine, first.header)
-
-
-def parse_labels(text: str) -> dict[str, int]:
-    """Names and values from ``"spleen=1,liver=6"``.
-
-    Raises:
-        DatasetError: if it reads differently, or a name or a value appears twice.
-    """
-    labels: dict[str, int] = {}
-    for item in text.split(","):
-        name, separator, number = (part.strip() for part in item.partition("="))
-        if not separator or not re.fullmatch(r"[0-9]{1,10}", number):
-            raise DatasetError(f"--labels: {brief(item)} should be a name and a value, as in spleen=1")
-        problem = check_label(name, int(number))
-        if problem is None and (name in labels or int(number) in labels.values()):
-            problem = f"{item.strip()}: this name or value is there already"
-        if problem:
-            raise DatasetError(f"--labels: {problem}")
-        labels[name] = int(number)
-    if not any(labels.values()):
-        raise DatasetError("--labels: names nothing but the background; add a label, as in spleen=1")
-    return labels
+    return replace(first, data=data, notes=tuple(notes))
 
 
 def split_cases(

@@ -16,7 +16,7 @@ import numpy as np
 from deepedit.errors import FileError
 from deepedit.files import available_memory, one_line, open_for_reading, replace_atomically
 from deepedit.io.nifti_header import Geometry, Layout, header_size, new_header, parse_header, voxel_layout
-from deepedit.volume import Volume
+from deepedit.volume import Reading, Volume
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
@@ -29,31 +29,37 @@ MAX_LABEL = 2**31 - 1
 CHUNK = 2**22
 
 
-def read_geometry(path: str | os.PathLike) -> Geometry:
+def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Geometry:
     """Shape, affine and number of channels of a NIfTI file; reads the header only.
+
+    Args:
+        affine, units: as of `read_volume`.
 
     Raises:
         FileError: if the file cannot be read or its header makes no sense.
     """
+    reading = Reading(affine, units)
     with open_for_reading(path) as file:
-        return _read_header(_decompressed(file, path), path)[1]
+        return _read_header(_decompressed(file, path), path, reading)[1]
 
 
-def read_volume(path: str | os.PathLike) -> Volume:
+def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
     """An image: its scaled values on its own grid.
 
     Args:
         path: a ``.nii`` or ``.nii.gz`` file, told apart by content.
+        affine: ``"sform"`` or ``"qform"``, the form that counts where both are set.
+        units: ``"header"``, or ``"mm"`` for a header that names another unit although its lengths are in mm.
 
     Returns:
         float32 ``[X, Y, Z]``, or ``[C, X, Y, Z]`` for a 4D file, whose last axis becomes the channels; trailing axes
-        of length 1 are dropped. The header goes with it.
+        of length 1 are dropped. The header goes with it, and what contradicts in the file, as notes.
 
     Raises:
         FileError: if the file is missing, damaged, not a 3D or 4D image of real numbers, has no usable affine, has
             voxels that are not finite, or needs more memory than there is.
     """
-    header, geometry, layout, stored = _read_stored(path)
+    header, geometry, layout, stored, notes = _read_stored(path, Reading(affine, units))
     if stored.dtype == np.float32 and not _is_scaled(layout):
         values = stored
     else:
@@ -67,11 +73,14 @@ def read_volume(path: str | os.PathLike) -> Volume:
             f"{one_line(path)}: {bad} of {values.size} voxels are NaN, infinite or beyond float32; "
             "replace them, for example by the value of air"
         )
-    return Volume(_shaped(values, geometry), geometry.affine, header)
+    return Volume(_shaped(values, geometry), geometry.affine, header, geometry.other_affines, notes)
 
 
-def read_label(path: str | os.PathLike) -> Volume:
+def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
     """A label map on its own grid.
+
+    Args:
+        affine, units: as of `read_volume`.
 
     Returns:
         ``[X, Y, Z]`` of uint8, int16 or int32, the first that holds every value.
@@ -80,7 +89,7 @@ def read_label(path: str | os.PathLike) -> Volume:
         FileError: as `read_volume`, and if a value is negative, fractional, NaN or above 2**31 - 1 (the message
             names the values), or if the file has several channels.
     """
-    header, geometry, layout, stored = _read_stored(path)
+    header, geometry, layout, stored, notes = _read_stored(path, Reading(affine, units))
     if geometry.channels > 1:
         raise FileError(f"{one_line(path)}: a label map is 3D, this one has {geometry.channels} channels")
     offending: set[float] = set()
@@ -103,7 +112,8 @@ def read_label(path: str | os.PathLike) -> Volume:
         raise FileError(f"{one_line(path)}: labels must be whole numbers from 0 on, it has {named}; write it anew")
     largest = int(values.max())
     small = next(t for t in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(t).max)
-    return Volume(_shaped(values.astype(small, copy=False), geometry), geometry.affine, header)
+    data = _shaped(values.astype(small, copy=False), geometry)
+    return Volume(data, geometry.affine, header, geometry.other_affines, notes)
 
 
 def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> None:
@@ -168,14 +178,17 @@ def _read_into(stream: BinaryIO, buffer: memoryview, path: str | os.PathLike) ->
             if not count:
                 break
             filled += count
-    except EOFError as error:
-        raise FileError(f"{one_line(path)}: cut short in its gzip stream; copy or export it again") from error
-    except (OSError, zlib.error) as error:  # gzip's own error is an OSError
-        raise FileError(f"{one_line(path)}: damaged ({one_line(error, 80)}); copy or export it again") from error
+    except (EOFError, OSError, zlib.error) as error:  # gzip's own error is an OSError
+        raise FileError(_damaged(path, error)) from error
     return filled
 
 
-def _read_header(stream: BinaryIO, path: str | os.PathLike) -> tuple["Nifti1Header", Geometry]:
+def _damaged(path: str | os.PathLike, error: Exception) -> str:
+    what = "cut short in its gzip stream" if isinstance(error, EOFError) else f"damaged ({one_line(error, 80)})"
+    return f"{one_line(path)}: {what}; copy or export it again"
+
+
+def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) -> tuple["Nifti1Header", Geometry]:
     """The header and its geometry; the stream stands behind the header."""
     name = one_line(path)
     start = bytearray(4)
@@ -185,15 +198,17 @@ def _read_header(stream: BinaryIO, path: str | os.PathLike) -> tuple["Nifti1Head
         raise FileError(f"{name}: this is not a NIfTI file; convert it to .nii.gz")
     if _read_into(stream, memoryview(rest), path) < len(rest):
         raise FileError(f"{name}: cut short in its header; copy or export it again")
-    return parse_header(bytes(start + rest), name)
+    return parse_header(bytes(start + rest), name, reading)
 
 
-def _read_stored(path: str | os.PathLike) -> tuple["Nifti1Header", Geometry, Layout, np.ndarray]:
-    """Header, geometry, layout, and the voxels as stored: flat, in file order, native byte order."""
+def _read_stored(
+    path: str | os.PathLike, reading: Reading
+) -> tuple["Nifti1Header", Geometry, Layout, np.ndarray, tuple[str, ...]]:
+    """Header, geometry, layout, the voxels as stored (flat, in file order, native byte order), and notes."""
     name = one_line(path)
     with open_for_reading(path) as file:
         stream = _decompressed(file, path)
-        header, geometry = _read_header(stream, path)
+        header, geometry = _read_header(stream, path, reading)
         layout = voxel_layout(header, name)
         count = math.prod(geometry.shape) * geometry.channels
         length = count * layout.dtype.itemsize
@@ -211,9 +226,22 @@ def _read_stored(path: str | os.PathLike) -> tuple["Nifti1Header", Geometry, Lay
             raise FileError(
                 f"{name}: cut short: {found} bytes of voxels, its header promises {length}; copy or export it again"
             )
-        _read_into(stream, memoryview(bytearray(1)), path)  # at its end gzip compares the checksum
+        notes = (*geometry.notes, *layout.notes, *_after_the_voxels(stream, path))
     stored = buffer.view(layout.dtype)
-    return header, geometry, layout, stored.astype(layout.dtype.newbyteorder("="), copy=False)
+    return header, geometry, layout, stored.astype(layout.dtype.newbyteorder("="), copy=False), notes
+
+
+def _after_the_voxels(stream: BinaryIO, path: str | os.PathLike) -> list[str]:
+    """Read on, as gzip compares its checksum at its end; returns a note where what follows is no gzip any more."""
+    try:
+        stream.read(1)
+    except gzip.BadGzipFile as error:
+        if "Not a gzipped file" in str(error):
+            return ["bytes that follow its gzip stream are passed over"]
+        raise FileError(_damaged(path, error)) from error
+    except (EOFError, OSError, zlib.error) as error:
+        raise FileError(_damaged(path, error)) from error
+    return []
 
 
 def _skip(stream: BinaryIO, count: int, path: str | os.PathLike) -> None:

@@ -3,21 +3,21 @@
 nibabel is imported where it is used: it brings scipy with it, and importing this package should stay cheap.
 """
 
+import itertools
 import math
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deepedit.errors import FileError
-from deepedit.files import one_line
-from deepedit.volume import Volume
+from deepedit.io.nifti_affine import placement
+from deepedit.volume import AFFINES, UNITS, Reading, Volume
 
 if TYPE_CHECKING:
     from nibabel.nifti1 import Nifti1Header
 
-MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e2
-MAX_OFFSET_MM = 1e6
 NIFTI1_SIZE, NIFTI2_SIZE = 348, 540  # bytes of a header, which it says first
 
 
@@ -29,11 +29,14 @@ class Geometry:
         shape: voxels along X, Y, Z.
         affine: ``[4, 4]`` float64, voxel indices to RAS millimetres.
         channels: number of channels, 1 for a 3D file.
+        other_affines, notes: as of a `Volume`.
     """
 
     shape: tuple[int, int, int]
     affine: np.ndarray
     channels: int
+    other_affines: tuple[np.ndarray, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +47,14 @@ class Layout:
         offset: bytes before the first voxel.
         dtype: as stored, byte order included.
         slope, intercept: a value is ``stored * slope + intercept``.
+        notes: a line each on what was passed over.
     """
 
     offset: int
     dtype: np.dtype
     slope: float
     intercept: float
+    notes: tuple[str, ...] = ()
 
 
 def header_size(start: bytes) -> int:
@@ -59,12 +64,13 @@ def header_size(start: bytes) -> int:
     )
 
 
-def parse_header(raw: bytes, name: str) -> tuple["Nifti1Header", Geometry]:
+def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header", Geometry]:
     """The header in `raw`, and the geometry that it describes.
 
     Args:
         raw: as many bytes as `header_size` said.
         name: of the file, for messages.
+        reading: which affine, in which units.
 
     Raises:
         FileError: if it is not of a single-file NIfTI, or its shape or affine is not usable.
@@ -78,7 +84,8 @@ def parse_header(raw: bytes, name: str) -> tuple["Nifti1Header", Geometry]:
     if header["magic"].item() != kind.single_magic:
         raise FileError(f"{name}: not a NIfTI file in one piece; convert it to .nii.gz")
     shape, channels = _shape(header, name)
-    return header, Geometry(shape, _affine(header, name), channels)
+    place = placement(header, shape, name, reading)
+    return header, Geometry(shape, place.affine, channels, place.others, place.notes)
 
 
 def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
@@ -102,9 +109,12 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not math.isfinite(slope):  # the standard's way to say: not scaled
         slope, intercept = 1.0, 0.0
+    notes = ()
+    if math.isnan(intercept) and slope == 1:  # some writers mean by it that nothing is added
+        intercept, notes = 0.0, ("its header adds NaN to values that it does not scale; nothing is added",)
     if not math.isfinite(intercept):
         raise FileError(f"{name}: its header scales values by {slope:g} and adds {intercept}; it is damaged")
-    return Layout(int(offset), dtype, slope, intercept)
+    return Layout(int(offset), dtype, slope, intercept, notes)
 
 
 def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1Header":
@@ -124,7 +134,7 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
     header = kind(endianness="<")
     header.set_data_dtype(dtype.newbyteorder("<"))
     header.set_data_shape(shape)
-    if source is not None and np.allclose(source.get_best_affine(), like.affine, rtol=1e-5, atol=1e-5):
+    if source is not None and _says(source, like):
         for key in ("qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "srow_x", "srow_y", "srow_z"):
             header[key] = source[key]
         for key in ("qoffset_x", "qoffset_y", "qoffset_z", "xyzt_units"):
@@ -141,6 +151,16 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
     return header
 
 
+def _says(header: "Nifti1Header", volume: Volume) -> bool:
+    """Whether a header, read in some way, puts the voxels where the volume's affine does."""
+    for affine, units in itertools.product(AFFINES, UNITS):
+        with suppress(FileError):
+            stated = placement(header.copy(), volume.shape, "the header", Reading(affine, units)).affine
+            if np.allclose(stated, volume.affine, rtol=1e-5, atol=1e-5):
+                return True
+    return False
+
+
 def _shape(header: "Nifti1Header", name: str) -> tuple[tuple[int, int, int], int]:
     """Spatial shape and number of channels."""
     dims = [int(n) for n in header["dim"]]
@@ -151,37 +171,9 @@ def _shape(header: "Nifti1Header", name: str) -> tuple[tuple[int, int, int], int
         raise FileError(f"{name}: this is a {len(shape)}D image; 3D, or 4D with channels last, is needed")
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
+    if len(shape) == 5 and shape[3] == 1:  # as ITK writes channels: the fourth axis is time
+        del shape[3]
     if len(shape) > 4:
         sides = " x ".join(map(str, shape))
         raise FileError(f"{name}: this is a {len(shape)}D image ({sides}); 3D, or 4D with channels last, is needed")
     return tuple(shape[:3]), math.prod(shape[3:])
-
-
-def _affine(header: "Nifti1Header", name: str) -> np.ndarray:
-    """The affine that nibabel would choose (sform, else qform, else spacing alone), refused if it is unusable."""
-    from nibabel.spatialimages import HeaderDataError
-
-    # What nibabel's own check mends: qfac is 1 or -1 (0 means 1), and a negative spacing means its size.
-    if header["pixdim"][0] not in (-1, 1):
-        header["pixdim"][0] = 1
-    header["pixdim"][1:4] = np.abs(header["pixdim"][1:4])
-    try:
-        with np.errstate(all="ignore"):
-            affine = np.asarray(header.get_best_affine(), dtype=np.float64)
-            spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
-        raise FileError(f"{name}: its header holds no usable affine ({one_line(error, 80)}); set it anew") from error
-    if not np.isfinite(affine).all():
-        raise FileError(f"{name}: its affine holds values that are not finite; set it anew")
-    if not spacing.all() or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
-        raise FileError(f"{name}: its affine is singular, voxels have no volume; set it anew")
-    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
-        sizes = " x ".join(f"{mm:g}" for mm in spacing)
-        raise FileError(
-            f"{name}: voxels of {sizes} mm cannot be right ({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm expected); "
-            "set the affine anew, in millimetres"
-        )
-    # So far away, neighbouring voxels lie at one point within the precision of numbers.
-    if np.abs(affine[:3, 3]).max() > MAX_OFFSET_MM:
-        raise FileError(f"{name}: its affine puts it {np.abs(affine[:3, 3]).max():.1g} mm away; set it anew")
-    return affine

@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -56,8 +57,8 @@ def nifti_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def stem(name: str) -> str:
-    """A file's name without the endings of NIfTI."""
-    return name.removesuffix(".gz").removesuffix(".nii")
+    """A file's name without the endings of NIfTI, composed as Unicode can write one name in several ways."""
+    return unicodedata.normalize("NFC", name.removesuffix(".gz").removesuffix(".nii"))
 
 
 def channel_groups(names: list[str]) -> dict[str, list[str]]:

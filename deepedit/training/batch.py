@@ -40,7 +40,8 @@ class RollingBatch:
     Attributes:
         slots: the numbers of the slots that are this rank's.
         image: ``[B, C, X, Y, Z]``.
-        label: ``[B, X, Y, Z]`` uint8, the truth; of a sample with clicks perhaps as another hand would draw it.
+        label: ``[B, X, Y, Z]`` uint8, the truth; of a sample with clicks perhaps as another hand would draw it. The
+            number of classes stands where it is not known, and nothing counts there.
         previous: ``[B, X, Y, Z]`` uint8, the segmentation that the next pass is given; 0 where there is none.
         position, wanted, valid: ``[B, max_clicks, 3]``, and twice ``[B, max_clicks]``: voxels and classes of clicks, in
             a table whose fixed size needs no count from the device.
@@ -61,6 +62,7 @@ class RollingBatch:
         config = config if plan.previous else replace(config, edit_probability=0.0)
         self.plan, self.config, self.device = plan, config, device
         self.num_classes = plan.labels.num_classes
+        self.ignoring = plan.ignore is not None
         self.slots = (ranks or Ranks()).share(list(range(config.batch_size)))
         self.stream = PatchStream(cases, config, self.slots, self.num_classes, workers, device.type == "cuda")
         size, most = len(self.slots), max(config.max_clicks, 1)
@@ -112,7 +114,8 @@ class RollingBatch:
             self.passes_left[slot], edits = draw_passes(generator, click_share, self.config)
             if edits:
                 severity = torch.rand((), generator=generator).item()
-                given[slot] = corrupt_segmentation(label[0], self.num_classes, severity, generator, outline)
+                known = self._known(label[0])
+                given[slot] = corrupt_segmentation(known, self.num_classes, severity, generator, outline)
         if given:
             self._click(list(given), torch.stack(list(given.values())))
 
@@ -148,12 +151,17 @@ class RollingBatch:
                 self._redraw(slot)
         rows, columns = upload([slots, [self.used[slot] for slot in slots]], self.device)
         generators = [self.generators[slot] for slot in slots]
-        annotator = self.config.annotator
-        clicks = simulate_clicks(prediction, self.label[rows], self.num_classes, annotator, generators)
+        annotator, truth = self.config.annotator, self.label[rows]
+        # Where the truth is not known, both are background, so that nothing is wrong there.
+        seen = prediction.masked_fill(truth == self.num_classes, 0) if self.ignoring else prediction
+        clicks = simulate_clicks(seen, self._known(truth), self.num_classes, annotator, generators)
+        valid = clicks.valid
+        if self.ignoring:  # a hand that slips there, or clicks on what is right, does not click
+            valid = valid & (truth[(clicks.batch, *clicks.position.unbind(1))] < self.num_classes)
         self.previous[rows] = prediction.to(torch.uint8)
         self.position[rows, columns] = clicks.position
         self.wanted[rows, columns] = clicks.label
-        self.valid[rows, columns] = clicks.valid
+        self.valid[rows, columns] = valid
         for slot in slots:
             self.used[slot] += 1
 
@@ -161,8 +169,13 @@ class RollingBatch:
         """Let another hand have drawn a sample's truth, or not; from its first click on, which first tells of it."""
         generator = self.generators[slot]
         if torch.rand((), generator=generator).item() < self.config.redraw_probability:
-            label, outline = self.label[slot], self.outlines[slot]
-            self.label[slot] = redraw_borders(label, self.num_classes, generator, outline)
+            truth, outline = self.label[slot], self.outlines[slot]
+            drawn = redraw_borders(self._known(truth), self.num_classes, generator, outline)
+            self.label[slot] = drawn.where(truth < self.num_classes, truth) if self.ignoring else drawn
+
+    def _known(self, label: Tensor) -> Tensor:
+        """A label map with background where its voxels are to be ignored."""
+        return label.masked_fill(label == self.num_classes, 0) if self.ignoring else label
 
     def _clicks(self) -> Clicks:
         sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)

@@ -6,7 +6,7 @@ import math
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.errors import FileError
+from deepedit.errors import FileError, TrainingError
 from deepedit.files import available_memory, make_folder, one_line
 from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
@@ -36,7 +36,7 @@ class PreparedCase:
     Attributes:
         name: of the case.
         image: ``[C, X, Y, Z]`` float16.
-        label: ``[X, Y, Z]`` uint8 class indices.
+        label: ``[X, Y, Z]`` uint8 class indices; the number of classes where a voxel is to be ignored.
         voxels: ``[K, 4]``, some foreground voxels: class, i, j, k; for each class as many as there are, up to a limit.
     """
 
@@ -46,18 +46,24 @@ class PreparedCase:
     voxels: np.ndarray
 
 
-def prepare_case(case: Case, plan: Plan, folder: Path, seed: int = 0) -> PreparedCase:
+def prepare_case(
+    case: Case, plan: Plan, folder: Path, seed: int = 0, on_note: Callable[[str], None] = lambda note: None
+) -> PreparedCase:
     """The case on the network's grid, computed at the first call and read from `folder` afterwards.
 
     An entry is found by its files' paths, sizes and times and by the plan; it is written under a name of its own and
     then renamed, so that several processes may prepare the same case at once.
 
+    Args:
+        on_note: called with a line on what is passed over in the image's file, when that is read.
+
     Raises:
-        FileError: if a file cannot be read or does not fit, or `folder` cannot be written to.
+        FileError: if a file cannot be read or does not fit.
+        TrainingError: if `folder` cannot be written to.
     """
     entry = folder / _key(case, plan)
     if not entry.is_dir():
-        _write_entry(case, plan, entry, seed)
+        _write_entry(case, plan, entry, seed, on_note)
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "voxels")}
     return PreparedCase(case.name, **arrays)
 
@@ -72,16 +78,18 @@ def _key(case: Case, plan: Plan) -> str:
     return f"{case.name}-{digest[:16]}"
 
 
-def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
+def _write_entry(case: Case, plan: Plan, entry: Path, seed: int, on_note: Callable[[str], None]) -> None:
     preprocess = Preprocessor(plan)
-    volume = read_case(case)
+    volume = read_case(case, plan.reading)
+    for note in volume.notes:
+        on_note(note)
     _refuse_too_large(case, preprocess.grid(volume.shape, volume.affine), volume.channels)
     image, grid = preprocess(volume)
-    label = preprocess.label(read_label(case.label), grid)
+    label = preprocess.label(read_label(case.label, plan.reading.affine, plan.reading.units), grid)
     arrays = {
         "image": image.numpy().astype(np.float16),
         "label": label.numpy(),
-        "voxels": _foreground_voxels(label.numpy(), np.random.default_rng(seed)),
+        "voxels": _foreground_voxels(label.numpy(), plan.labels.num_classes, np.random.default_rng(seed)),
     }
     try:
         make_folder(entry.parent)
@@ -96,7 +104,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int) -> None:
         # Another process may have been faster; a folder that holds files cannot be renamed over.
         if not entry.is_dir():
             reason = error.strerror or "the disk is full"  # of a short write numpy gives no reason
-            raise FileError(
+            raise TrainingError(
                 f"{one_line(entry.parent)}: prepared cases cannot be written there: {reason}; "
                 "make room, or name another folder with --cache-dir"
             ) from error
@@ -114,9 +122,9 @@ def _refuse_too_large(case: Case, grid: GridMap, channels: int) -> None:
         )
 
 
-def _foreground_voxels(label: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _foreground_voxels(label: np.ndarray, num_classes: int, rng: np.random.Generator) -> np.ndarray:
     rows = [np.zeros((0, 4), np.int32)]
-    for index in np.unique(label[label > 0]):
+    for index in np.unique(label[(label > 0) & (label < num_classes)]):
         voxels = np.argwhere(label == index)
         chosen = voxels[rng.permutation(len(voxels))[:VOXELS_REMEMBERED]]
         rows.append(np.column_stack((np.full(len(chosen), index), chosen)).astype(np.int32))

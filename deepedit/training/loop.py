@@ -144,7 +144,8 @@ class Trainer:
             with self.timed("forward"):
                 with mixed_precision(self.device, config.amp):
                     logits = forward(inputs[rows])
-                losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight)
+                ignoring = self.model.plan.ignore is not None
+                losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight, ignoring)
             # Gradients are averaged over the ranks once, with the last part.
             apart = self.ranks.size > 1 and rows.stop < samples
             with self.timed("backward"), self.ranks.together(), forward.no_sync() if apart else nullcontext():
@@ -179,7 +180,8 @@ class Trainer:
             if not all(map(math.isfinite, losses)):
                 raise TrainingError(
                     f"the loss became {losses} by step {self.progress.step} on {', '.join(sorted(set(names)))}; look "
-                    "at these cases, then resume from last.pt with a lower --learning-rate or with --amp off"
+                    "at these cases, then begin a new run with --init-weights RUN/last.pt and a lower --learning-rate "
+                    "or --amp off"
                 )
             for value, clicks in zip(losses, used, strict=True):
                 sums[clicks > 0] += value
@@ -206,8 +208,8 @@ class Trainer:
         self.look()
         if not all(tensor.isfinite().all() for tensor in self.network.state_dict().values()):
             raise TrainingError(
-                f"the weights are no longer finite by step {self.progress.step}; resume from last.pt with a lower "
-                "--learning-rate or with --amp off"
+                f"the weights are no longer finite by step {self.progress.step}; begin a new run with "
+                "--init-weights RUN/last.pt and a lower --learning-rate or --amp off"
             )
         slots = self.ranks.gather(self.batch.state())
         return {

@@ -2,22 +2,24 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
 import numpy as np
 
-from deepedit.errors import TrainingError
+from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
 from deepedit.io.nifti import read_geometry
 from deepedit.network.unet import UNetConfig
 from deepedit.plan import Intensity, Plan
 from deepedit.transforms.geometry import closest_canonical, network_grid
 from deepedit.transforms.intensity import choose_intensity
+from deepedit.volume import DEFAULT_READING, Reading
 
 LARGEST_PATCH = 128
 CASES_LOOKED_AT = 8
 MOST_CLASSES = 256
-"""Training keeps a byte a voxel for a class."""
+"""Training keeps a byte a voxel for a class, voxels to ignore counting as one more."""
 
 
 def make_plan(
@@ -26,6 +28,7 @@ def make_plan(
     spacing: Sequence[float] | None = None,
     patch_size: Sequence[int] | None = None,
     intensity: Intensity | None = None,
+    reading: Reading = DEFAULT_READING,
 ) -> Plan:
     """A plan for a dataset.
 
@@ -38,17 +41,19 @@ def make_plan(
         spacing: mm, instead of the median.
         patch_size: voxels, instead of the one that the cases ask for.
         intensity: instead of the choice by the dataset's modality, else by the values of its first cases.
+        reading: what is believed of headers that contradict themselves, as of `find_dataset`.
 
     Raises:
         TrainingError: if a patch side is not a multiple of the network's divisor, or the labels are too many.
         FileError: if a file cannot be read.
     """
-    if dataset.labels.num_classes > MOST_CLASSES:
+    most = MOST_CLASSES - (dataset.ignore is not None)
+    if dataset.labels.num_classes > most:
         raise TrainingError(
-            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {MOST_CLASSES - 1} that "
+            f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {most - 1} that "
             "can be trained at once; choose some with --labels"
         )
-    geometries = [read_geometry(case.image[0]) for case in dataset.cases]
+    geometries = [read_geometry(case.image[0], reading.affine, reading.units) for case in dataset.cases]
     if spacing is None:
         spacing = np.median([_spacing(geometry.affine) for geometry in geometries], axis=0)
     spacing = tuple(round(float(mm), 4) for mm in spacing)
@@ -65,9 +70,17 @@ def make_plan(
                 f"{','.join(map(str, network.divisor))} for this network"
             )
     if intensity is None:
-        sample = [] if dataset.modality else [read_case(case).data for case in dataset.cases[:CASES_LOOKED_AT]]
+        sample = [] if dataset.modality else _first_images(dataset, reading)
         intensity = choose_intensity(dataset.modality, sample)
-    return Plan(dataset.labels, spacing, tuple(patch_size), intensity, dataset.image_channels)
+    return Plan(
+        dataset.labels,
+        spacing,
+        tuple(patch_size),
+        intensity,
+        dataset.image_channels,
+        reading=reading,
+        ignore=dataset.ignore,
+    )
 
 
 def inherited_plan(
@@ -96,13 +109,24 @@ def inherited_plan(
             f"the images have {dataset.image_channels} channel(s) where the model in --init-weights expects "
             f"{source.image_channels}; fine-tune it on images of its own kind"
         )
-    return replace(source, labels=dataset.labels)
+    return replace(source, labels=dataset.labels, ignore=dataset.ignore)
 
 
 def fitting_side(size: float, multiple: int) -> int:
     """The smallest multiple that holds `size` voxels, at most 128 (or one multiple, where that is more)."""
     most = max(LARGEST_PATCH // multiple, 1)
     return multiple * min(max(math.ceil(size / multiple), 1), most)
+
+
+def _first_images(dataset: Dataset, reading: Reading) -> list[np.ndarray]:
+    """The voxels of a few cases; those that cannot be read are told of with all others when cases are prepared."""
+    images: list[np.ndarray] = []
+    for case in dataset.cases:
+        if len(images) == CASES_LOOKED_AT:
+            break
+        with suppress(FileError):
+            images.append(read_case(case, reading).data)
+    return images
 
 
 def _spacing(affine: np.ndarray) -> np.ndarray:

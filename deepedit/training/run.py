@@ -1,15 +1,17 @@
 """A training run in a folder: begin it, go on with it, end it with a model worth keeping."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import TrainingError
-from deepedit.files import remove_unfinished
-from deepedit.io.msd import Case, find_dataset, read_case, split_cases
+from deepedit.errors import DatasetError, FileError, TrainingError
+from deepedit.files import make_folder, one_line, pasted, remove_unfinished
+from deepedit.io.dataset_checks import from_folder
+from deepedit.io.msd import Case, find_dataset, listed_problems, read_case, split_cases
+from deepedit.io.nifti import read_geometry
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
@@ -24,6 +26,7 @@ from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import patch_sides
 from deepedit.training.validation import validate
+from deepedit.volume import DEFAULT_READING, Reading
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
 
@@ -37,6 +40,7 @@ class RunSettings:
         labels: names to file values, instead of the dataset's own; None: all.
         split: share of the cases to train on.
         spacing, patch_size: mm and voxels; None: planned from the data.
+        affine, units: what is believed of headers, see `Reading`; None: as the model to start from, else the default.
         network: one of `NETWORKS`.
         init_weights: model to start from.
         cache: folder for prepared cases.
@@ -49,11 +53,17 @@ class RunSettings:
     split: float = 0.9
     spacing: tuple[float, float, float] | None = None
     patch_size: tuple[int, int, int] | None = None
+    affine: str | None = None
+    units: str | None = None
     network: str = "light"
     init_weights: Path | None = None
     cache: Path | None = None
     workers: int = 2
     config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def reading(self, default: Reading) -> Reading:
+        """What is believed of headers, where nothing is asked for as in `default`."""
+        return Reading(self.affine or default.affine, self.units or default.units)
 
 
 class Run:
@@ -67,6 +77,7 @@ class Run:
         device: see `pick_device`.
         resume: go on from ``last.pt``.
         ranks: the processes that share the run; the first one writes and says.
+        bar: goes through the cases that are prepared, of which there are so many, and may show how far it is.
     """
 
     def __init__(
@@ -77,8 +88,9 @@ class Run:
         device: str = "auto",
         resume: bool = False,
         ranks: Ranks | None = None,
+        bar: Callable[[Iterable, int], Iterable] = lambda cases, count: cases,
     ) -> None:
-        self.ranks = ranks or Ranks()
+        self.ranks, self.bar = ranks or Ranks(), bar
         if settings.config.batch_size % self.ranks.size:
             raise TrainingError(
                 f"a batch of {settings.config.batch_size} cannot be shared evenly by {self.ranks.size} processes; give "
@@ -89,14 +101,18 @@ class Run:
         self.config = settings.config
         if self.ranks.first:
             remove_unfinished(folder)
-        self.dataset = find_dataset(settings.dataset, settings.labels)
-        for warning in self.dataset.warnings:
-            self.say(f"note: {warning}")
-        state = None
+        source = state = None
         if resume:
             self.model, state, self.best, self.validated = self._read_last()
+            reading = self.model.plan.reading
         else:
-            self.model, self.best, self.validated = self._new_model(), -1.0, 0
+            source = load_model(settings.init_weights) if settings.init_weights is not None else None
+            reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
+        self.dataset = find_dataset(settings.dataset, settings.labels, reading)
+        for warning in self.dataset.warnings:
+            self.say(f"note: {warning}")
+        if not resume:
+            self.model, self.best, self.validated = self._new_model(source, reading), -1.0, 0
         by_name = {case.name: case for case in self.dataset.cases}
         missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
         if missing:
@@ -176,17 +192,15 @@ class Run:
         self.save_last()
         return result is not None
 
-    def _new_model(self) -> Model:
+    def _new_model(self, source: Model | None, reading: Reading) -> Model:
+        """A model to train, with the weights of `source` where they fit."""
         settings, seed = self.settings, self.config.seed
-        if settings.init_weights is not None:
-            source = load_model(settings.init_weights)
-            network_config = source.network.config
-        else:
-            source, network_config = None, NETWORKS[settings.network]
+        network_config = source.network.config if source is not None else NETWORKS[settings.network]
         if source is not None and source.plan.fixed_shape is not None:
             plan = inherited_plan(source.plan, self.dataset, settings.spacing, settings.patch_size)
+            plan = replace(plan, reading=reading)
         else:
-            plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size)
+            plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size, reading=reading)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         plan = self._fit_into_memory(plan, network_config, channels)
@@ -201,7 +215,8 @@ class Run:
                 self.say(f"not taken from {settings.init_weights}: {line}")
         self.say(
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
-            f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}; spacing "
+            f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}"
+            f"{'' if plan.ignore is None else f', voxels of value {plan.ignore} are ignored'}; spacing "
             f"{'any' if plan.fixed_shape else ' x '.join(f'{mm:g}' for mm in plan.spacing) + ' mm'}; "
             f"patch {' x '.join(map(str, plan.patch_size))}{self._small_patch(plan, network_config)}; "
             f"intensities by {plan.intensity.mode}"
@@ -257,7 +272,8 @@ class Run:
         except (LookupError, TypeError, ValueError) as error:
             path = self.folder / "last.pt"
             raise TrainingError(
-                f"{path}: its state of training is not one of this version; begin a new run with --init-weights {path}"
+                f"{path}: its state of training is not one of this version; begin a new run with "
+                f"{pasted('--init-weights', path)}"
             ) from error
 
     def _best_so_far(self) -> float:
@@ -266,21 +282,48 @@ class Run:
         return float(read_entries(path).get("training", {}).get("best", -1.0)) if path.exists() else -1.0
 
     def _prepare(self, cases: list[Case]) -> list[PreparedCase]:
-        """The cases, each prepared by one rank and then opened by all."""
+        """The cases, each prepared by one rank and then opened by all.
+
+        Raises:
+            DatasetError: listing all images that cannot be used, of the cases to validate too.
+        """
+        folder, plan = self.settings.dataset, self.model.plan
         cache = self.settings.cache or self.folder / "cache"
+        make_folder(cache)
 
-        def prepare(case: Case) -> PreparedCase:
-            return prepare_case(case, self.model.plan, cache, self.config.seed)
+        def prepare(case: Case, on_note: Callable[[str], None] = lambda note: None) -> PreparedCase:
+            return prepare_case(case, plan, cache, self.config.seed, on_note)
 
+        def look(case: Case) -> tuple[list[str], list[str]]:
+            """Problems and notes."""
+            notes: list[str] = []
+            try:
+                if case in cases:
+                    prepare(case, notes.append)
+                else:
+                    # A bad case that is only validated would else be found when much of the run is over.
+                    notes += read_case(case, plan.reading).notes
+            except FileError as error:
+                return [from_folder(folder, str(error))], []
+            except MemoryError:
+                return [f"{one_line(case.name)}: too large for this machine's memory; crop or resample it"], []
+            said = {
+                note
+                for path in case.image
+                for note in read_geometry(path, plan.reading.affine, plan.reading.units).notes
+            }
+            return [], [f"{one_line(case.image[0].name)}: {note}" for note in notes if note not in said]
+
+        every = [case for case in self.dataset.cases if case in cases or case in self.validation_cases]
         with ThreadPoolExecutor(self.settings.workers) as pool:
-            # A bad case that is only validated would else be found when much of the run is over.
-            list(pool.map(check_image, self.ranks.share(self.validation_cases)))
-            if self.ranks.size > 1:
-                list(pool.map(prepare, self.ranks.share(cases)))
-                self.ranks.wait()
+            own = self.ranks.share(every)
+            looks = list(self.bar(pool.map(look, own), len(own)))
+            problems, notes = (
+                [line for each in self.ranks.gather([look[part] for look in looks]) for lines in each for line in lines]
+                for part in (0, 1)
+            )
+            if problems:
+                raise DatasetError(listed_problems(folder, problems))
+            for note in notes:
+                self.say(f"note: {note}")
             return list(pool.map(prepare, cases))
-
-
-def check_image(case: Case) -> None:
-    """Raise a FileError if the image of a case cannot be used."""
-    read_case(case)

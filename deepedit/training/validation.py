@@ -80,10 +80,13 @@ def validate(
 
 
 def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:
-    labels = session.model.plan.labels
-    image, truth = read_case(case), labels.to_classes(read_label(case.label).data)
+    labels, reading = session.model.plan.labels, session.model.plan.reading
+    label = read_label(case.label, reading.affine, reading.units)
+    image, truth = read_case(case, reading), labels.to_classes(label.data)
+    ignore = session.model.plan.ignore
+    unknown = None if ignore is None else label.data == ignore
     session.set_image(image)
-    rounds = list(annotate(session, truth, CLICKS_REPORTED[-1]))
+    rounds = list(annotate(session, truth, CLICKS_REPORTED[-1], unknown))
     shown = {clicks: rounds[min(clicks, len(rounds) - 1)].classes for clicks in CLICKS_REPORTED}
     scores = {
         clicks: {name: dice(classes == index, truth == index) for index, name in enumerate(labels.names, start=1)}

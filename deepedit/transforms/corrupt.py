@@ -36,9 +36,12 @@ class Outline:
 
 
 def outline_of(label: Tensor, num_classes: int) -> Outline:
-    """The outline of a label map ``[X, Y, Z]``; if that is on a GPU, the host waits for it."""
+    """The outline of a label map ``[X, Y, Z]``; if that is on a GPU, the host waits for it. Indices beyond the classes
+    are not known, and count as background."""
     counts = torch.bincount(label.flatten())
-    present = tuple(index for index, count in enumerate(counts[:num_classes].tolist()) if index and count)
+    if len(counts) > num_classes:
+        label, counts = label.masked_fill(label >= num_classes, 0), counts[:num_classes]
+    present = tuple(index for index, count in enumerate(counts.tolist()) if index and count)
     volume = int(counts[1:].sum()) / max(len(present), 1)
     crossed = torch.stack([_crossed(label, axis) for axis in range(3)])
     return Outline(present, (3 * volume / (4 * math.pi)) ** (1 / 3), int(crossed.argmax()))

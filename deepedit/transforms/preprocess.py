@@ -67,11 +67,12 @@ class Preprocessor:
         """A label map on the network's grid.
 
         Args:
-            volume: file values; those that the plan does not name become background.
+            volume: file values; those that the plan does not name become background, but the one that it ignores.
             grid: the map that its image came with.
 
         Returns:
-            ``[X, Y, Z]`` uint8 (int16 past 256 classes) class indices.
+            ``[X, Y, Z]`` uint8 (int16 past 256 classes) class indices; the number of classes itself where the plan
+            ignores a voxel.
 
         Raises:
             FileError: if the shape is not that of the image.
@@ -81,8 +82,12 @@ class Preprocessor:
                 f"the segmentation has shape {volume.data.shape} where its image has {grid.native_shape}; "
                 "give one on the image's own grid"
             )
-        classes = _classes(self.plan.labels, volume.data.reshape(volume.shape))
+        values = volume.data.reshape(volume.shape)
+        classes = _classes(self.plan.labels, values)
         num_classes = self.plan.labels.num_classes
+        if self.plan.ignore is not None:
+            classes[values == self.plan.ignore] = num_classes
+            num_classes += 1
         return grid.labels_to_network(torch.from_numpy(classes).to(self.device), num_classes)
 
     def to_native(self, logits: Tensor, grid: GridMap) -> np.ndarray:

@@ -110,6 +110,24 @@ class TestOneImage:
         assert_array_equal(read_label(tmp_path / "seg.nii.gz").data, session.predict())
         assert read_clicks(tmp_path / "all.json") == session.clicks
 
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("F.fcsv", "# CoordinateSystem = 0\n1,-4,-8,8,0,0,0,1,1,1,0,right-1,,,2,0\n"),
+            ("F.fcsv", "# CoordinateSystem = LPS\n1,4,8,8,0,0,0,1,1,1,0,right,,\n"),
+            ("right.csv", "l,p,s\n4,8,8\n"),
+            ("F.json", '{"model": "m", "image": "case", "label": null, "right": [[4, 8, 8]], "background": []}'),
+            ("F.mrk.json", '{"markups": [{"coordinateSystem": "lps", "controlPoints": [POINT]}]}'),
+        ],
+    )
+    def test_points_as_others_write_them(self, call, image, tmp_path, name, text):
+        (tmp_path / name).write_text(text.replace("POINT", '{"label": "right", "position": [4, 8, 8]}'))
+        status, out, err = call("--input", image, "--output", tmp_path / "s.nii", "--clicks", tmp_path / name)
+        assert (status, err) == (0, [])
+        assert "1 click," in out[0]
+        changed = np.argwhere(read_label(tmp_path / "s.nii").data != two_blocks())
+        assert_array_equal((changed.min(0) + changed.max(0)) / 2, (4, 8, 8))
+
     @pytest.mark.parametrize(("space", "position"), [("voxel", "4,8,8"), ("ras", "-4,-8,8"), ("lps", "4,8,8")])
     def test_a_click_in_any_space(self, call, image, tmp_path, space, position):
         call("--input", image, "--output", tmp_path / "s.nii", "--click", f"right:{position}", "--space", space)

@@ -95,10 +95,12 @@ class TestMemory:
         )
 
     def test_of_the_grid_to_train_on(self, call):
-        result = call("train", "--input=data", "--spacing=0.01")
-        refused(
-            result, "imagesTr/phantom_00.nii.gz: ", "on the network's grid take about", "train with a coarser --spacing"
-        )
+        status, _, err = call("train", "--input=data", "--spacing=0.01")
+        assert (status, err[0]) == (2, "deepedit-train: data: 2 problems to mend before this dataset can be used:")
+        for line in err[1:]:
+            assert "imagesTr/phantom_0" in line
+            assert "on the network's grid take about" in line
+            assert line.endswith("train with a coarser --spacing, or crop it")
         refused(
             call("train", "--input=data", "--spacing=1e-9"), "--spacing: '1e-9' is not a size from 0.001 to 1000 mm"
         )

@@ -77,6 +77,17 @@ def test_it_ends_by_telling_the_best_dice_and_what_to_run_next(dataset, tmp_path
     assert "patch 24 x 20 x 16, until 70% of the run 20 x 16 x 12;" in said
 
 
+def test_voxels_to_ignore_are_left_out_and_remembered(dataset, tmp_path, capsys):
+    copy = shutil.copytree(dataset, tmp_path / "data")
+    description = json.loads((copy / "dataset.json").read_text())
+    labels = {"background": 0, "liver": 1, "spleen": 2, "ignore": 3}
+    (copy / "dataset.json").write_text(json.dumps({**description, "labels": labels}))
+    assert main(arguments(copy, tmp_path / "run")) == 0
+    model = load_model(tmp_path / "run" / "model.pt")
+    assert (model.plan.labels.names, model.plan.ignore) == (("liver", "spleen"), 3)
+    assert "voxels of value 3 are ignored" in capsys.readouterr().out
+
+
 def test_the_curves_name_labels_clicks_parts_and_pictures(finished):
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -233,7 +244,7 @@ def test_a_bad_image_is_found_before_training_also_where_it_only_validates(finis
     path = broken / "imagesTr" / f"{name}.nii.gz"
     path.write_bytes(path.read_bytes()[:-30])
     assert main(arguments(broken, tmp_path / "run")) == 2
-    assert str(path) in capsys.readouterr().err
+    assert f"imagesTr/{name}.nii.gz: cut short" in capsys.readouterr().err
     assert not (tmp_path / "run" / "config.json").exists()
 
 

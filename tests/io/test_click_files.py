@@ -92,6 +92,8 @@ def test_a_label_that_ends_in_a_number_is_found(written):
 def test_slicers_points_without_a_place_are_left_out(written, status):
     points = [{"label": "liver", "position": [1, 2, 3], "positionStatus": s} for s in (status, "defined")]
     assert len(read_clicks(written(markups(*points)), LABELS)) == 1
+    with pytest.raises(FileError, match="none of its 1 points has a place"):
+        read_clicks(written(markups(*points[:1])), LABELS)
 
 
 @pytest.mark.parametrize(
@@ -189,3 +191,97 @@ def test_any_json_is_clicks_or_a_deepedit_error(written, content):
     except DeepEditError as error:
         message = str(error)
     assert "\n" not in message
+
+
+FCSV = """# Markups fiducial file version = {version}
+# CoordinateSystem = {system}
+# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID
+"""
+
+
+@pytest.mark.parametrize(
+    ("system", "space"), [("LPS", "lps"), ("RAS", "ras"), ("0", "ras"), ("1", "lps"), ("lps", "lps")]
+)
+def test_slicers_older_table(written, system, space):
+    text = FCSV.format(version="4.11", system=system) + (
+        "vtkMRMLMarkupsFiducialNode_0,-31.5,20,1.05e+2,0,0,0,1,1,1,0,spleen-1,,vtkMRMLScalarVolumeNode1\n"
+        'vtkMRMLMarkupsFiducialNode_1,1,2,3,0,0,0,1,1,1,0,"liver","here, or near",\n'
+    )
+    assert read_clicks(written(text, "F.fcsv"), LABELS) == [
+        PointClick("spleen", (-31.5, 20.0, 105.0), space),
+        PointClick("liver", (1.0, 2.0, 3.0), space),
+    ]
+
+
+def test_slicer_5_writes_two_more_columns_the_first_of_which_says_whether_there_is_a_place(written):
+    text = FCSV.format(version="5.6", system="LPS")
+    text += "".join(f"{n},{n},2,3,0,0,0,1,1,1,0,liver-{n},,,{status},0\n" for n, status in enumerate((0, 1, 2, 3)))
+    assert read_clicks(written(text, "F.FCSV"), LABELS) == [PointClick("liver", (2.0, 2.0, 3.0), "lps")]
+
+
+def test_a_table_is_called_as_its_points_or_as_its_file(written):
+    text = FCSV.format(version="5.6", system="LPS") + "1,1,2,3,0,0,0,1,1,1,0,F-1,,,2,0\n"
+    assert read_clicks(written(text, "liver.fcsv"), LABELS)[0].label == "liver"
+    assert read_clicks(written("r,a,s\n1,2,3\n", "spleen.csv"), LABELS)[0].label == "spleen"
+
+
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [
+        ("label,r,a,s\nspleen-1,1.5,-2,3\n", "ras"),
+        ("\ufefflabel,l,p,s,defined,selected,visible,locked,description\r\nspleen,1.5,-2,3,1,1,1,0,\r\n", "lps"),
+        ("Label;I;J;K\nspleen;1,5;-2;3\n\n", "voxel"),
+        ("name\tr\ta\ts\nspleen\t1.5\t-2\t3", "ras"),
+        ("label,r,a,s,defined\nspleen,9,9,9,0\nspleen,1.5,-2,3,1\n", "ras"),
+    ],
+)
+def test_a_table_with_named_columns(written, text, space):
+    assert read_clicks(written(text, "points.csv"), LABELS) == [PointClick("spleen", (1.5, -2.0, 3.0), space)]
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("label,x,y,z\nspleen,1,2,3\n", "should name the columns, as label,r,a,s or label,l,p,s"),
+        ("1,2,3\n", "should name the columns"),
+        ("label,r,a,s\nspleen,1,2\n", "line 2: its position .* is not three numbers"),
+        ("label,r,a,s\nspleen,1,2,nan\n", "three numbers"),
+        ("label,r,a,s\nspleen,1_0,2,3\n", "three numbers"),
+        ("label,r,a,s\nspleen,1,2,1e300\n", "three numbers"),
+        ("label,r,a,s\nkidney,1,2,3\n", "line 2: label 'kidney' is not one of"),
+        (b"label,r,a,s\nspl\xe9en,1,2,3\n", "UTF-8"),
+        ("# Fiducial List file\n# columns = label,x,y,z,sel,vis\nspleen,1,2,3,1,1\n", "does not say its Coordinate"),
+        (FCSV.format(version="5", system="IJK") + "1,2,3,4\n", "save it as LPS or RAS"),
+        ("# CoordinateSystem = LPS\n# columns = id,r,a,s\n1,2,3,4\n", "has no column x"),
+        ('# CoordinateSystem = LPS\n1,2,3,4,0,0,0,1,1,1,0,"' + "x" * 200_000 + '"\n', "not a table|not a name"),
+        ("# CoordinateSystem = LPS" + " " * 100_000 + "x\n1,2,3,4\n", "save it as LPS or RAS"),
+    ],
+)
+def test_tables_that_cannot_be_read(written, text, match):
+    with pytest.raises((FileError, ClickError), match=match) as caught:
+        read_clicks(written(text, "points.csv"), LABELS)
+    assert "points.csv" in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_small_letters_and_points_without_a_status(written):
+    points = [{"label": "liver", "position": [1, 2, 3], "positionStatus": status} for status in (None, "", "defined")]
+    found = read_clicks(written(markups(*points, coordinateSystem="lps")), LABELS)
+    assert found == [PointClick("liver", (1.0, 2.0, 3.0), "lps")] * 3
+
+
+def test_what_monai_label_keeps_beside_the_clicks_is_passed_over(written):
+    request = {"model": "deepedit", "image": "spleen_10", "label": None, "params": {"a": 1}, "device": "cuda"}
+    content = request | {"spleen": [[1, 2, 3]], "background": []}
+    assert read_clicks(written(content), LABELS) == [PointClick("spleen", (1.0, 2.0, 3.0), "voxel")]
+    with pytest.raises(FileError, match="image should be a list"):
+        read_clicks(written({"image": "spleen_10"}), LABELS)
+    with pytest.raises(FileError, match="spleen should be a list"):
+        read_clicks(written({"spleen": "x", "background": []}), LABELS)
+
+
+def test_points_of_a_space_that_is_not_told_are_refused_with_the_way_to_write_them(written):
+    content = {"type": "Multiple points", "points": [{"name": "liver", "point": [1, 2, 3]}]}
+    with pytest.raises(FileError, match="do not say in which space") as caught:
+        read_clicks(written(content), LABELS)
+    assert '"clicks": [{"label"' in str(caught.value)

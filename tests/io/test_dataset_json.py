@@ -7,6 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from deepedit.errors import DatasetError, DeepEditError
+from deepedit.io.dataset_json import parse_labels
 from deepedit.io.msd import find_dataset, read_case
 from tests.io.conftest import MSD, problems
 
@@ -76,7 +77,7 @@ def test_listed_files_that_are_not_there(dataset):
         ({"liver": True}, "whole number"),
         ({"liver": None}, "whole number"),
         ({"whole": [1, 2]}, "region"),
-        ({"ignore": 3}, "ignore"),
+        ({"ignore": 3}, "nothing but the background"),
         ({"1": {"a": "b"}}, "whole number"),
     ],
 )
@@ -148,3 +149,79 @@ def test_any_description_is_a_dataset_or_a_deepedit_error(tmp_path, dataset, des
     except DeepEditError as error:
         message = str(error)
     assert all(line.isprintable() for line in message.split("\n"))
+
+
+def listed(image, label):
+    return MSD | {"training": [{"image": image, "label": label}]}
+
+
+def test_paths_written_on_windows(dataset):
+    folder = dataset(description=listed(r".\imagesTr\a.nii.gz", "labelsTr\\a.nii.gz"))
+    assert find_dataset(folder).cases[0].image == (folder / "imagesTr/a.nii.gz",)
+    for path in (r"..\a.nii.gz", r"imagesTr\..\..\a.nii.gz"):
+        lines = problems(dataset(description=listed(path, "labelsTr/a.nii.gz")))
+        assert "is not a path inside" in lines[0]
+
+
+def test_absolute_paths_inside_of_the_folder(dataset, tmp_path):
+    folder = dataset(description=MSD)
+    (tmp_path / "link").symlink_to(folder)
+    for root in (folder, tmp_path / "link"):
+        for written in (folder, folder.resolve()):
+            dataset(description=listed(f"{written}/imagesTr/a.nii.gz", f"{written}/labelsTr/../labelsTr/a.nii.gz"))
+            assert find_dataset(root).cases[0].image == (root / "imagesTr/a.nii.gz",)
+    lines = problems(dataset(description=listed(f"{folder}/../a.nii.gz", "labelsTr/a.nii.gz")))
+    assert "is not a path inside" in lines[0]
+
+
+@pytest.mark.parametrize("ending", ["nii.gz", ".nii.gz", ".NII.GZ", "nii"])
+def test_a_file_ending_with_or_without_its_dot(dataset, ending):
+    assert len(find_dataset(dataset(description=MSD | {"file_ending": ending})).cases) == 2
+
+
+@pytest.mark.parametrize("key", ["modality", "channel_names"])
+def test_a_message_about_the_channels_calls_them_as_the_file_does(dataset, key):
+    assert f"dataset.json: {key} should name each channel" in problems(dataset(description={key: [3]}))[0]
+
+
+COMPOSED, DECOMPOSED = "Sch\u00e4del", "Scha\u0308del"
+
+
+def test_names_are_compared_composed(dataset, save):
+    folder = dataset((f"{COMPOSED}.nii.gz",), (f"{DECOMPOSED}.nii.gz",))
+    assert [case.name for case in find_dataset(folder).cases] == [COMPOSED]
+    paths = f"imagesTr/{DECOMPOSED}.nii.gz", f"labelsTr/{COMPOSED}.nii.gz"
+    (folder / "dataset.json").write_text(json.dumps(listed(*paths)))
+    assert find_dataset(folder).cases[0].image[0].name == f"{COMPOSED}.nii.gz"
+    (folder / "dataset.json").write_text(json.dumps({"labels": {DECOMPOSED: 1, "tumor": 2}}))
+    labels = find_dataset(folder).labels
+    assert labels.names == (COMPOSED, "tumor")
+    assert labels.index(DECOMPOSED) == 1
+    assert find_dataset(folder, parse_labels(f"{DECOMPOSED}=1")).labels.names == (COMPOSED,)
+
+
+@pytest.mark.parametrize("labels", [{"liver": 1, "ignore": 2}, {"0": "background", "1": "liver", "2": "ignore"}])
+def test_a_value_to_ignore_is_no_label(dataset, labels):
+    found = find_dataset(dataset(description={"labels": labels}))
+    assert (found.labels.names, found.ignore) == (("liver",), 2)
+    assert find_dataset(dataset(description={"labels": labels}), {"tumor": 2}).ignore is None
+    assert find_dataset(dataset(description={"labels": labels}), {"organ": 1}).ignore == 2
+    assert find_dataset(dataset(description={}), {"organ": 1, "ignore": 2}).ignore == 2
+
+
+def test_files_that_hold_nothing_but_what_is_to_be_ignored_are_empty(dataset):
+    folder = dataset(values=(2,), description={"labels": {"liver": 1, "ignore": 2}})
+    assert "every label file is empty of foreground" in problems(folder)[0]
+
+
+def test_a_region_of_one_value_is_a_label(dataset):
+    found = find_dataset(dataset(description={"labels": {"background": 0, "liver": [1], "tumor": 2}}))
+    assert (found.labels.names, found.labels.values) == (("liver", "tumor"), (1, 2))
+
+
+def test_regions_get_the_option_that_names_their_values(dataset):
+    labels = {"background": 0, "whole": [1, 2], "tumor core": [2], "ignore": 3}
+    line = problems(dataset(description={"labels": labels}))[0]
+    assert line.endswith("name the values instead: --labels 'label_1=1,tumor core=2,ignore=3'")
+    hostile = {"a": [[1], None, {}, 10**400, "x", -1, 2.5], "b": [1, True]}
+    assert "a, b are regions of several values" in problems(dataset(description={"labels": hostile}))[0]

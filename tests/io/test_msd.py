@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from deepedit.errors import DatasetError, FileError
-from deepedit.io.msd import Case, find_dataset, find_images, parse_labels, read_case, split_cases
+from deepedit.io.dataset_json import parse_labels
+from deepedit.io.msd import Case, find_dataset, find_images, read_case, split_cases
 from tests.io.conftest import MSD, problems
 
 HIPPOCAMPUS = Path(__file__).parents[2].parent / "shared" / "data" / "Task04_Hippocampus"

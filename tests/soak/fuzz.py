@@ -2,9 +2,9 @@
 
     python -m tests.soak.fuzz --cases 100000 --reader nifti
 
-The readers are nifti, dataset, clicks and checkpoint. A case that ends in another exception, takes longer than ten
-seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is printed
-with its number, and `--only NUMBER` repeats it. The exit status is 1 if there were any.
+The readers are nifti, dataset, clicks, fcsv and checkpoint. A case that ends in another exception, takes longer than
+ten seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is
+printed with its number, and `--only NUMBER` repeats it. The exit status is 1 if there were any.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import json
 import os
 import pickle
 import random
+import re
 import resource
 import signal
 import struct
@@ -44,7 +45,7 @@ from deepedit.network.inputs import input_channels
 from deepedit.network.unet import UNetConfig, build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.volume import Volume
-from tests.soak.mutations import damaged, damaged_json, damaged_value, places
+from tests.soak.mutations import damaged, damaged_json, damaged_value, hostile_value, places
 
 LONGEST = 10
 MORE_MEMORY = 2 * 2**30
@@ -130,6 +131,40 @@ def clicks_case(folder: Path) -> Case:
     return case
 
 
+def fcsv_case(folder: Path) -> Case:
+    """Tables of points, damaged as bytes or with cells that nobody expects."""
+    head = "# Markups fiducial file version = {}\n# CoordinateSystem = {}\n"
+    columns = "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+    older = 'vtkMRMLMarkupsFiducialNode_{},1.5,-2e1,3,0,0,0,1,1,1,0,"spleen-1",,vtkMRMLScalarVolumeNode1\n'
+    newer = "{},1.5,-20,3,0,0,0,1,1,1,0,liver-2,,,2,0\n"
+    forms = (
+        head.format("4.11", "0") + columns + older.format(0) + older.format(1),
+        head.format("5.6", "LPS") + columns + newer.format(1) + newer.format(2),
+        "label,r,a,s,defined,selected,visible,locked,description\nspleen-1,1,2,3,1,1,1,0,\nliver,4,5,6,1,1,1,0,\n",
+        "label;i;j;k\nspleen;1,5;2;3\n",
+    )
+
+    def case(chance: random.Random) -> object:
+        text = chance.choice(forms)
+        if chance.random() < 0.5:
+            cells = re.split("([,;\n=])", text)
+            for _ in range(chance.choice((1, 1, 2, 4))):
+                at = chance.randrange(len(cells))
+                cells[at] = chance.choice(
+                    (str(hostile_value(chance)), "\0", '"', "\r", "#", ",", "1e999", "-inf", "4" * 5000)
+                )
+            content = "".join(cells).encode("utf-8", "surrogatepass")
+        else:
+            content = damaged(text.encode(), chance)
+        path = folder / chance.choice(("clicks.fcsv", "spleen.fcsv", "clicks.csv"))
+        path.write_bytes(content)
+        clicks = read_clicks(path, chance.choice((None, ["spleen", "liver"])))
+        assert all(len(click.position) == 3 and click.label for click in clicks)
+        return clicks
+
+    return case
+
+
 class Bomb:
     """Runs code when it is unpickled by a reader that lets it."""
 
@@ -194,7 +229,13 @@ def checkpoint_case(folder: Path) -> Case:
     return case
 
 
-READERS = {"nifti": nifti_case, "dataset": dataset_case, "clicks": clicks_case, "checkpoint": checkpoint_case}
+READERS = {
+    "nifti": nifti_case,
+    "dataset": dataset_case,
+    "clicks": clicks_case,
+    "fcsv": fcsv_case,
+    "checkpoint": checkpoint_case,
+}
 
 
 def fuzz(reader: str, numbers: range, seed: int, folder: Path) -> tuple[Counter, list[str]]:

@@ -170,3 +170,52 @@ def test_a_restored_batch_goes_on_as_if_nothing_had_happened(cases, plan, steps)
         each.fill(0.6)
     assert torch.equal(batch.inputs(), copy.inputs())
     assert torch.equal(batch.label, copy.label)
+
+
+def half_known(cases):
+    """The cases with half of their voxels to ignore, whose class index is 3."""
+    labels = [case.label.copy() for case in cases]
+    for label in labels:
+        label[:, :7] = 3
+    return [dataclasses.replace(case, label=label) for case, label in zip(cases, labels, strict=True)]
+
+
+def test_no_click_falls_on_what_is_to_be_ignored(cases, plan):
+    plan = dataclasses.replace(plan, ignore=9)
+    careless = Annotator(deepest=0.3, centre=0.5, jitter=2, neighbour=0.3, redundant=0.4)
+    batch = RollingBatch(half_known(cases), plan, steady(annotator=careless, edit_probability=0.5), CPU)
+    generator = torch.Generator().manual_seed(0)
+    clicked = lost = 0
+    for _ in range(40):
+        batch.fill(click_share=1.0)
+        assert (batch.label == 3).any()
+        assert batch.previous.max() < 3
+        for sample in range(3):
+            for click in range(batch.used[sample]):
+                place = (sample, *batch.position[sample, click].tolist())
+                clicked += int(batch.valid[sample, click])
+                lost += int(not batch.valid[sample, click])
+                assert not batch.valid[sample, click] or batch.label[place] == batch.wanted[sample, click] < 3
+        assert torch.isfinite(batch.inputs()).all()
+        batch.answer(logits_of(torch.randint(0, 3, batch.label.shape, generator=generator)))
+    assert clicked > lost > 0
+
+
+def test_what_is_to_be_ignored_is_no_error(cases, plan):
+    batch = RollingBatch(half_known(cases), dataclasses.replace(plan, ignore=9), steady(), CPU)
+    batch.fill(click_share=1.0)
+    right = batch.label.clone()
+    right[right == 3] = 1
+    batch.answer(logits_of(right))
+    assert not batch.valid.any()
+
+
+def test_another_hand_draws_only_what_is_known(cases, plan):
+    config = steady(batch_size=16, redraw_probability=1.0)
+    batch = RollingBatch(half_known(cases), dataclasses.replace(plan, ignore=9), config, CPU)
+    batch.fill(click_share=1.0)
+    batch.passes_left = [4] * 16
+    before = batch.label.clone()
+    batch.answer(logits_of(torch.zeros_like(before)))
+    assert torch.equal(batch.label == 3, before == 3)
+    assert not torch.equal(batch.label, before)

@@ -58,3 +58,32 @@ def test_half_precision_logits_give_a_finite_loss():
     target = torch.ones(1, 4, 4, 4, dtype=torch.uint8)
     logits = torch.full((1, 2, 4, 4, 4), 300.0, dtype=torch.float16)
     assert torch.isfinite(segmentation_loss(logits, target, torch.ones(1, 4, 4, 4), 1.0)).all()
+
+
+def test_voxels_to_ignore_cost_nothing_and_teach_nothing():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 4, 5, 6), generator=generator)
+    logits = torch.randn(2, 3, 4, 5, 6, generator=generator, requires_grad=True)
+    nearness = torch.rand(2, 4, 5, 6, generator=generator)
+    # The last slices are not known: all is as if they were not there.
+    expected = segmentation_loss(logits[..., :4], target[..., :4], nearness[..., :4], 0.7)
+    target[..., 4:] = 3
+    loss = segmentation_loss(logits, target, nearness, 0.7, ignoring=True)
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    assert logits.grad[..., 4:].abs().max() == 0
+    assert logits.grad[..., :4].abs().min() > 0
+
+
+def test_where_every_voxel_is_known_ignoring_changes_nothing():
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 4, 5, 6), generator=generator)
+    logits, nearness = torch.randn(2, 3, 4, 5, 6, generator=generator), torch.rand(2, 4, 5, 6, generator=generator)
+    expected = segmentation_loss(logits, target, nearness, 0.7)
+    torch.testing.assert_close(segmentation_loss(logits, target, nearness, 0.7, ignoring=True), expected)
+
+
+def test_a_patch_of_which_nothing_is_known_gives_a_finite_loss():
+    target = torch.full((1, 4, 4, 4), 2, dtype=torch.uint8)
+    loss = segmentation_loss(torch.randn(1, 2, 4, 4, 4), target, torch.zeros(1, 4, 4, 4), 1.0, ignoring=True)
+    assert loss.item() == pytest.approx(0)

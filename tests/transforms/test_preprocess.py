@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def test_labels_go_and_return_with_the_values_of_their_file(plan, affine, dtype,
     assert returned.dtype == np.uint16
     values[values == unnamed] = 0
     assert_array_equal(returned, values)
+
+
+def test_voxels_to_ignore_are_of_no_class(plan, affine):
+    values = np.zeros((12, 12, 12), np.int16)
+    values[2:9, 3:10, 4:8], values[5:9, 4:9, 8:12], values[9:] = 3, 300, 77
+    preprocessor = Preprocessor(dataclasses.replace(plan, ignore=77))
+    classes = preprocessor.label(Volume(values, affine), preprocessor.grid(values.shape, affine))
+    plain = Preprocessor(dataclasses.replace(plan, labels=Labels(("a", "b", "c"), (3, 77, 300))))
+    expected = plain.label(Volume(values, affine), plain.grid(values.shape, affine))
+    assert_array_equal(classes, torch.tensor([0, 1, 3, 2])[expected.long()])
 
 
 def test_a_negative_label_value_is_background(plan, affine):
