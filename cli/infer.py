@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepedit.errors import DeepEditError, FileError
+from deepedit.errors import DeepEditError
 from deepedit.files import one_line, replace_atomically
+from deepedit.inference.failure import no_memory, why_it_failed
 from deepedit.inference.preview import preview
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
@@ -76,15 +77,23 @@ def infer(argv: Sequence[str] | None) -> int:
         model, options.amp, single and on_terminal(), options.overlap, options.skip_air, options.look_once
     )
     if single:
-        say(segment(session, jobs[0], clicks))
+        try:
+            done = segment(session, jobs[0], clicks)
+        except (MemoryError, RuntimeError) as error:
+            if reason := no_memory(error):
+                raise DeepEditError(f"{one_line(options.input)}: {reason}") from error
+            raise
+        say(done)
         return 0
     failed = 0
     for job in progress(jobs, PROGRAM):
         try:
-            say(segment(session, job, clicks))
-        except DeepEditError as error:
+            done = segment(session, job, clicks)
+        except Exception as error:  # whatever it is, it costs this image only
             failed += 1
-            complain(PROGRAM, str(error))
+            complain(PROGRAM, job.naming(why_it_failed(error)))
+        else:
+            say(done)
     if failed:
         raise DeepEditError(f"{failed} of {len(jobs)} images failed, as said above; the others are in {options.output}")
     return 0
@@ -226,8 +235,6 @@ def _naming(path: str | Path) -> Iterator[None]:
     except DeepEditError as error:
         name = one_line(path)
         raise error if name in str(error) else type(error)(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise FileError(f"{one_line(path)}: too large for this machine's memory; crop or resample it") from error
 
 
 if __name__ == "__main__":

@@ -33,6 +33,11 @@ class Job:
         paths = (self.output, self.save_clicks, self.probabilities, self.preview)
         return [path for path in paths if path is not None]
 
+    def naming(self, message: str) -> str:
+        """The message, with the image's name before it where it names none of the files that are read."""
+        read = [one_line(path) for path in (*self.case.image, self.clicks, self.initial) if path is not None]
+        return message if any(name in message for name in read) else f"{read[0]}: {message}"
+
 
 def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     """The images that the options name, one job each.

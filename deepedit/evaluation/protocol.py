@@ -6,14 +6,14 @@ from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from deepedit.clicks import largest_error_click
-from deepedit.errors import DatasetError, DeepEditError, FileError
+from deepedit.errors import DatasetError, FileError
 from deepedit.evaluation.rows import ClickEffect, Row
 from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
 from deepedit.files import one_line
 from deepedit.inference.annotation import Round, annotate, known_classes
+from deepedit.inference.failure import why_it_failed
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.dataset_checks import misfit
 from deepedit.io.msd import Case, read_case
@@ -61,6 +61,9 @@ def evaluate_dataset(
 
     Returns:
         For each case, number of clicks from 0 to `max_clicks`, and label, in this order, one row.
+
+    Raises:
+        DeepEditError: if a disk is full; any other failure costs the case that it came with.
     """
     if max_clicks < 0:
         raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
@@ -70,9 +73,8 @@ def evaluate_dataset(
     for case in cases:
         try:
             rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance, on_note or _warn_of, ignore)
-        except (DeepEditError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
-            reason = str(error) if isinstance(error, DeepEditError) else f"{type(error).__name__}: {error}"
-            (on_failure or _warn)(case, one_line(reason, 500))
+        except Exception as error:  # whatever it is, it costs this case only
+            (on_failure or _warn)(case, one_line(why_it_failed(error), 500))
     return rows
 
 

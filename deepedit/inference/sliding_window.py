@@ -184,11 +184,16 @@ def _groups(starts: Sequence[Triple], window: Sequence[int], plan: Plan, device:
 
 
 def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Sequence[int]) -> Triple:
-    """Sides of the windows for a volume: its own, rounded up to `divisor`, where near the patch's, else the patch's."""
-    return tuple(
+    """Sides of the windows for a volume: its own, rounded up to `divisor`, where near the patch's, else the patch's.
+
+    Twice the divisor where they would be no more than that: the network's deepest level would then be a single voxel,
+    which its norms cannot work with.
+    """
+    sides = tuple(
         multiple * math.ceil(side / multiple) if side <= STRETCH * patch else patch
         for side, patch, multiple in zip(shape, patch_size, divisor, strict=True)
     )
+    return tuple(2 * side for side in sides) if sides == tuple(divisor) else sides
 
 
 def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float = 0.5) -> Iterator[Triple]:
