@@ -80,11 +80,14 @@ def twice(paths: Sequence[Path]) -> str:
 
 
 def channel_groups(names: list[str]) -> dict[str, list[str]]:
-    """Names without ending, put together to cases: ``case_0000, case_0001, ...`` without a gap are one case."""
+    """Names without ending, put together to cases: ``case_0000, case_0001, ...`` without a gap are one case.
+
+    Where there is a ``case`` as well, each of them is one by itself.
+    """
     numbered: dict[str, list[str]] = {}
     for name in sorted(names):
         match = re.fullmatch(r"(.+)_([0-9]{4})", name)
-        if match:
+        if match and match[1] not in names:
             numbered.setdefault(match[1], []).append(name)
     groups = {
         case: members

@@ -152,6 +152,13 @@ def test_images_of_a_folder(tmp_path, save):
         find_images(Path(__file__).parent)
 
 
+def test_an_image_beside_one_that_looks_like_its_channel(tmp_path, save):
+    for name in ("a.nii", "a_0000.nii.gz"):
+        save(np.ones((3, 3, 3), np.float32), name=name)
+    for channels in (None, 1, 2):
+        assert [case.name for case in find_images(tmp_path, channels)] == ["a", "a_0000"]
+
+
 def test_an_image_in_which_every_voxel_is_the_same_is_refused(save):
     with pytest.raises(FileError, match="every voxel has the value 7"):
         read_case(Case("a", (save(np.full((3, 3, 3), 7, np.float32)),)))
