@@ -84,10 +84,11 @@ def channel_groups(names: list[str]) -> dict[str, list[str]]:
 
     Where there is a ``case`` as well, each of them is one by itself.
     """
+    whole = set(names)
     numbered: dict[str, list[str]] = {}
     for name in sorted(names):
         match = re.fullmatch(r"(.+)_([0-9]{4})", name)
-        if match and match[1] not in names:
+        if match and match[1] not in whole:
             numbered.setdefault(match[1], []).append(name)
     groups = {
         case: members
