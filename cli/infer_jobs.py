@@ -158,7 +158,7 @@ def _matching(
         if name not in names:
             strays.append(path.name)
         found[name] = path
-    listed = one_line(", ".join(strays[:5]), 300) + (f" and {len(strays) - 5} more" if len(strays) > 5 else "")
+    listed = some(strays)
     if strays and len(found) - len(strays) < len(names):
         raise DatasetError(
             f"{one_line(folder)}: {listed}: of no image in {one_line(options.input)}; "

@@ -75,14 +75,19 @@ def given_classes(
     if (data.dtype.kind == "f" and not (data == np.rint(data)).all()) or data.dtype.kind not in "biuf":
         raise FileError(f"{name} holds values that are no labels; labels are whole numbers")
     classes = _known_classes(data, labels, mapping or {}, name, note)
-    same_shape = segmentation.shape == image.shape
-    if same_grid and not same_shape:
+    if same_grid and segmentation.shape != image.shape:
         raise FileError(
             f"{name}: has {sides(segmentation.shape)} voxels where its image has {sides(image.shape)}, so that it "
             "cannot be taken voxel by voxel; leave --same-grid out"
         )
-    if same_grid:
-        return classes
+    return classes if same_grid else _on_grid_of(image, classes, segmentation, name, note)
+
+
+def _on_grid_of(
+    image: Volume, classes: np.ndarray, segmentation: Volume, name: str, note: Callable[[str], None]
+) -> np.ndarray:
+    """The class indices of a segmentation brought to its image's grid, and a word on how, unless they lie there."""
+    same_shape = segmentation.shape == image.shape
     if same_shape:
         apart = farthest(image.affine, segmentation.affine, image.shape)
         if apart <= MAX_MISFIT_VOXELS:
@@ -100,7 +105,7 @@ def given_classes(
         question = mend or "; is it of another image?"
         raise FileError(f"{name} lies beside its image: nothing of it is left there{question}")
     share = _share_outside(classes, segmentation.affine, image)
-    lost = f", and {share:.2g} % of what it labels lie outside of the image and are lost" if share else ""
+    lost = f", and {share:.3g} % of what it labels lie outside of the image and are lost" if share else ""
     grid = "same shape as its image, other affine" if same_shape else f"of another grid ({sides(segmentation.shape)})"
     note(f"{name}: {grid}; it is brought over by the affines{lost}{mend}")
     return moved
@@ -127,8 +132,8 @@ def _known_classes(
             f"{name}: has {listed}; the model knows {named_values(labels)}"
             + (f"; bring it over with {hint}" * bool(hint))
         )
-    taken = set(np.unique(data).tolist())
-    free = [label for label, value in zip(labels.names, labels.values, strict=True) if value not in taken]
+    counts = np.bincount(classes.ravel(), minlength=labels.num_classes)[1:]
+    free = [label for label, count in zip(labels.names, counts, strict=True) if not count]
     hint = pasted("--map", f"{values[0]}={(*free, BACKGROUND)[0]}")
     note(
         f"{name}: {listed} {'is' if len(values) == 1 else 'are'} of no label ({named_values(labels)}) and left out; "

@@ -109,7 +109,7 @@ def test_another_grid_is_that_of_the_nearest_voxels_up_to_their_outer_edges(shap
     assert len(notes) == 1
     assert ("lie outside of the image" in notes[0]) == (lost > 0)
     if lost:
-        assert f", and {lost:.2g} % of what it labels" in notes[0]
+        assert f", and {lost:.3g} % of what it labels" in notes[0]
 
 
 def test_a_session_brings_values_over_and_takes_a_segmentation_without_its_header():
