@@ -130,7 +130,7 @@ def _known_classes(
         hint = " ".join(pasted("--map", f"{value}={label}") for value, label in list(proposed)[:10] if value > 0)
         raise FileError(
             f"{name}: has {listed}; the model knows {named_values(labels)}"
-            + (f"; bring it over with {hint}" * bool(hint))
+            + (f"; say what that is, as in {hint}" * bool(hint))
         )
     counts = np.bincount(classes.ravel(), minlength=labels.num_classes)[1:]
     free = [label for label, count in zip(labels.names, counts, strict=True) if not count]

@@ -52,9 +52,10 @@ def test_foreground_that_no_label_knows_is_refused_and_the_hint_works(call, give
     truth = given(values((1, 10), (2, 20), (3, 30)))
     result = call(*INFER, "--initial-segmentation=given.nii.gz")
     refused(
-        result, "given.nii.gz: has 10, 20, 30; the model knows 1 liver, 2 spleen, 3 aorta; bring it over with --map"
+        result,
+        "given.nii.gz: has 10, 20, 30; the model knows 1 liver, 2 spleen, 3 aorta; say what that is, as in --map",
     )
-    hint = shlex.split(result[2][-1].rpartition("bring it over with ")[2])
+    hint = shlex.split(result[2][-1].rpartition("as in ")[2])
     found, said = corrected(call, *hint)
     assert_array_equal(found, truth)
     assert said == []

@@ -117,7 +117,9 @@ def test_a_session_brings_values_over_and_takes_a_segmentation_without_its_heade
     session.set_image(np.zeros((4, 4, 4), np.float32), np.diag([2.0, 2.0, 2.0, 1.0]))
     values = np.zeros((4, 4, 4), np.int32)
     values[1, 1, 1:3] = 255, 7
-    with pytest.raises(FileError, match="has 7, 255; the model knows 1 left, 2 right; bring it over with --map 7=left"):
+    with pytest.raises(
+        FileError, match="has 7, 255; the model knows 1 left, 2 right; say what that is, as in --map 7=left"
+    ):
         session.set_segmentation(values)
     with pytest.raises(ClickError, match="label 'rigth' is not one of"):
         session.set_segmentation(values, {255: "rigth"})
