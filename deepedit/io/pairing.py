@@ -118,8 +118,9 @@ def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
     groups = channel_groups(list(images))
     cases, used = [], set()
     for name, (label, *_) in labels.items():
-        members = [name] if name in images else groups.get(name)
-        if members is None:
+        members = [name] if name in images else groups.get(name, [])
+        # What has a label of its own name is no channel of another case.
+        if not members or (name not in images and not labels.keys().isdisjoint(members)):
             first = f"imagesTr/{one_line(label.name)}"
             problems.append(
                 f"labelsTr/{one_line(label.name)}: has no image {first}, nor one with channels from _0000 on"

@@ -152,6 +152,13 @@ def test_images_of_a_folder(tmp_path, save):
         find_images(Path(__file__).parent)
 
 
+def test_an_image_is_of_one_case_only(dataset):
+    folder = dataset(["a_0000.nii.gz"], ["a.nii.gz", "a_0000.nii.gz"])
+    assert problems(folder) == [
+        "labelsTr/a.nii.gz: has no image imagesTr/a.nii.gz, nor one with channels from _0000 on"
+    ]
+
+
 def test_an_image_beside_one_that_looks_like_its_channel(tmp_path, save):
     for name in ("a.nii", "a_0000.nii.gz"):
         save(np.ones((3, 3, 3), np.float32), name=name)
