@@ -65,8 +65,7 @@ class UNetConfig:
 def more_than_one_voxel(sides: Sequence[int], divisor: Triple) -> Triple:
     """Sides of an input, doubled along two axes where the network's deepest level would be a single voxel.
 
-    Norms cannot work with one. The first axis is left alone, as four voxels do as well as eight: over two planes torch
-    2.13 computes gradients of bfloat16 weights on a CPU from memory that nobody has written to.
+    Norms cannot work with one; four voxels do as well as eight and cost half.
     """
     sides = tuple(sides)
     return (sides[0], 2 * sides[1], 2 * sides[2]) if sides == divisor else sides
