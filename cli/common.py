@@ -16,6 +16,7 @@ A command line is three steps::
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -183,6 +184,54 @@ def add_common(options: argparse.ArgumentParser) -> None:
     )
     options.add_argument("--amp", choices=("auto", "off"), default="auto", help="mixed precision (default: auto)")
     options.add_argument("--overwrite", action="store_true", help="replace what is there already")
+
+
+def add_start(options: argparse.ArgumentParser) -> None:
+    """``--map`` and ``--same-grid``, of the command lines that take a segmentation to correct."""
+    options.add_argument(
+        "--map",
+        action="append",
+        default=[],
+        type=value_and_label,
+        metavar="VALUE=LABEL",
+        help="what a value in --initial-segmentation stands for, as in 255=spleen; may be given again",
+    )
+    options.add_argument(
+        "--same-grid",
+        action="store_true",
+        help="take --initial-segmentation voxel by voxel, whatever its affine says",
+    )
+
+
+def chosen_mapping(options: Any, labels: Any) -> dict[int, str]:
+    """What ``--map`` says.
+
+    Args:
+        labels: of the model.
+
+    Raises:
+        DeepEditError: if a label is unknown, a value has two, or there is no segmentation for ``--map`` and
+            ``--same-grid`` to be about.
+    """
+    if (options.map or options.same_grid) and not options.initial_segmentation:
+        raise UsageError("--map and --same-grid are about --initial-segmentation; give one, or leave them out")
+    mapping: dict[int, str] = {}
+    for value, label in options.map:
+        try:
+            labels.index(label)
+        except DeepEditError as error:
+            raise UsageError(f"--map {value}={label}: {error}") from error
+        if mapping.setdefault(value, label) != label:
+            raise UsageError(f"--map: {value} cannot be {mapping[value]} and {label}; leave one out")
+    return mapping
+
+
+def value_and_label(text: str) -> tuple[int, str]:
+    """A value of a label file and what it stands for, as ``255=spleen``."""
+    value, separator, label = (part.strip() for part in text.partition("="))
+    if not separator or not label or not re.fullmatch(r"[0-9]{1,10}", value) or not int(value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a value above 0 and a label, as 255=spleen")
+    return int(value), label
 
 
 def add_look_once(options: argparse.ArgumentParser) -> None:

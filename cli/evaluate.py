@@ -14,6 +14,8 @@ from deepedit_cli.common import (
     add_common,
     add_look_once,
     add_reading,
+    add_start,
+    chosen_mapping,
     chosen_reading,
     complain,
     count,
@@ -59,7 +61,9 @@ def evaluate(argv: Sequence[str] | None) -> None:
         refuse_existing(options.output / name, options.overwrite)
     model = load_model(options.model, pick_device(options.device))
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
+    mapping = chosen_mapping(options, model.plan.labels)
     cases, ignore = choose_cases(options, model), read_description(options.input).ignore
+    check_starts(options.initial_segmentation, cases)
     make_folder(options.output)
 
     rows, failures = [], {}
@@ -80,6 +84,8 @@ def evaluate(argv: Sequence[str] | None) -> None:
             look_once=options.look_once,
             on_failure=on_failure,
             ignore=ignore,
+            mapping=mapping,
+            same_grid=options.same_grid,
             on_note=lambda note: complain(PROGRAM, f"note: {note}"),
         )
         rows += found
@@ -104,6 +110,7 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
         DatasetError: if there is none, or the dataset's labels are not those of the model.
     """
     from deepedit.io.dataset_json import read_description
+    from deepedit.io.left_out import left_out_of_dataset
     from deepedit.io.pairing import check_folder, pair_files, why_no_cases
 
     check_folder(options.input)
@@ -111,7 +118,7 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
     problems: list[str] = []
     # The files are opened one by one, later: a bad one must not keep the others from being evaluated.
     cases = pair_files(options.input, description, problems, problems)
-    problems = [*description.problems, *problems]
+    problems = [*description.problems, *problems, *left_out_of_dataset(options.input)]
     for problem in problems:
         complain(PROGRAM, problem)
     if not cases:
@@ -125,6 +132,28 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
             "that it has seen them, with --cases all"
         )
     return chosen[: options.limit]
+
+
+def check_starts(folder: Path | None, cases: Sequence[Any]) -> None:
+    """Say what is not read in the folder of segmentations to correct.
+
+    Raises:
+        DatasetError: if there is none for any of the cases.
+    """
+    from deepedit.io.left_out import left_out
+    from deepedit.io.pairing import nifti_files
+
+    if folder is None:
+        return
+    others = left_out(folder)
+    if nifti_files(folder).keys().isdisjoint(case.name for case in cases):
+        first = f"{one_line(cases[0].name)}.nii.gz"
+        raise DatasetError(
+            f"{one_line(folder)}: has no segmentation of any case; name them as the cases, such as {first}"
+            + (f"; {others}" if others else "")
+        )
+    if others:
+        complain(PROGRAM, f"note: {one_line(folder)}: {others}")
 
 
 def check_labels(folder: Path, described: dict[str, int] | None, labels: Any) -> None:
@@ -171,6 +200,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     start.add_argument(
         "--corrupt", type=_corruption, metavar="LOW,HIGH", help="correct the truth, made wrong on purpose"
     )
+    add_start(options)
     options.add_argument(
         "--tolerance", type=positive, default=2.0, metavar="MM", help="of the surface distance (default: 2 mm)"
     )
@@ -217,6 +247,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "device": options.device,
         "amp": options.amp,
         "look_once": options.look_once,
+        "map": dict(options.map),
+        "same_grid": options.same_grid,
         "affine": options.affine,
         "units": options.units,
     }

@@ -5,15 +5,16 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from deepedit.errors import DeepEditError, FileError
+from deepedit.errors import DeepEditError
 from deepedit.files import one_line, replace_atomically
+from deepedit.inference.failure import no_memory, why_it_failed
 from deepedit.inference.preview import preview
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
@@ -27,6 +28,8 @@ from deepedit_cli.common import (
     add_common,
     add_look_once,
     add_reading,
+    add_start,
+    chosen_mapping,
     chosen_reading,
     complain,
     on_terminal,
@@ -70,33 +73,49 @@ def infer(argv: Sequence[str] | None) -> int:
         with _naming(f"--click {one_line(text, 60)}"):
             model.plan.labels.index(click.label)
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
+    mapping = chosen_mapping(options, model.plan.labels)
     jobs = find_jobs(options, model.plan.image_channels)
     single = not Path(options.input).is_dir()
     session = InteractiveSession(
         model, options.amp, single and on_terminal(), options.overlap, options.skip_air, options.look_once
     )
     if single:
-        say(segment(session, jobs[0], clicks))
+        try:
+            done = segment(session, jobs[0], clicks, mapping, options.same_grid)
+        except (MemoryError, RuntimeError) as error:
+            if reason := no_memory(error):
+                raise DeepEditError(f"{one_line(options.input)}: {reason}") from error
+            raise
+        say(done)
         return 0
     failed = 0
     for job in progress(jobs, PROGRAM):
         try:
-            say(segment(session, job, clicks))
-        except DeepEditError as error:
+            done = segment(session, job, clicks, mapping, options.same_grid)
+        except Exception as error:  # whatever it is, it costs this image only
             failed += 1
-            complain(PROGRAM, str(error))
+            complain(PROGRAM, job.naming(why_it_failed(error)))
+        else:
+            say(done)
     if failed:
         raise DeepEditError(f"{failed} of {len(jobs)} images failed, as said above; the others are in {options.output}")
     return 0
 
 
-def segment(session: InteractiveSession, job: Job, clicks: Sequence[PointClick] = ()) -> str:
+def segment(
+    session: InteractiveSession,
+    job: Job,
+    clicks: Sequence[PointClick] = (),
+    mapping: Mapping[int, str] | None = None,
+    same_grid: bool = False,
+) -> str:
     """Segment one image and write all that was asked for; returns a line that says what came out.
 
     Args:
         session: any; starts over.
         job: what to read and what to write.
         clicks: to give after those of the job's file.
+        mapping, same_grid: of the segmentation to correct, see `InteractiveSession.set_segmentation`.
 
     Raises:
         DeepEditError: what went wrong, naming the file.
@@ -108,7 +127,7 @@ def segment(session: InteractiveSession, job: Job, clicks: Sequence[PointClick] 
     with _naming(job.case.image[0]):
         session.set_image(volume)
     if job.initial is not None:
-        session.set_segmentation(job.initial)
+        session.set_segmentation(job.initial, mapping, same_grid)
     from_file = [] if job.clicks is None else read_clicks(job.clicks, plan.labels.names)
     for click in from_file:
         with _naming(job.clicks):
@@ -169,6 +188,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="clicks to give before those of --click: JSON of ours, MONAI Label's, or 3D Slicer's .mrk.json",
     )
     options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="what the clicks are to correct")
+    add_start(options)
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
     options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI, a volume a class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
@@ -226,8 +246,6 @@ def _naming(path: str | Path) -> Iterator[None]:
     except DeepEditError as error:
         name = one_line(path)
         raise error if name in str(error) else type(error)(f"{name}: {error}") from error
-    except MemoryError as error:
-        raise FileError(f"{one_line(path)}: too large for this machine's memory; crop or resample it") from error
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,11 +10,12 @@ from pathlib import Path
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import make_folder, one_line
 from deepedit.io.dataset_json import NIFTI_ENDINGS
-from deepedit.io.msd import find_images
-from deepedit.io.pairing import Case, stem
-from deepedit_cli.common import UsageError, refuse_existing
+from deepedit.io.left_out import left_out, some
+from deepedit.io.msd import case_of_image, find_images
+from deepedit.io.pairing import Case, ending, is_nifti, nifti_files
+from deepedit_cli.common import UsageError, complain, refuse_existing
 
-CLICK_ENDINGS = (".mrk.json", ".json")
+CLICK_ENDINGS = (".mrk.json", ".json", ".fcsv", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,11 @@ class Job:
     def outputs(self) -> list[Path]:
         paths = (self.output, self.save_clicks, self.probabilities, self.preview)
         return [path for path in paths if path is not None]
+
+    def naming(self, message: str) -> str:
+        """The message, with the image's name before it where it names none of the files that are read."""
+        read = [one_line(path) for path in (*self.case.image, self.clicks, self.initial) if path is not None]
+        return message if any(name in message for name in read) else f"{read[0]}: {message}"
 
 
 def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
@@ -53,7 +60,7 @@ def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
 
 
 def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
-    case = _case_of(Path(options.input), image_channels)
+    case = case_of_image(Path(options.input), image_channels)
     output = Path(options.output)
     if output.is_dir():
         output = output / f"{case.name}.nii.gz"
@@ -79,24 +86,21 @@ def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
     )
 
 
-def _case_of(image: Path, image_channels: int) -> Case:
-    """The case of one image file, with its other channels where the model wants several."""
-    if image_channels > 1 and image.is_file() and image.name.endswith(NIFTI_ENDINGS):
-        mine = (case for case in find_images(image.parent, image_channels) if image in case.image)
-        return next(mine, Case(stem(image.name), (image,)))
-    return Case(stem(image.name), (image,))
-
-
 def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     folder = Path(options.input)
-    if (folder / "imagesTr").is_dir() and not any(path.name.endswith(NIFTI_ENDINGS) for path in folder.iterdir()):
+    if (folder / "imagesTr").is_dir() and not nifti_files(folder):
         raise DatasetError(f"{one_line(folder)}: is a dataset; give a folder of images, as {folder / 'imagesTr'}")
     cases = find_images(folder, image_channels)
     names = [case.name for case in cases]
     # Under torchrun each process takes its share.
     cases = cases[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
-    clicks = _matching(options, "clicks", CLICK_ENDINGS, names)
-    initial = _matching(options, "initial_segmentation", NIFTI_ENDINGS, names)
+    others = left_out(folder)
+    notes = [f"{one_line(folder)}: {others}"] if others else []
+    clicks = _matching(options, "clicks", CLICK_ENDINGS, names, notes)
+    initial = _matching(options, "initial_segmentation", NIFTI_ENDINGS, names, notes)
+    if int(os.environ.get("RANK", 0)) == 0:
+        for note in notes:
+            complain("deepedit-infer", f"note: {note}")
 
     def beside(option: str, case: Case, ending: str) -> Path | None:
         target = _path(options, option)
@@ -124,13 +128,17 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
 
 
 def _matching(
-    options: argparse.Namespace, option: str, endings: Sequence[str], names: Sequence[str]
+    options: argparse.Namespace, option: str, endings: Sequence[str], names: Sequence[str], notes: list[str]
 ) -> dict[str, Path]:
     """The files of a folder by the name of the case that they belong to.
 
+    Args:
+        endings: of the files that are meant, in letters of either case.
+        notes: get a line on what is left out, and on cases that have no file.
+
     Raises:
-        DatasetError: if two files belong to one case, or if files belong to none while a case has none: then a name
-            is wrong somewhere.
+        DatasetError: if two files belong to one case, if there is none for any, or if files belong to none while a
+            case has none: then a name is wrong somewhere.
         UsageError: if it is no folder.
     """
     folder = _path(options, option)
@@ -141,20 +149,34 @@ def _matching(
     found: dict[str, Path] = {}
     strays = []
     for path in sorted(folder.iterdir()):
-        ending = next((ending for ending in endings if path.name.endswith(ending)), None)
-        if ending is None or path.name.startswith("."):
+        end = ending(path.name, endings)
+        if not end or path.name.startswith("."):
             continue
-        name = path.name.removesuffix(ending)
+        name = unicodedata.normalize("NFC", path.name[: -len(end)])
         if name in found:
             raise DatasetError(f"{one_line(path)}: {one_line(found[name].name)} is for the same image; keep one")
         if name not in names:
             strays.append(path.name)
         found[name] = path
+    listed = some(strays)
     if strays and len(found) - len(strays) < len(names):
-        listed = one_line(", ".join(strays[:5]), 300) + (f" and {len(strays) - 5} more" if len(strays) > 5 else "")
         raise DatasetError(
             f"{one_line(folder)}: {listed}: of no image in {one_line(options.input)}; "
             "name each file as its image, or take it out"
+        )
+    others, place = left_out(folder, endings), one_line(folder)
+    if not found:
+        what = others or "it is empty"
+        raise DatasetError(f"{place}: nothing in it is for an image of {one_line(options.input)}; {what}")
+    if others:
+        notes.append(f"{place}: {others}")
+    if strays:
+        notes.append(f"{place}: left out {listed}: of no image in {one_line(options.input)}")
+    without = [name for name in names if name not in found]
+    if without:
+        what = "clicks" if option == "clicks" else "a segmentation to correct"
+        notes.append(
+            f"{len(without)} of {len(names)} images have no file in {place}, and so not {what}: {some(without)}"
         )
     return found
 
@@ -180,7 +202,7 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             if not os.access(path.parent, os.W_OK):
                 raise FileError(f"{one_line(path)}: its folder may not be written to; choose another")
         for path in (job.output, job.probabilities):
-            if path is not None and not path.name.endswith(NIFTI_ENDINGS):
+            if path is not None and not is_nifti(path.name):
                 raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
 
 

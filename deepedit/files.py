@@ -127,13 +127,22 @@ def remove_unfinished(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came from, says that a disk is full or a quota is used up."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _why_not_written(error: Exception) -> str:
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return "cannot be written: its folder does not exist; create it first"
     if isinstance(error, PermissionError):
         return "cannot be written: its folder may not be written to; choose another or change its permissions"
     reason = f"cannot be written: {getattr(error, 'strerror', None) or error}"
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+    if disk_is_full(error):
         reason += "; free some, or choose another disk"
     return f"{reason}; nothing was left behind"
 

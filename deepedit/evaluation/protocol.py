@@ -1,21 +1,22 @@
 """The field's protocol: look at the result, click where it is most wrong, look again."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from time import perf_counter
 
 import numpy as np
-import torch
 
 from deepedit.clicks import largest_error_click
-from deepedit.errors import DatasetError, DeepEditError, FileError
+from deepedit.errors import DatasetError, FileError
 from deepedit.evaluation.rows import ClickEffect, Row
 from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
 from deepedit.files import one_line
 from deepedit.inference.annotation import Round, annotate, known_classes
+from deepedit.inference.failure import why_it_failed
+from deepedit.inference.given import named_values
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.dataset_checks import misfit
+from deepedit.io.dataset_checks import misfit, near_misfit
 from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
 from deepedit.network.checkpoint import Model
@@ -40,6 +41,8 @@ def evaluate_dataset(
     on_failure: Callable[[Case, str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     ignore: int | None = None,
+    mapping: Mapping[int, str] | None = None,
+    same_grid: bool = False,
 ) -> list[Row]:
     """Segment every case, then click the deepest voxel of its largest error, again and again.
 
@@ -56,23 +59,35 @@ def evaluate_dataset(
         tolerance: of the surface distance, in mm.
         amp, look_once: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
-        on_note: called with a line on each file that contradicts itself; without it, a warning is issued.
+        on_note: called with a line on each file that contradicts itself, or of which something is left out or moved;
+            without it, a warning is issued.
         ignore: the value of voxels of which nothing is known, which count nowhere; default: that of the model's plan.
+        mapping, same_grid: of the segmentations in the folder `initial`, see `InteractiveSession.set_segmentation`.
 
     Returns:
         For each case, number of clicks from 0 to `max_clicks`, and label, in this order, one row.
+
+    Raises:
+        DeepEditError: if a disk is full; any other failure costs the case that it came with.
     """
     if max_clicks < 0:
         raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
     session = InteractiveSession(model, amp, look_once=look_once)
     ignore = model.plan.ignore if ignore is None else ignore
     rows = []
+
+    def begin(case: Case, truth: np.ndarray) -> None:
+        start = initial_segmentation(initial, case, truth, model.plan.labels, seed)
+        given = (None, False) if isinstance(initial, Corruption) else (mapping, same_grid)
+        session.set_segmentation(start, *given)
+
+    correct = None if initial is None else begin
+    perfect = isinstance(initial, Corruption) and initial.perfect
     for case in cases:
         try:
-            rows += _evaluate_case(session, case, max_clicks, initial, seed, tolerance, on_note or _warn_of, ignore)
-        except (DeepEditError, OSError, MemoryError, torch.cuda.OutOfMemoryError) as error:
-            reason = str(error) if isinstance(error, DeepEditError) else f"{type(error).__name__}: {error}"
-            (on_failure or _warn)(case, one_line(reason, 500))
+            rows += _evaluate_case(session, case, max_clicks, correct, perfect, tolerance, on_note or _warn_of, ignore)
+        except Exception as error:  # whatever it is, it costs this case only
+            (on_failure or _warn)(case, one_line(why_it_failed(error), 500))
     return rows
 
 
@@ -105,8 +120,8 @@ def _evaluate_case(
     session: InteractiveSession,
     case: Case,
     max_clicks: int,
-    initial: Start,
-    seed: int,
+    correct: Callable[[Case, np.ndarray], None] | None,
+    perfect: bool,
     tolerance: float,
     on_note: Callable[[str], None],
     ignore: int | None,
@@ -117,11 +132,10 @@ def _evaluate_case(
         on_note(f"{one_line(case.image[0])}: {note}")
     truth, unknown = _read_truth(case, image, labels, reading, on_note, ignore)
     session.set_image(image)
-    if initial is not None:
-        session.set_segmentation(initial_segmentation(initial, case, truth, labels, seed))
+    if correct is not None:
+        correct(case, truth)
         for note in session.notes:
             on_note(note)
-    perfect = isinstance(initial, Corruption) and initial.perfect
     spacing = image.spacing
     del image
 
@@ -157,14 +171,25 @@ def _read_truth(
     label = read_label(case.label, reading.affine, reading.units)
     for note in label.notes:
         on_note(f"{one_line(case.label)}: {note}")
+    if nearly := near_misfit(image, label):
+        on_note(f"{one_line(case.label)}: {nearly}")
     difference = misfit(image, label)
     if difference:
         raise FileError(f"{one_line(case.label)}: does not fit its image: {difference}")
     values = label.data.reshape(image.shape)
-    if ignore is None:
-        return labels.to_classes(values), None
-    unknown = values == ignore
-    return np.where(unknown, 0, labels.to_classes(values)), unknown
+    classes, unknown = labels.to_classes(values), None
+    if ignore is not None:
+        unknown = values == ignore
+        classes[unknown] = 0
+    if not classes.any():
+        others = [value for value in np.unique(values).tolist() if value not in (0, ignore)]
+        if others:
+            listed = ", ".join(map(str, others[:10]))
+            on_note(
+                f"{one_line(case.label)}: has {listed}, and the model knows {named_values(labels)}: all of it counts "
+                "as background"
+            )
+    return classes, unknown
 
 
 def _rounds(

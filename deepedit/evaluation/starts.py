@@ -59,6 +59,8 @@ def initial_segmentation(start: Start, case: Case, truth: np.ndarray, labels: La
     found = nifti_files(Path(start)).get(case.name)
     if not found:
         raise FileError(f"{one_line(start)}: has no segmentation {one_line(case.name)}.nii.gz or .nii")
+    if len(found) > 1:
+        raise FileError(f"{one_line(found[0])}: {one_line(found[1].name)} is for the same case; keep one")
     return found[0]
 
 

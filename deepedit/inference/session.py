@@ -1,6 +1,6 @@
 """One image, asked about again and again: what a viewer talks to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -121,16 +121,25 @@ class InteractiveSession:
             self._image.shape[1:], self.model.plan.patch_size, self.model.network.config.divisor
         )
 
-    def set_segmentation(self, segmentation: str | Path | Volume | np.ndarray) -> None:
-        """Start over from a segmentation of this image, in file values; those of no label count as background.
+    def set_segmentation(
+        self,
+        segmentation: str | Path | Volume | np.ndarray,
+        mapping: Mapping[int, str] | None = None,
+        same_grid: bool = False,
+    ) -> None:
+        """Start over from a segmentation of this image, in file values.
 
         Args:
             segmentation: a file, a volume, or an array on the image's grid. A file or volume on another grid is
                 brought to the image's by the two affines.
+            mapping: names of labels, or ``"background"``, for values that are not those of the model's labels, as
+                ``{255: "spleen"}``. Other values of no label count as background; `notes` then tells which.
+            same_grid: take it voxel by voxel, whatever its affine says.
 
         Raises:
-            FileError: if it cannot be read, is no label map, does not lie on the image, or is an array of another
-                shape.
+            FileError: if it cannot be read, is no label map, has foreground and none of a known label, does not lie
+                on the image, or is an array of another shape.
+            ClickError: if a label in `mapping` is unknown.
             ModelError: if the model takes no previous segmentation, as one imported from MONAI does not: its answer to
                 the first click would replace the given segmentation instead of correcting it.
         """
@@ -140,7 +149,8 @@ class InteractiveSession:
                 "fine-tune it, or leave the segmentation out and click"
             )
         plan = self.model.plan
-        given = given_classes(segmentation, self._require_image(), plan.labels, plan.reading, self._note)
+        image = self._require_image()
+        given = given_classes(segmentation, image, plan.labels, plan.reading, self._note, mapping, same_grid)
         self._forget()
         self._given = given
 

@@ -12,6 +12,7 @@ from deepedit.clicks import Clicks, render_guidance
 from deepedit.devices import upload
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import assemble_input, mixed_precision
+from deepedit.network.unet import more_than_one_voxel
 from deepedit.plan import Plan
 
 Triple = tuple[int, int, int]
@@ -189,11 +190,15 @@ def _groups(starts: Sequence[Triple], window: Sequence[int], plan: Plan, device:
 
 
 def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Sequence[int]) -> Triple:
-    """Sides of the windows for a volume: its own, rounded up to `divisor`, where near the patch's, else the patch's."""
-    return tuple(
+    """Sides of the windows for a volume: its own, rounded up to `divisor`, where near the patch's, else the patch's.
+
+    Never so few voxels that the network's deepest level would be a single one.
+    """
+    sides = [
         multiple * math.ceil(side / multiple) if side <= STRETCH * patch else patch
         for side, patch, multiple in zip(shape, patch_size, divisor, strict=True)
-    )
+    ]
+    return more_than_one_voxel(sides, divisor)
 
 
 def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float = 0.5) -> Iterator[Triple]:

@@ -17,7 +17,11 @@ from deepedit.io.nifti import Geometry, read_geometry, read_label
 from deepedit.io.nifti_affine import farthest
 from deepedit.volume import DEFAULT_READING, Reading, Volume
 
-MAX_MISFIT_VOXELS = 0.01
+MAX_MISFIT_VOXELS = 0.1
+"""Grids that lie no further apart count as one; a voxel's nearest neighbour is the same by far."""
+
+NOTED_MISFIT_VOXELS = 0.01
+"""How far apart grids are that count as one and are told of."""
 
 
 @dataclass
@@ -38,7 +42,7 @@ class CaseReport:
 
 
 def misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
-    """How two grids differ: in shape, or by more than a hundredth of a voxel anywhere; None if they do not.
+    """How two grids differ: in shape, or by more than a tenth of a voxel anywhere; None if they do not.
 
     A grid whose header contradicts itself lies wherever that header puts it: other programs take the other affine.
     """
@@ -53,6 +57,19 @@ def distance_of_grids(one: Geometry | Volume, other: Geometry | Volume) -> float
     """By how many voxels at most two grids of one shape lie apart, by those of their affines that agree best."""
     pairs = itertools.product((one.affine, *one.other_affines), (other.affine, *other.other_affines))
     return min(farthest(first, second, one.shape) for first, second in pairs)
+
+
+def near_misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
+    """What to say of two grids that count as one and lie more than a hundredth of a voxel apart; else None."""
+    if one.shape != other.shape:
+        return None
+    distance = distance_of_grids(one, other)
+    return nearly_there(distance) if NOTED_MISFIT_VOXELS < distance <= MAX_MISFIT_VOXELS else None
+
+
+def nearly_there(distance: float) -> str:
+    """What to say of a file on another's grid but for a small distance in voxels."""
+    return f"lies up to {distance:.2g} voxels off its image; it is taken voxel by voxel"
 
 
 def check_cases(
@@ -84,6 +101,8 @@ def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Re
     for path, grid in grids:
         report.notes += [(from_folder(folder, one_line(path)), note) for note in grid.notes]
     for path, grid in grids[1:]:
+        if nearly := near_misfit(grids[0][1], grid):
+            report.notes.append((from_folder(folder, one_line(path)), nearly))
         difference = misfit(grids[0][1], grid)
         if difference:
             first = from_folder(folder, one_line(grids[0][0]))

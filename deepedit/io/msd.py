@@ -15,10 +15,21 @@ import numpy as np
 
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import one_line
-from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes, misfit, usual_channels
+from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes, misfit, near_misfit, usual_channels
 from deepedit.io.dataset_json import IGNORE, MAX_LABELS, check_label, labels_option, read_description
+from deepedit.io.left_out import left_out, left_out_of_dataset
 from deepedit.io.nifti import read_volume
-from deepedit.io.pairing import Case, channel_groups, check_folder, nifti_files, pair_files, why_no_cases
+from deepedit.io.pairing import (
+    Case,
+    channel_groups,
+    check_folder,
+    is_nifti,
+    nifti_files,
+    pair_files,
+    stem,
+    twice,
+    why_no_cases,
+)
 from deepedit.plan import Labels
 from deepedit.volume import DEFAULT_READING, Reading, Volume
 
@@ -79,6 +90,8 @@ def find_dataset(
     cases = pair_files(folder, description, problems, warnings)
     if not cases and not problems:
         problems.append(why_no_cases(folder))
+    # Where a case lacks a file, it may be one of those.
+    (problems if problems else warnings).extend(left_out_of_dataset(folder))
     reports = check_cases(folder, [(case.image, case.label) for case in cases], reading)
     problems += [problem for report in reports for problem in report.problems]
     channels = usual_channels(reports)
@@ -198,11 +211,25 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
     folder = Path(folder)
     check_folder(folder)
     files = nifti_files(folder)
-    twice = [name for name, paths in files.items() if len(paths) > 1]
-    if twice:
-        raise DatasetError(f"{one_line(folder)}: {one_line(twice[0])} is there as .nii and as .nii.gz; keep one")
+    for paths in files.values():
+        if len(paths) > 1:
+            raise DatasetError(f"{one_line(folder)}: {twice(paths)}")
     if not files:
-        raise DatasetError(f"{one_line(folder)}: holds no .nii or .nii.gz file")
+        others = left_out(folder)
+        raise DatasetError(f"{one_line(folder)}: holds no .nii or .nii.gz file" + (f"; {others}" if others else ""))
+    return _image_cases(files, image_channels)
+
+
+def case_of_image(image: Path, image_channels: int | None = None) -> Case:
+    """The case that an image file belongs to by the names in its folder, as `find_images` would find it there."""
+    if is_nifti(image.name) and image.is_file():
+        for case in _image_cases(nifti_files(image.parent), image_channels):
+            if image in case.image:
+                return case
+    return Case(stem(image.name), (image,))
+
+
+def _image_cases(files: Mapping[str, list[Path]], image_channels: int | None) -> tuple[Case, ...]:
     cases = []
     for name, members in channel_groups(list(files)).items():
         group = [files[member][0] for member in members]
@@ -238,7 +265,9 @@ def _stacked(case: Case, reading: Reading) -> Volume:
     for channel, path in enumerate(case.image):
         volume = first if channel == 0 else read_volume(path, reading.affine, reading.units)
         notes |= dict.fromkeys(volume.notes)
-        difference = misfit(first, volume)
+        difference, nearly = misfit(first, volume), near_misfit(first, volume)
+        if nearly:
+            notes[f"channel {channel} {nearly}"] = None
         if volume.channels > 1:
             difference = f"{volume.channels} channels in a file that should be one"
         if difference:

@@ -279,11 +279,12 @@ def _is_scaled(layout: Layout) -> bool:
 
 def _write(path: str | os.PathLike, data: np.ndarray, dtype: np.dtype, like: Volume, compression: int) -> None:
     """Write ``[X, Y, Z]`` or ``[X, Y, Z, C]`` as one NIfTI file, equal bytes for equal input."""
-    if not os.fspath(path).endswith((".nii", ".nii.gz")):
+    name = os.fspath(path).lower()
+    if not name.endswith((".nii", ".nii.gz")):
         raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
     header = new_header(data.shape, dtype, like)
     with replace_atomically(path) as file:
-        if os.fspath(path).endswith(".gz"):
+        if name.endswith(".gz"):
             # No name and no time inside, so that the same labels give the same bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=compression) as stream:
                 _write_to(stream, header, data)

@@ -3,6 +3,7 @@
 import os
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,22 +52,43 @@ def nifti_files(folder: Path) -> dict[str, list[Path]]:
     except OSError as error:
         raise DatasetError(f"{one_line(folder)}: cannot be listed: {error.strerror}") from error
     for entry in entries:
-        if entry.endswith(NIFTI_ENDINGS) and not entry.startswith("."):
+        if is_nifti(entry) and not entry.startswith("."):
             files.setdefault(stem(entry), []).append(folder / entry)
     return files
 
 
 def stem(name: str) -> str:
     """A file's name without the endings of NIfTI, composed as Unicode can write one name in several ways."""
-    return unicodedata.normalize("NFC", name.removesuffix(".gz").removesuffix(".nii"))
+    return unicodedata.normalize("NFC", name[: len(name) - len(ending(name, NIFTI_ENDINGS))])
+
+
+def ending(name: str, endings: Sequence[str]) -> str:
+    """The first of some endings, lower case, that a file's name has in letters of either case; empty if it has none."""
+    return next((each for each in endings if name.lower().endswith(each)), "")
+
+
+def is_nifti(name: str) -> bool:
+    """Whether a file is called as one of NIfTI is."""
+    return bool(ending(name, NIFTI_ENDINGS))
+
+
+def twice(paths: Sequence[Path]) -> str:
+    """What to say of files that differ in nothing but their endings."""
+    name = stem(paths[0].name)
+    endings = [path.name[-len(ending(path.name, NIFTI_ENDINGS)) :] for path in paths]
+    return f"{one_line(name)} is there as {' and as '.join(endings)}; keep one"
 
 
 def channel_groups(names: list[str]) -> dict[str, list[str]]:
-    """Names without ending, put together to cases: ``case_0000, case_0001, ...`` without a gap are one case."""
+    """Names without ending, put together to cases: ``case_0000, case_0001, ...`` without a gap are one case.
+
+    Where there is a ``case`` as well, each of them is one by itself.
+    """
+    whole = set(names)
     numbered: dict[str, list[str]] = {}
     for name in sorted(names):
         match = re.fullmatch(r"(.+)_([0-9]{4})", name)
-        if match:
+        if match and match[1] not in whole:
             numbered.setdefault(match[1], []).append(name)
     groups = {
         case: members
@@ -92,16 +114,13 @@ def pair_files(folder: Path, description: Description, problems: list[str], warn
 def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
     images, labels = nifti_files(folder / "imagesTr"), nifti_files(folder / "labelsTr")
     for room, files in (("imagesTr", images), ("labelsTr", labels)):
-        problems += [
-            f"{room}/{one_line(name)} is there as .nii and as .nii.gz; keep one"
-            for name, paths in files.items()
-            if len(paths) > 1
-        ]
+        problems += [f"{room}/{twice(paths)}" for paths in files.values() if len(paths) > 1]
     groups = channel_groups(list(images))
     cases, used = [], set()
     for name, (label, *_) in labels.items():
-        members = [name] if name in images else groups.get(name)
-        if members is None:
+        members = [name] if name in images else groups.get(name, [])
+        # What has a label of its own name is no channel of another case.
+        if not members or (name not in images and not labels.keys().isdisjoint(members)):
             first = f"imagesTr/{one_line(label.name)}"
             problems.append(
                 f"labelsTr/{one_line(label.name)}: has no image {first}, nor one with channels from _0000 on"

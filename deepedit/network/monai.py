@@ -121,6 +121,11 @@ def import_model(
             f"the grid {','.join(map(str, grid))} does not fit: each side must be a multiple of "
             f"{','.join(map(str, network.config.divisor))} for this network"
         )
+    if tuple(grid) == network.config.divisor:
+        raise ModelError(
+            f"the grid {','.join(map(str, grid))} cannot be right: the deepest level would be a single voxel, on which "
+            "MONAI cannot have trained this network"
+        )
     plan = Plan(
         Labels.from_mapping(labels),
         spacing=(1.0, 1.0, 1.0),

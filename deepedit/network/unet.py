@@ -62,6 +62,15 @@ class UNetConfig:
         return asdict(self)
 
 
+def more_than_one_voxel(sides: Sequence[int], divisor: Triple) -> Triple:
+    """Sides of an input, doubled along two axes where the network's deepest level would be a single voxel.
+
+    Norms cannot work with one; four voxels do as well as eight and cost half.
+    """
+    sides = tuple(sides)
+    return (sides[0], 2 * sides[1], 2 * sides[2]) if sides == divisor else sides
+
+
 def _is_side(entry: object) -> bool:
     return type(entry) is int and entry > 0
 

@@ -10,7 +10,7 @@ import numpy as np
 from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
 from deepedit.io.nifti import read_geometry
-from deepedit.network.unet import UNetConfig
+from deepedit.network.unet import UNetConfig, more_than_one_voxel
 from deepedit.plan import Intensity, Plan
 from deepedit.transforms.geometry import closest_canonical, network_grid
 from deepedit.transforms.intensity import choose_intensity
@@ -33,7 +33,7 @@ def make_plan(
     """A plan for a dataset.
 
     The spacing is the median of the cases', axis by axis after turning to R, A, S. The patch covers three quarters of
-    the cases whole, but no side exceeds 128 voxels.
+    the cases whole, but no side exceeds 128 voxels, and it is never too small for the network.
 
     Args:
         dataset: found and checked.
@@ -44,7 +44,8 @@ def make_plan(
         reading: what is believed of headers that contradict themselves, as of `find_dataset`.
 
     Raises:
-        TrainingError: if a patch side is not a multiple of the network's divisor, or the labels are too many.
+        TrainingError: if a patch side is not a multiple of the network's divisor, if the patch is too small for the
+            network, or if the labels are too many.
         FileError: if a file cannot be read.
     """
     most = MOST_CLASSES - (dataset.ignore is not None)
@@ -63,12 +64,18 @@ def make_plan(
             fitting_side(float(np.percentile(sides, 75)), multiple)
             for sides, multiple in zip(zip(*shapes, strict=True), network.divisor, strict=True)
         ]
+        patch_size = more_than_one_voxel(patch_size, network.divisor)
     for side, multiple in zip(patch_size, network.divisor, strict=True):
         if side < multiple or side % multiple:
             raise TrainingError(
                 f"--patch-size {','.join(map(str, patch_size))}: each side must be a multiple of "
                 f"{','.join(map(str, network.divisor))} for this network"
             )
+    if tuple(patch_size) == network.divisor:
+        raise TrainingError(
+            f"--patch-size {','.join(map(str, patch_size))}: too small for this network, whose deepest level would "
+            f"be a single voxel; give {','.join(map(str, more_than_one_voxel(patch_size, network.divisor)))} or more"
+        )
     if intensity is None:
         sample = [] if dataset.modality else _first_images(dataset, reading)
         intensity = choose_intensity(dataset.modality, sample)

@@ -46,7 +46,7 @@ def test_every_problem_is_listed_at_once(dataset, save):
     )
     save(np.zeros((4, 5, 7), np.uint8), name="a.nii.gz", folder=folder / "labelsTr")
     moved = np.eye(4)
-    moved[0, 3] = 0.02
+    moved[0, 3] = 0.2
     save(np.zeros((4, 5, 6), np.uint8), moved, name="b.nii.gz", folder=folder / "labelsTr")
     (folder / "imagesTr" / "c.nii.gz").write_bytes(b"damaged")
     save(np.full((4, 5, 6), 4, np.uint8), name="d.nii.gz", folder=folder / "labelsTr")
@@ -54,26 +54,28 @@ def test_every_problem_is_listed_at_once(dataset, save):
     assert "labelsTr/alone.nii.gz: has no image" in text
     assert "imagesTr/lost.nii.gz: has no label" in text
     assert "labelsTr/a.nii.gz does not lie on the grid of imagesTr/a.nii.gz: shape 4 x 5 x 6 against 4 x 5 x 7" in text
-    assert "affines differ by up to 0.02 voxels" in text
+    assert "affines differ by up to 0.2 voxels" in text
     assert "imagesTr/c.nii.gz: this is not a NIfTI file" in text
     assert "labelsTr/d.nii.gz: value 4 has no name in dataset.json (known: 1 liver, 2 tumor); name it with" in text
     assert len(text.split("\n")) == 6
 
 
-def test_affines_may_differ_by_a_hundredth_of_a_voxel(dataset, save):
+@pytest.mark.parametrize(("distance", "notes"), [(0.009, 0), (0.05, 1), (0.099, 1)])
+def test_affines_may_differ_by_a_tenth_of_a_voxel_and_from_a_hundredth_on_that_is_said(dataset, save, distance, notes):
     folder = dataset()
     moved = np.eye(4)
-    moved[0, 3] = 0.009
+    moved[0, 3] = distance
     save(np.ones((4, 5, 6), np.uint8), moved, name="a.nii.gz", folder=folder / "labelsTr")
-    assert len(find_dataset(folder).cases) == 2
+    said = f"labelsTr/a.nii.gz: lies up to {distance:.2g} voxels off its image; it is taken voxel by voxel"
+    assert find_dataset(folder).warnings == (said,) * notes
 
 
 def test_a_turn_counts_where_it_moves_voxels_most(dataset, save):
     folder = dataset()
     turned = np.eye(4)
-    turned[0, 1] = 0.004  # 0.016 voxels at the far corner
+    turned[0, 1] = 0.04  # 0.16 voxels at the far corner
     save(np.ones((4, 5, 6), np.uint8), turned, name="a.nii.gz", folder=folder / "labelsTr")
-    assert "0.016 voxels" in problems(folder)[0]
+    assert "0.16 voxels" in problems(folder)[0]
 
 
 @pytest.mark.parametrize("values", [(-1,), (0.5,), (np.nan,)])
@@ -148,6 +150,20 @@ def test_images_of_a_folder(tmp_path, save):
     assert [case.name for case in find_images(tmp_path, image_channels=1)] == ["a_0000", "a_0001", "b", "scan_2019"]
     with pytest.raises(DatasetError, match=r"no \.nii"):
         find_images(Path(__file__).parent)
+
+
+def test_an_image_is_of_one_case_only(dataset):
+    folder = dataset(["a_0000.nii.gz"], ["a.nii.gz", "a_0000.nii.gz"])
+    assert problems(folder) == [
+        "labelsTr/a.nii.gz: has no image imagesTr/a.nii.gz, nor one with channels from _0000 on"
+    ]
+
+
+def test_an_image_beside_one_that_looks_like_its_channel(tmp_path, save):
+    for name in ("a.nii", "a_0000.nii.gz"):
+        save(np.ones((3, 3, 3), np.float32), name=name)
+    for channels in (None, 1, 2):
+        assert [case.name for case in find_images(tmp_path, channels)] == ["a", "a_0000"]
 
 
 def test_an_image_in_which_every_voxel_is_the_same_is_refused(save):

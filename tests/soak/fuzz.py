@@ -2,8 +2,9 @@
 
     python -m tests.soak.fuzz --cases 100000 --reader nifti
 
-The readers are nifti, dataset, clicks, fcsv and checkpoint. A case that ends in another exception, takes longer than
-ten seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is
+The readers are nifti, dataset, clicks, fcsv and checkpoint; folders, whose contents are mixed; and one-bad, four
+cases of which one has a bad file and must cost nothing but itself. A case that ends in another exception, takes longer
+than ten seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is
 printed with its number, and `--only NUMBER` repeats it. The exit status is 1 if there were any.
 """
 
@@ -45,6 +46,7 @@ from deepedit.network.inputs import input_channels
 from deepedit.network.unet import UNetConfig, build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.volume import Volume
+from tests.soak.folders import folders_case, one_bad_case
 from tests.soak.mutations import damaged, damaged_json, damaged_value, hostile_value, places
 
 LONGEST = 10
@@ -235,6 +237,8 @@ READERS = {
     "clicks": clicks_case,
     "fcsv": fcsv_case,
     "checkpoint": checkpoint_case,
+    "folders": folders_case,
+    "one-bad": one_bad_case,
 }
 
 
