@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -91,9 +92,15 @@ class InteractiveSession:
         self._forget()
 
     @classmethod
-    def from_checkpoint(cls, path: str | Path, device: str = "auto", amp: str = "auto") -> "InteractiveSession":
-        """A session with the model of a file; ``device="auto"`` takes a GPU where there is one."""
-        return cls(load_model(path, pick_device(device)), amp)
+    def from_checkpoint(cls, path: str | Path, device: str = "auto", **options: Any) -> "InteractiveSession":
+        """A session with the model of a file.
+
+        Args:
+            path: of the model.
+            device: ``"auto"`` takes a GPU where there is one.
+            options: as of the class: `amp`, `progress`, `overlap`, `skip_air`, `look_once`.
+        """
+        return cls(load_model(path, pick_device(device)), **options)
 
     def set_image(self, image: str | Path | Volume | np.ndarray, affine: np.ndarray | None = None) -> None:
         """Start over with another image.

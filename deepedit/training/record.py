@@ -39,12 +39,16 @@ def _versions() -> dict[str, str]:
     return found
 
 
-def _git_commit() -> str | None:
-    if shutil.which("git") is None:
+def _git_commit(source: Path = Path(__file__)) -> str | None:
+    """The commit that a source file was at, where it is tracked by git at all: an environment that only lies within
+    somebody's repository is not of it."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=source.parent, capture_output=True, text=True, check=False).stdout
+
+    if shutil.which("git") is None or not git("ls-files", source.name).strip():
         return None
-    where = Path(__file__).parent
-    answer = subprocess.run(["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, check=False)
-    return answer.stdout.strip() or None
+    return git("rev-parse", "HEAD").strip() or None
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
