@@ -96,7 +96,7 @@ class DryCuda(TorchDispatchMode):
             return self._run(func, name, args, kwargs)
         if torch.is_inference_mode_enabled() and func.has_kernel_for_dispatch_key(COMPOSITE):
             # Without gradients torch does not take such an operator apart before it comes here.
-            with self:
+            with self._following():
                 return func.decompose(*args, **kwargs)
         if name in COPIES and (wanted == "cpu" or (not _on_cuda(args[0]) and wanted is None)):
             return self._download(name, args, kwargs)
@@ -109,6 +109,15 @@ class DryCuda(TorchDispatchMode):
         result = self._run(func, name, args, kwargs)
         self.record.count(func, args, kwargs, result)
         return result
+
+    @contextmanager
+    def _following(self) -> Iterator[None]:
+        """Operators come here again for the length of a block; what stands in for ``torch.cuda`` does already."""
+        super().__enter__()
+        try:
+            yield
+        finally:
+            super().__exit__(None, None, None)
 
     def _run(self, func: OpOverload, name: str, args: tuple, kwargs: dict[str, Any]) -> Any:
         """The operator on fake tensors; where its result depends on values, some result after a wait."""

@@ -137,3 +137,14 @@ def test_a_loss_gives_gradients_to_what_it_depends_on(dry):
     layer(torch.zeros(4, 3, device="cuda")).sum().backward()
     assert layer.weight.grad.shape == (2, 3)
     assert other.weight.grad is None
+
+
+def test_torch_is_as_before_afterwards(dry_cuda):
+    replaced = torch.Tensor.backward, torch.Generator, torch.tensor, torch.cuda.is_available, torch.nn.Module._apply
+    with dry_cuda(), torch.inference_mode():
+        # A network's operators are taken apart within the mode, which must not be set up anew for that.
+        image = torch.zeros(1, 3, 8, 8, 8, device="cuda")
+        torch.nn.functional.conv3d(image, torch.zeros(4, 3, 3, 3, 3, device="cuda"))
+    assert (
+        torch.Tensor.backward, torch.Generator, torch.tensor, torch.cuda.is_available, torch.nn.Module._apply,
+    ) == replaced  # fmt: skip
