@@ -109,12 +109,17 @@ def clicks_at(cell: Tensor, shape: Sequence[int], offset: Sequence[int]) -> Clic
 
 def per_sample(generator: Randomness, samples: int, device: torch.device) -> list[torch.Generator | None]:
     """One generator a sample, on `device`; where it is not there already, one seeded from it is."""
+    return [
+        source if source is None or source.device.type == device.type else _moved(source, device)
+        for source in _listed(generator, samples)
+    ]
+
+
+def _listed(generator: Randomness, samples: int) -> list[torch.Generator | None]:
     sources = [generator] * samples if generator is None or isinstance(generator, torch.Generator) else list(generator)
     if len(sources) != samples:
         raise ValueError(f"one generator for each of {samples} samples is needed; got {len(sources)}")
-    return [
-        source if source is None or source.device.type == device.type else _moved(source, device) for source in sources
-    ]
+    return sources
 
 
 def draw_seeds(generator: Randomness, samples: int, device: torch.device) -> Tensor:
@@ -122,9 +127,12 @@ def draw_seeds(generator: Randomness, samples: int, device: torch.device) -> Ten
     if generator is None or isinstance(generator, torch.Generator):
         source = device if generator is None else generator.device
         drawn = torch.randint(2**62, (samples,), generator=generator, device=source)
-        return drawn if source.type == device.type else upload(drawn.tolist(), device)
-    sources = per_sample(generator, samples, device)
-    return torch.cat([torch.randint(2**62, (1,), generator=source, device=device) for source in sources])
+        return drawn if source.type == device.type else upload(drawn, device)
+    each = [
+        torch.randint(2**62, (1,), generator=source, device=device if source is None else source.device)
+        for source in _listed(generator, samples)
+    ]
+    return torch.cat([seed if seed.device.type == device.type else upload(seed, device) for seed in each])
 
 
 def _moved(source: torch.Generator, device: torch.device) -> torch.Generator:

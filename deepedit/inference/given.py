@@ -1,6 +1,6 @@
 """A segmentation from elsewhere: brought to the grid of its image, and weighed against the network's answer."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,7 @@ from torch import Tensor
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.errors import FileError
 from deepedit.files import one_line, pasted
+from deepedit.inference.memory import sides
 from deepedit.io.dataset_checks import MAX_MISFIT_VOXELS, NOTED_MISFIT_VOXELS, misfit, nearly_there
 from deepedit.io.nifti import read_label
 from deepedit.io.nifti_affine import farthest
@@ -146,10 +147,6 @@ def named_values(labels: Labels) -> str:
     """File values and names, as in ``1 Anterior, 2 Posterior``; of many the first."""
     entries = [f"{value} {one_line(name, 40)}" for name, value in zip(labels.names, labels.values, strict=True)]
     return ", ".join(entries[:10]) + (f" and {len(entries) - 10} more" if len(entries) > 10 else "")
-
-
-def sides(shape: Sequence[int]) -> str:
-    return " x ".join(map(str, shape))
 
 
 def _at_voxels_of(classes: np.ndarray, affine: np.ndarray, image: Volume) -> np.ndarray:

@@ -21,11 +21,12 @@ def refuse_too_large(grid: GridMap, model: Model) -> None:
     needed += math.prod(grid.native_shape) * (4 * plan.image_channels + 2)
     if free is not None and needed > free:
         raise DeepEditError(
-            f"an image of {_sides(grid.native_shape)} voxels, {_sides(grid.network_shape)} at the model's spacing, "
+            f"an image of {sides(grid.native_shape)} voxels, {sides(grid.network_shape)} at the model's spacing, "
             f"takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
             "crop the image or resample it"
         )
 
 
-def _sides(shape: Shape) -> str:
+def sides(shape: Shape) -> str:
+    """A shape as people write it."""
     return " x ".join(map(str, shape))
