@@ -81,3 +81,11 @@ def test_half_precision_guidance(dtype):
     clicks = Clicks([0, 1], [1, 0], [[3, 4, 5], [-1, 2, 9]])
     expected = render_guidance(clicks, (8, 9, 10), 2, batch_size=2, dtype=dtype)
     assert torch.equal(render_guidance(clicks.to("cuda"), (8, 9, 10), 2, batch_size=2, dtype=dtype).cpu(), expected)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second CUDA device")
+def test_kernels_run_on_the_device_of_their_tensors_whichever_is_current():
+    prediction, label = (volume.to("cuda:1") for volume in batch_of())
+    clicks, guidance = simulate(prediction, label, torch.Generator("cuda:1").manual_seed(0))
+    on_cpu = render_guidance(clicks.to("cpu"), label.shape[1:], 8, batch_size=len(label))
+    torch.testing.assert_close(guidance.cpu(), on_cpu, atol=1e-6, rtol=0)

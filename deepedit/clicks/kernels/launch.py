@@ -2,9 +2,11 @@
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import triton
+from torch import Tensor
 
 BLOCK = 1024
 """Voxels that a program works on, with Triton's usual four warps.
@@ -34,12 +36,22 @@ def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.O
     def define(launch: Callable) -> torch._ops.OpOverload:
         name = launch.__name__
         _library.define(name + schema)
-        for key in ("CPU", "CUDA"):
-            _library.impl(name, launch, key)
+        _library.impl(name, launch, "CPU")
+        _library.impl(name, _on_device_of_first(launch), "CUDA")
         torch.library.register_fake(f"deepedit::{name}", shapes, lib=_library)
         return getattr(torch.ops.deepedit, name).default
 
     return define
+
+
+def _on_device_of_first(launch: Callable) -> Callable:
+    """The launch on the GPU of its first argument: Triton itself takes the current one, which may be another."""
+
+    def run(tensor: Tensor, *others: Any, **named: Any) -> Any:
+        with torch.cuda.device_of(tensor):
+            return launch(tensor, *others, **named)
+
+    return run
 
 
 def blocks(voxels: int, per_block: int) -> int:
