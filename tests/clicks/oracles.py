@@ -69,3 +69,15 @@ def slow_guidance(clicks, shape, num_classes, batch_size, sigma):
             away = (grid - np.reshape(position, (3, 1, 1, 1))) / np.reshape(sigma, (3, 1, 1, 1))
             guidance[batch, label] = np.maximum(guidance[batch, label], np.exp(-0.5 * (away**2).sum(0)))
     return guidance
+
+
+def assert_one_click_a_region(clicks, regions):
+    """Of two samples and three classes each region has a click inside, and no other class has one."""
+    assert clicks.batch.tolist() == [0, 0, 0, 1, 1, 1]
+    assert clicks.label.tolist() == [0, 1, 2, 0, 1, 2]
+    for batch, label, position, valid in zip(clicks.batch, clicks.label, clicks.position, clicks.valid, strict=True):
+        assert valid == (regions[batch] == label + 1).any()
+        if valid:
+            assert regions[(batch, *position)] == label + 1
+        else:
+            assert position.tolist() == [0, 0, 0]

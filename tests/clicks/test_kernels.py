@@ -18,7 +18,7 @@ from deepedit.clicks import (
     simulate_clicks,
 )
 from deepedit.clicks.largest_error import largest_errors
-from tests.clicks.oracles import code_maps, slow_chessboard_distance, slow_guidance
+from tests.clicks.oracles import assert_one_click_a_region, code_maps, slow_chessboard_distance, slow_guidance
 
 # One setting of the fixture serves all examples. They are few: an interpreted block takes milliseconds.
 few = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -71,15 +71,7 @@ def test_error_regions_are_true_class_plus_one_where_wrong(fused, num_classes):
 @given(codes=code_maps(max_side=7, max_code=3), seed=st.integers(0, 2**31))
 def test_each_region_gets_a_click_inside_and_no_other_class_does(fused, codes, seed):
     regions = torch.from_numpy(np.stack([codes, codes[::-1].copy()])).to(fused)
-    clicks = sample_clicks(regions, 3, seeded(seed))
-    assert clicks.batch.tolist() == [0, 0, 0, 1, 1, 1]
-    assert clicks.label.tolist() == [0, 1, 2, 0, 1, 2]
-    for batch, label, position, valid in zip(clicks.batch, clicks.label, clicks.position, clicks.valid, strict=True):
-        assert valid == (regions[batch] == label + 1).any()
-        if valid:
-            assert regions[(batch, *position)] == label + 1
-        else:
-            assert position.tolist() == [0, 0, 0]
+    assert_one_click_a_region(sample_clicks(regions, 3, seeded(seed)), regions)
 
 
 def test_voxels_are_drawn_with_the_weight_exp_d_minus_1(fused):

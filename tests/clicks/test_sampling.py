@@ -7,7 +7,7 @@ from scipy import stats
 
 from deepedit.clicks import error_regions, sample_clicks
 from deepedit.clicks import sampling as sampling_module
-from tests.clicks.oracles import code_maps, slow_chessboard_distance
+from tests.clicks.oracles import assert_one_click_a_region, code_maps, slow_chessboard_distance
 
 
 def seeded(seed):
@@ -59,15 +59,7 @@ def test_error_regions_of_different_shapes_are_refused():
 @given(codes=code_maps(max_code=3), seed=st.integers(0, 2**31))
 def test_each_region_gets_a_click_inside_and_no_other_class_does(codes, seed):
     regions = torch.from_numpy(np.stack([codes, codes[::-1].copy()]))
-    clicks = sample_clicks(regions, 3, seeded(seed))
-    assert clicks.batch.tolist() == [0, 0, 0, 1, 1, 1]
-    assert clicks.label.tolist() == [0, 1, 2, 0, 1, 2]
-    for batch, label, position, valid in zip(clicks.batch, clicks.label, clicks.position, clicks.valid, strict=True):
-        assert valid == (regions[batch] == label + 1).any()
-        if valid:
-            assert regions[(batch, *position)] == label + 1
-        else:
-            assert position.tolist() == [0, 0, 0]
+    assert_one_click_a_region(sample_clicks(regions, 3, seeded(seed)), regions)
 
 
 @given(codes=code_maps(max_code=3), seed=st.integers(0, 2**31))
