@@ -60,6 +60,7 @@ def options() -> argparse.ArgumentParser:
     )
     add_reading(data, "that of --init-weights, else sform and header")
     data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
+    data.add_argument("--split-seed", type=count, default=0, help="which cases those are (default: 0)")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
     data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
     data.add_argument("--limit", type=positive_int, help="use only so many training cases")
@@ -85,7 +86,7 @@ def options() -> argparse.ArgumentParser:
         "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.75)"
     )
     how.add_argument("--max-clicks", type=count, help="most clicks that a sample gets (default: 10)")
-    how.add_argument("--seed", type=count, default=0, help="of everything random (default: 0)")
+    how.add_argument("--seed", type=count, default=0, help="of all that is random but the split (default: 0)")
     add_model_options(add)
     add_common(add)
     return add
@@ -191,6 +192,7 @@ def run_settings(given: dict[str, Any]) -> Any:
         dataset=Path(given["input"]),
         labels=parse_labels(given["labels"]) if given["labels"] else None,
         split=given["split"],
+        split_seed=given["split_seed"],
         spacing=_tuple(given["spacing"]),
         patch_size=_tuple(given["patch_size"]),
         affine=given["affine"],
@@ -211,6 +213,8 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
         raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
     # Runs that were begun before there were these settings go on with their defaults.
     earlier = {"affine": None, "units": None, **read_run_config(source)}
+    # Before, the seed of the run chose its cases too.
+    earlier = {"split_seed": earlier.get("seed", 0), **earlier}
     own = ("output", "device", "workers", "eager", "resume", "overwrite", "config", *MODEL_OPTIONS)
     here = {name: given[name] for name in own}
     unknown = set(given) - set(earlier) - set(here)

@@ -39,6 +39,8 @@ class RunSettings:
         dataset: folder.
         labels: names to file values, instead of the dataset's own; None: all.
         split: share of the cases to train on.
+        split_seed: which cases those are; apart from the seed of the run, so that runs with other seeds are validated on
+            the same cases.
         spacing, patch_size: mm and voxels; None: planned from the data.
         affine, units: what is believed of headers, see `Reading`; None: as the model to start from, else the default.
         network: one of `NETWORKS`.
@@ -51,6 +53,7 @@ class RunSettings:
     dataset: Path
     labels: Mapping[str, int] | None = None
     split: float = 0.9
+    split_seed: int = 0
     spacing: tuple[float, float, float] | None = None
     patch_size: tuple[int, int, int] | None = None
     affine: str | None = None
@@ -206,7 +209,7 @@ class Run:
         plan = self._fit_into_memory(plan, network_config, channels)
         network = build_network(channels, plan.labels.num_classes, network_config, seed)
         names = [case.name for case in self.dataset.cases]
-        training, validation = split_cases(names, settings.split, seed)
+        training, validation = split_cases(names, settings.split, settings.split_seed)
         if self.config.limit is not None:
             training = training[: self.config.limit]
         model = Model(network, plan, training, validation)
