@@ -17,7 +17,7 @@ from deepedit.inference.annotation import annotate
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.msd import find_dataset, read_case
 from deepedit.io.nifti import read_label
-from deepedit.training.metrics import dice
+from deepedit.metrics import dice
 from deepedit.volume import Volume
 from deepedit_cli.common import device, positive_int
 

@@ -35,3 +35,10 @@ def test_rooms_do_not_import_each_other():
         found = {name.split(".")[1] for name in loaded if name.startswith("deepedit.")}
         others = (rooms - {room, "clicks"}) | {"training", "inference", "evaluation"}
         assert not found & others, room
+
+
+def test_what_every_room_may_know_imports_no_room():
+    shared = sorted(path.stem for path in Path(deepedit.__file__).parent.glob("[a-z]*.py"))
+    loaded = loaded_by("\n".join(f"import deepedit.{name}" for name in shared))
+    found = {name.split(".")[1] for name in loaded if name.startswith("deepedit.")}
+    assert found == set(shared)

@@ -19,9 +19,9 @@ from deepedit.inference.session import InteractiveSession
 from deepedit.io.dataset_checks import misfit, near_misfit
 from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
+from deepedit.metrics import dice, surface_dice
 from deepedit.network.checkpoint import Model
 from deepedit.plan import Labels
-from deepedit.training.metrics import dice, surface_dice
 from deepedit.volume import Reading, Volume
 
 FAR = 10

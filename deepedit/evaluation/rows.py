@@ -37,7 +37,7 @@ class Row:
     Attributes:
         clicks: how many were allowed so far. Where nothing is wrong any more, no click is made, and the row repeats
             the last state with None for all that describes a click.
-        dice, nsd: in [0, 1]; see `deepedit.training.metrics`.
+        dice, nsd: in [0, 1]; see `deepedit.metrics`.
         obeyed: whether the newest click's voxel had the clicked label right afterwards, be it by the network or by the
             session's last resort; alike for all labels of the case, as is all that follows.
         seconds: from the newest click to the result; at 0 clicks from the question to the automatic result.

@@ -10,8 +10,8 @@ import torch
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.pairing import Case, nifti_files
+from deepedit.metrics import dice
 from deepedit.plan import Labels
-from deepedit.training.metrics import dice
 from deepedit.transforms.corrupt import corrupt_segmentation
 
 ATTEMPTS = 100

@@ -10,8 +10,8 @@ from deepedit.inference.preview import overlay
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
+from deepedit.metrics import dice
 from deepedit.network.checkpoint import Model
-from deepedit.training.metrics import dice
 from deepedit.training.ranks import Ranks
 
 CLICKS_REPORTED = (0, 1, 3, 5, 10)

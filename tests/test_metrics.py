@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepedit.training.metrics import dice, surface_dice
+from deepedit.metrics import dice, surface_dice
 
 SHAPES = st.tuples(*[st.integers(1, 6)] * 3)
 SEEDS = st.integers(0, 2**32 - 1)
