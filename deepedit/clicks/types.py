@@ -63,5 +63,22 @@ class Clicks:
         entries = (self.batch, self.label, self.position, self.valid)
         return Clicks(*(entry.to(device, non_blocking=non_blocking) for entry in entries))
 
+    def nearness(self, shape: Sequence[int], sigma: float | Sequence[float], batch_size: int = 1) -> Tensor:
+        """How near each voxel is to the clicks of its sample, whatever their class.
+
+        Args:
+            shape: (X, Y, Z) of the volumes.
+            sigma: width of the Gaussian in voxels; one number, or one an axis.
+            batch_size: B, number of samples.
+
+        Returns:
+            ``[B, X, Y, Z]`` float32 in [0, 1], as `render_guidance` draws them: 1 at a click, falling off as a Gaussian
+            of the distance to the nearest one; 0 in a sample without clicks.
+        """
+        from deepedit.clicks.guidance import render_guidance
+
+        one_class = Clicks(self.batch, torch.zeros_like(self.label), self.position, self.valid)
+        return render_guidance(one_class, shape, 1, batch_size, sigma)[:, 0]
+
     def __len__(self) -> int:
         return self.batch.shape[0]

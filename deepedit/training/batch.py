@@ -127,11 +127,8 @@ class RollingBatch:
         return assemble_input(self.image, guidance, self.previous if plan.previous else None)
 
     def nearness(self) -> Tensor:
-        """``[B, X, Y, Z]``: nearness of a voxel to its sample's clicks, as a Gaussian."""
-        clicks = self._clicks()
-        of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
-        shape, size = self.label.shape[1:], len(self.label)
-        return render_guidance(of_any_class, shape, 1, size, self.config.click_loss_sigma)[:, 0]
+        """``[B, X, Y, Z]``, see `Clicks.nearness`: where the loss around the clicks counts."""
+        return self._clicks().nearness(self.label.shape[1:], self.config.click_loss_sigma, len(self.label))
 
     def answer(self, logits: Tensor) -> None:
         """The annotator looks at the pass that was just made and clicks once in every sample that stays.

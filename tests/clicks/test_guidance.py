@@ -104,3 +104,11 @@ def test_sum_normalized_skips_what_is_not_valid_and_fills_its_range():
     assert guidance.dtype == torch.float32
     assert guidance.aminmax() == (0, 1)
     assert not guidance[0, [0, 2]].any()
+
+
+@given(clicks=click_sets((9, 12, 7), num_classes=3, batch_size=2), sigma=st.sampled_from([1.0, 4.0, (1.0, 2.0, 3.0)]))
+@settings(max_examples=20)
+def test_nearness_is_the_guidance_of_the_nearest_click_of_any_class(clicks, sigma):
+    nearness = clicks.nearness((9, 12, 7), sigma, batch_size=2)
+    expected = slow_guidance(clicks, (9, 12, 7), 3, 2, np.broadcast_to(sigma, 3)).max(1)
+    assert_allclose(nearness.numpy(), expected, atol=5e-6)
