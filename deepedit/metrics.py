@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from deepedit.boxes import bounding_box
+
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     """Dice of two masks of one shape, in [0, 1]; 1 where both are empty."""
@@ -31,8 +33,7 @@ def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[fl
         return float(prediction.any() == truth.any())
     from scipy import ndimage
 
-    both = prediction | truth
-    box = ndimage.find_objects(both.astype(np.uint8))[0]
+    box = bounding_box(prediction | truth)
     masks = [np.pad(mask[box], 1) for mask in (prediction, truth)]
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
     distances = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deepedit.boxes import overlap
 from deepedit.clicks import dispatch
 from deepedit.clicks.types import Clicks
 
@@ -117,15 +118,11 @@ def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> T
 def _meetings(guidance: Tensor, rows: Tensor, stamp: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
     """For each row (sample, class, voxel) the part of the guidance that a stamp centred there covers, and that of the
     stamp; nothing for a stamp that misses the volume."""
-    reach = [side // 2 for side in stamp.shape]
     for batch, label, *centre in rows.tolist():
-        spans = [
-            (max(p - r, 0), min(p + r + 1, side)) for p, r, side in zip(centre, reach, guidance.shape[2:], strict=True)
-        ]
-        if any(low >= high for low, high in spans):
-            continue
-        cut = [slice(low - p + r, high - p + r) for (low, high), p, r in zip(spans, centre, reach, strict=True)]
-        yield guidance[(batch, label, *(slice(low, high) for low, high in spans))], stamp[tuple(cut)]
+        start = [index - side // 2 for index, side in zip(centre, stamp.shape, strict=True)]
+        covered, part = overlap(start, stamp.shape, guidance.shape[2:])
+        if all(span.start < span.stop for span in covered):
+            yield guidance[(batch, label, *covered)], stamp[part]
 
 
 def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:

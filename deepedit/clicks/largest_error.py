@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch import Tensor
 
+from deepedit.boxes import Box, bounding_box, within
 from deepedit.clicks import dispatch
 from deepedit.devices import upload
 
@@ -37,7 +38,7 @@ def largest_error_click(
     if prediction.shape != label.shape:
         raise ValueError(f"prediction {prediction.shape} and label {label.shape} differ in shape")
     wrong = prediction != label
-    box = _box(wrong)
+    box = bounding_box(wrong)
     if box is None:
         return None
     codes = np.where(wrong[box], label[box].astype(np.int64) + 1, 0)
@@ -46,7 +47,7 @@ def largest_error_click(
     # volume.
     depth = ndimage.distance_transform_edt(np.pad(component, 1))[1:-1, 1:-1, 1:-1]
     deepest = np.unravel_index(depth.argmax(), depth.shape)
-    voxel = tuple(int(i + a.start + b.start) for i, a, b in zip(deepest, inner, box, strict=True))
+    voxel = tuple(int(index + span.start) for index, span in zip(deepest, within(box, inner), strict=True))
     return voxel, int(label[voxel])
 
 
@@ -77,18 +78,7 @@ def largest_errors(
     return voxels, upload([click is not None for click in found], label.device)
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """Smallest box that holds all of a mask; None if it is empty."""
-    spans = []
-    for axis in range(mask.ndim):
-        hit = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
-        if not len(hit):
-            return None
-        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
-    return tuple(spans)
-
-
-def _largest_component(codes: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]]:
+def _largest_component(codes: np.ndarray) -> tuple[np.ndarray, Box]:
     """Mask of the largest 6-connected component of one code, in the box of `codes` that holds it."""
     from scipy import ndimage
 
@@ -107,6 +97,5 @@ def _largest_component(codes: np.ndarray) -> tuple[np.ndarray, tuple[slice, ...]
                 best, found = (sizes[number - 1], -start), (components, number, box)
     components, number, box = found
     mask = components == number
-    inner = _box(mask)
-    spans = tuple(slice(a.start + b.start, a.stop + b.start) for a, b in zip(inner, box, strict=True))
-    return mask[inner], spans
+    inner = bounding_box(mask)
+    return mask[inner], within(box, inner)

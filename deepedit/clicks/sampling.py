@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks import dispatch
-from deepedit.clicks.distance import bounding_box, narrowed, region_depth
+from deepedit.clicks.distance import narrowed, region_box, region_depth
 from deepedit.clicks.types import Clicks
 from deepedit.devices import upload
 
@@ -72,7 +72,7 @@ def sample_clicks(regions: Tensor, num_classes: int, generator: Randomness = Non
         keys = codes.new_full((len(codes), num_classes), kernels.NO_VOXEL, dtype=torch.int64)
         kernels.draw(codes.contiguous(), region_depth(codes, limit), seeds, None, keys, None)
         return Clicks(*kernels.clicks_at_keys(keys, codes.shape[1:]))
-    box = bounding_box(codes)
+    box = region_box(codes)
     depth = region_depth(codes[box], limit)
     cell = draw_cells(codes[box], depth, num_classes, generator)
     return clicks_at(cell, codes[box].shape, [part.start or 0 for part in box[1:]])

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks import dispatch
-from deepedit.clicks.distance import bounding_box, region_depth
+from deepedit.clicks.distance import region_box, region_depth
 from deepedit.clicks.largest_error import largest_errors
 from deepedit.clicks.sampling import Randomness, clicks_at, draw_cells, draw_seeds, error_regions
 from deepedit.clicks.types import Clicks
@@ -202,7 +202,7 @@ def _candidates(
         ]
     )
     limit = max(codes.shape[1:])
-    box = bounding_box(codes)
+    box = region_box(codes)
     codes = codes[box]
     depth = region_depth(codes, limit)
     for row, intent in enumerate(intents):

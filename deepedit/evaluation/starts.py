@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from deepedit.boxes import Box, bounding_box, grown
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.pairing import Case, nifti_files
@@ -127,11 +128,7 @@ def _bisect(inner: torch.Tensor, num_classes: int, corruption: Corruption, seed:
     return best
 
 
-def _around_labels(truth: np.ndarray) -> tuple[slice, ...]:
+def _around_labels(truth: np.ndarray) -> Box:
     """The box of all labels with a margin of half its longest side: errors happen there, and the rest costs time."""
-    spans = []
-    for axis in range(3):
-        hit = np.flatnonzero(truth.any(axis=tuple(other for other in range(3) if other != axis)))
-        spans.append((int(hit[0]), int(hit[-1]) + 1))
-    margin = max(stop - start for start, stop in spans) // 2
-    return tuple(slice(max(start - margin, 0), stop + margin) for start, stop in spans)
+    box = bounding_box(truth > 0)
+    return grown(box, max(span.stop - span.start for span in box) // 2, truth.shape)

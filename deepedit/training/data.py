@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.boxes import overlap
 from deepedit.errors import FileError, TrainingError
 from deepedit.files import available_memory, make_folder, one_line
 from deepedit.io.msd import Case, read_case
@@ -187,10 +188,6 @@ def _focus(case: PreparedCase, generator: torch.Generator) -> list[int] | None:
 def _window(array: np.ndarray, start: Sequence[int], sides: Sequence[int]) -> Tensor:
     """``[C, *sides]`` of ``[C, X, Y, Z]``, 0 where the window leaves the array."""
     result = torch.zeros((len(array), *sides), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
-    inside = [
-        slice(max(a, 0), max(min(a + n, size), 0)) for a, n, size in zip(start, sides, array.shape[1:], strict=True)
-    ]
-    target = [slice(span.start - a, span.stop - a) for span, a in zip(inside, start, strict=True)]
-    if all(span.start < span.stop for span in inside):
-        result[(slice(None), *target)] = torch.from_numpy(array[(slice(None), *inside)].copy())
+    inside, part = overlap(start, sides, array.shape[1:])
+    result[(slice(None), *part)] = torch.from_numpy(array[(slice(None), *inside)].copy())
     return result

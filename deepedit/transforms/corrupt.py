@@ -165,7 +165,7 @@ def _displace(label: Tensor, field: Tensor) -> Tensor:
     last = torch.tensor(shape) - 1
     *voxels, last = upload(torch.cat([*map(torch.arange, shape), last]), label.device).split([*shape, 3])
     for axis, (along, voxel) in enumerate(zip(moved, voxels, strict=True)):
-        along += voxel.view([-1 if dim == axis else 1 for dim in range(3)])
+        along += voxel.view(-1, *[1] * (2 - axis))
     moved = moved.round_().clamp_(min=0).minimum(last.view(3, 1, 1, 1))
     return label[tuple(moved.long())]
 

@@ -8,12 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.boxes import Box
 from deepedit.transforms.decide import class_type, decide_from_labels, decide_from_logits
 from deepedit.transforms.orientation import closest_canonical
 from deepedit.transforms.resample import Taps, make_taps, resample, row_major, slabs
 
 Shape = tuple[int, int, int]
-Box = tuple[slice, slice, slice]
 
 # A grid whose spacing differs from the target by less than this part is left as it is.
 SAME_SPACING = 1e-3

@@ -162,8 +162,7 @@ def _weighted_sum(tensor: Tensor, dim: int, taps: Taps) -> Tensor:
     result = taps.pick(tensor, dim, 0)
     if taps.copies:
         return result
-    shape = [1] * tensor.ndim
-    shape[dim] = -1
+    shape = (-1, *[1] * (tensor.ndim - 1 - dim))
     result = result * taps.weight[:, 0].view(shape)
     for tap in range(1, taps.index.shape[1]):
         result.addcmul_(taps.pick(tensor, dim, tap), taps.weight[:, tap].view(shape))

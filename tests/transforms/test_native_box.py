@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deepedit.inference.turn import bounding_box
+from deepedit.boxes import bounding_box
 from deepedit.transforms.geometry import network_grid
 
 AFFINES = (

@@ -1,0 +1,49 @@
+"""Boxes of voxels: a slice with start and stop along each axis."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+Box = tuple[slice, slice, slice]
+
+
+def bounding_box(mask: np.ndarray) -> Box | None:
+    """Smallest box that holds all of a mask ``[X, Y, Z]``; None if the mask is empty."""
+    across = mask.any(0)
+    spans = []
+    for profile in (mask.any((1, 2)), across.any(1), across.any(0)):
+        hit = np.flatnonzero(profile)
+        if not len(hit):
+            return None
+        spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
+    return tuple(spans)
+
+
+def grown(box: Box, margin: int, shape: Sequence[int]) -> Box:
+    """A box with a margin of so many voxels on every side, as far as it lies in a volume of this shape."""
+    return tuple(
+        slice(max(span.start - margin, 0), min(span.stop + margin, size)) for span, size in zip(box, shape, strict=True)
+    )
+
+
+def within(outer: Box, inner: Box) -> Box:
+    """A box that is given relative to the first voxel of another, in the coordinates of the other."""
+    return tuple(slice(o.start + i.start, o.start + i.stop) for o, i in zip(outer, inner, strict=True))
+
+
+def overlap(start: Sequence[int], window: Sequence[int], shape: Sequence[int]) -> tuple[Box, Box]:
+    """Where a window and a volume overlap.
+
+    Args:
+        start: voxel of the volume at which the window begins; it may lie outside of the volume.
+        window: sides of the window in voxels.
+        shape: sides of the volume in voxels.
+
+    Returns:
+        The box of the volume that lies in the window, and the box of the window that lies in the volume. Both have
+        the same sides; along an axis on which the two do not overlap, that side is 0.
+    """
+    axes = list(zip(start, window, shape, strict=True))
+    in_volume = tuple(slice(min(max(a, 0), size), min(max(a + side, 0), size)) for a, side, size in axes)
+    in_window = tuple(slice(min(max(-a, 0), side), min(max(size - a, 0), side)) for a, side, size in axes)
+    return in_volume, in_window
