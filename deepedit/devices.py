@@ -9,7 +9,7 @@ from torch import Tensor
 def upload(values: Any, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
     """A tensor of numbers that the host knows, on `device`, without waiting for it.
 
-    On a GPU the numbers leave from pinned memory: a copy from elsewhere is staged first, and the host waits for that.
+    For a GPU the numbers are first put into pinned memory: the host would wait for a copy from other memory.
 
     Args:
         values: as `torch.as_tensor` takes them; a tensor may be shared where `device` is the CPU.

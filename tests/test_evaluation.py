@@ -147,7 +147,7 @@ def test_segmentations_of_a_folder_are_what_is_corrected(tmp_path, one_wrong):
     assert_allclose(of(rows, "right", "dice"), [0, dice(1, 1, 384)])
 
 
-def test_a_case_without_a_given_segmentation_is_a_failure(tmp_path, one_wrong):
+def test_a_case_without_an_initial_segmentation_is_a_failure(tmp_path, one_wrong):
     (tmp_path / "given").mkdir()
     with pytest.warns(UserWarning, match="case is left out: .*given: has no segmentation case.nii.gz"):
         assert evaluate_dataset(obedient_model(), [one_wrong], initial=tmp_path / "given") == []

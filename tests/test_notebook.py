@@ -24,7 +24,7 @@ def test_the_notebook_runs_from_top_to_bottom(notebook, tmp_path):
     client.execute()
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
-    # On the network's grid, automatic, the given segmentation, and one after each click (fewer if all became right).
+    # On the network's grid, automatic, the initial segmentation, and one after each click (fewer if all became right).
     assert len(pictures) >= 4
     assert list(tmp_path.iterdir()) == []
 

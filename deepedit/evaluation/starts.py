@@ -1,4 +1,4 @@
-"""What the first click finds: nothing, a segmentation from elsewhere, or the truth made wrong on purpose."""
+"""The initial segmentation of an evaluated case: none, one from a folder, or the truth with errors added on purpose."""
 
 import hashlib
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """The conversation between the network and a simulated annotator, for every sample of a batch by itself.
 
 Every pass of the network is both a training step and the prediction that the annotator answers: no pass is spent on
-prediction alone. A sample stays in its slot of the batch for some passes, the first without clicks (or with a
-segmentation from elsewhere and one click), each further one with a click more and with the prediction of the pass
-before as its previous segmentation. Then the next sample takes the slot.
+prediction alone. A sample stays in its slot of the batch for some passes. The first has no
+clicks, or an initial segmentation and one click; each further pass has one more click, and the prediction of the pass
+before it as the previous segmentation. Then the next sample takes the slot.
 """
 
 from collections import deque

@@ -25,7 +25,7 @@ class TrainingConfig:
         clicks_from: share of the run that trains the automatic mode alone, before the share of passes with clicks
             rises to `click_probability`; 0: clicks from the first step on.
         max_clicks: most clicks that a sample gets.
-        edit_probability: share of the samples with clicks that begin with a segmentation from elsewhere.
+        edit_probability: share of the samples with clicks that begin with an initial segmentation to correct.
         redraw_probability: share of the samples with clicks whose truth is from the first click on one that another
             hand might have drawn. A network soon knows by heart where the labels of its training cases border on each
             other, and then hardly ever sees a click that corrects such a border.

@@ -39,8 +39,8 @@ class RunSettings:
         dataset: folder.
         labels: names to file values, instead of the dataset's own; None: all.
         split: share of the cases to train on.
-        split_seed: which cases those are; apart from the seed of the run, so that runs with other seeds are validated on
-            the same cases.
+        split_seed: which cases those are. It is separate from the seed of the run, so that runs with different seeds
+            are validated on the same cases.
         spacing, patch_size: mm and voxels; None: planned from the data.
         affine, units: what is believed of headers, see `Reading`; None: as the model to start from, else the default.
         network: one of `NETWORKS`.

@@ -63,29 +63,29 @@ def patch_sides(progress: float, plan: Plan, divisor: Sequence[int], config: Tra
 
 
 CLICKS_LEARNED = 0.4
-"""Share of the run by which the share of passes with clicks has risen to its full height."""
+"""Share of the run by which the share of passes with clicks reaches its full height."""
 
 
 def click_share(progress: float, config: TrainingConfig) -> float:
     """Share of the passes with clicks among the samples that begin when a share `progress` of the run is over."""
     if config.clicks_from <= 0:
         return config.click_probability
-    return config.click_probability * risen(progress, config.clicks_from, max(CLICKS_LEARNED, config.clicks_from))
+    return config.click_probability * linear_ramp(progress, config.clicks_from, max(CLICKS_LEARNED, config.clicks_from))
 
 
 def click_weight(progress: float, config: TrainingConfig) -> float:
     """Weight of the loss around the clicks: half of it until the clicks are learned, since early it costs the automatic
     mode, then rising to its full height over a fifth of the run."""
-    return config.click_loss * (0.5 + 0.5 * risen(progress, CLICKS_LEARNED, CLICKS_LEARNED + 0.2))
+    return config.click_loss * (0.5 + 0.5 * linear_ramp(progress, CLICKS_LEARNED, CLICKS_LEARNED + 0.2))
 
 
-def risen(progress: float, start: float, end: float) -> float:
-    """In a line from 0 at `start` to 1 at `end`."""
+def linear_ramp(progress: float, start: float, end: float) -> float:
+    """0 up to `start`, 1 from `end` on, and linear in between."""
     return min(max((progress - start) / max(end - start, 1e-9), 0.0), 1.0)
 
 
 def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig) -> tuple[int, bool]:
-    """How many passes a new sample stays, and whether it begins with a segmentation from elsewhere.
+    """How many passes a new sample stays, and whether it begins with an initial segmentation.
 
     A sample is either left alone, after one pass, or gets from 1 to `max_clicks` clicks, each number as likely: a
     network that has seldom seen many clicks does little with the later ones. Of the samples so many are clicked that
@@ -93,7 +93,7 @@ def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig
     """
     chosen, count, start = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
     mean = (1 + config.max_clicks) / 2
-    # The first pass of a clicked sample has a click already where it begins with a segmentation from elsewhere.
+    # The first pass of a clicked sample has a click already where it begins with an initial segmentation.
     clicked = share / max(mean - share * (mean - config.edit_probability), 1e-9)
     if config.max_clicks == 0 or chosen >= clicked:
         return 1, False

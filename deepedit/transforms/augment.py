@@ -78,7 +78,7 @@ def augment(
 def _random_affine(shape: Sequence[int], settings: Augmentation, generator: torch.Generator) -> Tensor:
     """``[3, 4]``: offsets from the result's centre to offsets from the source's centre, both in voxels."""
     draw = _Draw(generator)
-    moves, turns = draw.chance(settings.spatial_probability), draw.chance(settings.rotation_probability)
+    moves, turns = draw.bernoulli(settings.spatial_probability), draw.bernoulli(settings.rotation_probability)
     angles = [math.radians(draw.between(-settings.rotation, settings.rotation)) for _ in range(3)]
     # Drawn as a logarithm: doubling is as likely as halving.
     low, high = map(math.log, settings.scaling)
@@ -91,7 +91,7 @@ def _random_affine(shape: Sequence[int], settings: Augmentation, generator: torc
         matrix[:, :3] /= zoom[:, None]
         matrix[:, 3] = torch.tensor(shift)
     for axis in settings.flip_axes:
-        if draw.chance(0.5):
+        if draw.bernoulli(0.5):
             matrix[:, axis] *= -1
     return matrix
 
@@ -126,16 +126,16 @@ def _change_intensity(sample: Tensor, settings: Augmentation, generator: torch.G
     """The sample ``[C, X, Y, Z]`` with its channels changed alike."""
     draw = _Draw(generator)
     dims = (1, 2, 3)
-    if draw.chance(settings.intensity_probability):
+    if draw.bernoulli(settings.intensity_probability):
         sample = sample + draw.between(-settings.brightness, settings.brightness) * sample.std(dims, keepdim=True)
-    if draw.chance(settings.intensity_probability):
+    if draw.bernoulli(settings.intensity_probability):
         mean = sample.mean(dims, keepdim=True)
         sample = mean + (sample - mean) * draw.between(*settings.contrast)
-    if draw.chance(settings.intensity_probability):
+    if draw.bernoulli(settings.intensity_probability):
         low, high = sample.amin(dims, keepdim=True), sample.amax(dims, keepdim=True)
         width = (high - low).clamp_min(1e-6)
         sample = low + ((sample - low) / width) ** draw.between(*settings.gamma) * width
-    if draw.chance(settings.intensity_probability):
+    if draw.bernoulli(settings.intensity_probability):
         spread = draw.between(0, settings.noise) * sample.std(dims, keepdim=True)
         device_generator = torch.Generator(sample.device).manual_seed(draw.integer())
         noise = torch.empty_like(sample).normal_(generator=device_generator)
@@ -152,7 +152,7 @@ class _Draw:
     def between(self, low: float, high: float) -> float:
         return low + (high - low) * torch.rand((), generator=self.generator, dtype=torch.float64).item()
 
-    def chance(self, probability: float) -> bool:
+    def bernoulli(self, probability: float) -> bool:
         return self.between(0, 1) < probability
 
     def integer(self) -> int:

@@ -1,4 +1,4 @@
-"""A true segmentation made wrong, as one from elsewhere may be, or drawn anew, as by another careful hand."""
+"""Changed copies of a true segmentation: one with errors to correct, or one as another annotator would draw it."""
 
 import math
 from collections.abc import Sequence

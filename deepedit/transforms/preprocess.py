@@ -116,7 +116,7 @@ class Preprocessor:
             ``[len(classes), *native_shape]`` float32; outside of the network's grid all is background.
         """
         classes = list(range(len(logits)) if classes is None else classes)
-        return _from_chances(logits, grid, len(classes), lambda chances: chances[classes])
+        return _from_probabilities(logits, grid, len(classes), lambda probabilities: probabilities[classes])
 
     def uncertainty_to_native(self, logits: Tensor, grid: GridMap) -> np.ndarray:
         """Entropy of the probabilities on the file's grid, as a share of its largest possible value.
@@ -130,25 +130,25 @@ class Preprocessor:
             for each class.
         """
 
-        def entropy(chances: Tensor) -> Tensor:
-            return -torch.xlogy(chances, chances).sum(0, keepdim=True) / math.log(len(chances))
+        def entropy(probabilities: Tensor) -> Tensor:
+            return -torch.xlogy(probabilities, probabilities).sum(0, keepdim=True) / math.log(len(probabilities))
 
-        return _from_chances(logits, grid, 1, entropy)[0]
+        return _from_probabilities(logits, grid, 1, entropy)[0]
 
 
-def _from_chances(logits: Tensor, grid: GridMap, channels: int, look: Callable[[Tensor], Tensor]) -> np.ndarray:
+def _from_probabilities(logits: Tensor, grid: GridMap, channels: int, look: Callable[[Tensor], Tensor]) -> np.ndarray:
     """``[channels, *native_shape]`` float32 of what `look` makes of the probabilities of a slab."""
     result = np.empty((channels, *grid.native_shape), dtype=np.float32)
     oriented = result.transpose(0, *(1 + axis for axis in grid.permutation))
     background = torch.zeros(len(logits), device=logits.device)
     background[0] = 1
     for rows, part, taps in grid.native_slabs(logits):
-        chances = resample(part, taps).softmax(0)
+        probabilities = resample(part, taps).softmax(0)
         for dim, each in enumerate(taps):
             if each.outside.any():
-                beyond = upload(each.outside.nonzero()[:, 0], chances.device)
-                chances.movedim((0, dim + 1), (-1, 0))[beyond] = background
-        oriented[:, rows] = look(chances).cpu().numpy()
+                beyond = upload(each.outside.nonzero()[:, 0], probabilities.device)
+                probabilities.movedim((0, dim + 1), (-1, 0))[beyond] = background
+        oriented[:, rows] = look(probabilities).cpu().numpy()
     return result
 
 

@@ -151,10 +151,10 @@ class TestOneImage:
             *("--probabilities", tmp_path / "p.nii.gz", "--preview", tmp_path / "p.png"),
         )
         assert status == 0
-        chances = read_volume(tmp_path / "p.nii.gz")
-        assert chances.data.shape == (3, 16, 16, 16)
-        np.testing.assert_allclose(chances.data.sum(0), 1, atol=1e-5)
-        assert_array_equal(chances.data.argmax(0), read_label(tmp_path / "seg.nii.gz").data)
+        probabilities = read_volume(tmp_path / "p.nii.gz")
+        assert probabilities.data.shape == (3, 16, 16, 16)
+        np.testing.assert_allclose(probabilities.data.sum(0), 1, atol=1e-5)
+        assert_array_equal(probabilities.data.argmax(0), read_label(tmp_path / "seg.nii.gz").data)
         from PIL import Image
 
         assert Image.open(tmp_path / "p.png").size > (300, 100)
@@ -234,7 +234,7 @@ class TestFolder:
         status, _, err = call(
             *("--input", folder, "--output", tmp_path / "out", "--clicks", tmp_path / "clicks"),
             *("--initial-segmentation", tmp_path / "given", "--save-clicks", tmp_path / "saved"),
-            *("--preview", tmp_path / "pictures", "--probabilities", tmp_path / "chances"),
+            *("--preview", tmp_path / "pictures", "--probabilities", tmp_path / "probabilities"),
         )
         assert status == 0
         assert err == [
@@ -248,7 +248,7 @@ class TestFolder:
         assert (c > 0).sum() < 40
         assert read_clicks(tmp_path / "saved" / "c.json")[0].space == "lps"
         assert sorted(path.name for path in (tmp_path / "pictures").iterdir()) == ["a.png", "c.png"]
-        assert sorted(path.name for path in (tmp_path / "chances").iterdir()) == ["a.nii.gz", "c.nii.gz"]
+        assert sorted(path.name for path in (tmp_path / "probabilities").iterdir()) == ["a.nii.gz", "c.nii.gz"]
 
     def test_what_exists_is_found_before_the_first_image(self, call, folder, tmp_path):
         (tmp_path / "out").mkdir()

@@ -1,4 +1,4 @@
-"""Segmentations to correct that come from elsewhere: with other values, without their header, a little off."""
+"""Initial segmentations with other values than the model's, without their header, or a little off their image."""
 
 import shlex
 import shutil

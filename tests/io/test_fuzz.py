@@ -27,7 +27,7 @@ def test_a_case_that_waits_for_ever_is_a_finding(tmp_path, monkeypatch):
     released = threading.Event()
 
     def waits(folder):
-        def case(chance):
+        def case(rng):
             with ThreadPoolExecutor(1) as pool:
                 pool.submit(released.wait).result()
 
@@ -47,8 +47,8 @@ def test_a_case_that_waits_for_ever_is_a_finding(tmp_path, monkeypatch):
 
 def test_what_is_found_is_told(tmp_path, monkeypatch):
     def breaks(folder):
-        def case(chance):
-            raise IndexError(chance.random())
+        def case(rng):
+            raise IndexError(rng.random())
 
         return case
 

@@ -47,22 +47,22 @@ def told(line: str | None) -> int:
     return more + sum(len(re.split(r", to be converted|, as only", each)[0].split(", ")) for each in lists)
 
 
-def fill(folder: Path, chance: random.Random, contents: list[bytes]) -> None:
+def fill(folder: Path, rng: random.Random, contents: list[bytes]) -> None:
     """An empty folder filled with files, folders and links of any name."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    for _ in range(chance.randrange(9)):
-        name = chance.choice(("", "", "", "", ".", "._")) + chance.choice(STEMS) + chance.choice(ENDINGS)
+    for _ in range(rng.randrange(9)):
+        name = rng.choice(("", "", "", "", ".", "._")) + rng.choice(STEMS) + rng.choice(ENDINGS)
         path = folder / name
         if not name.strip(".") or path.exists() or path.is_symlink():
             continue
-        kind = chance.randrange(20)
+        kind = rng.randrange(20)
         if kind == 0:
             path.mkdir()
         elif kind == 1:
             path.symlink_to("nowhere")
         else:
-            path.write_bytes(chance.choice(contents))
+            path.write_bytes(rng.choice(contents))
 
 
 def folders_case(folder: Path) -> Callable[[random.Random], object]:
@@ -73,18 +73,18 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
     nifti = [(folder / name).read_bytes() for name in ("label.nii.gz", "image.nii")]
     clicks = [b'{"one": [[1, 2, 3]]}', b"label,i,j,k\none,1,2,3\n"]
 
-    def images(chance: random.Random) -> object:
+    def images(rng: random.Random) -> object:
         room = folder / "images"
-        fill(room, chance, [*nifti, b"", b"damaged"])
-        cases = find_images(room, chance.choice((None, 1, 2)))
+        fill(room, rng, [*nifti, b"", b"damaged"])
+        cases = find_images(room, rng.choice((None, 1, 2)))
         assert sum(len(case.image) for case in cases) + told(left_out(room)) == len(visible(room))
         assert len({case.name for case in cases}) == len(cases)
         return cases
 
-    def dataset(chance: random.Random) -> object:
+    def dataset(rng: random.Random) -> object:
         for room in ("imagesTr", "labelsTr"):
-            fill(folder / room, chance, [*nifti[:1], *nifti * chance.randrange(3)])
-        if chance.random() < 0.7:  # so that now and then all fits
+            fill(folder / room, rng, [*nifti[:1], *nifti * rng.randrange(3)])
+        if rng.random() < 0.7:  # so that now and then all fits
             for path in (folder / "labelsTr").iterdir():
                 path.unlink() if path.is_file() or path.is_symlink() else shutil.rmtree(path)
             for path in (folder / "imagesTr").glob("*.[nN]*"):
@@ -100,16 +100,16 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
             assert read + told(lines[0] if lines else None) == len(visible(folder / room))
         return found
 
-    def jobs(chance: random.Random) -> object:
+    def jobs(rng: random.Random) -> object:
         for room, contents in (("images", nifti), ("clicks", clicks), ("starts", nifti)):
-            fill(folder / room, chance, contents)
+            fill(folder / room, rng, contents)
         shutil.rmtree(folder / "out", ignore_errors=True)
         names = dict.fromkeys(("save_clicks", "probabilities", "preview"))
         options = argparse.Namespace(
             input=str(folder / "images"),
             output=str(folder / "out"),
-            clicks=chance.choice((None, folder / "clicks")),
-            initial_segmentation=chance.choice((None, folder / "starts")),
+            clicks=rng.choice((None, folder / "clicks")),
+            initial_segmentation=rng.choice((None, folder / "starts")),
             overwrite=False,
             **names,
         )
@@ -128,7 +128,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
                 assert (f"{without} of {len(found)} images have no file in {room}," in lines) == (without > 0)
         return found
 
-    return lambda chance: chance.choice((images, dataset, jobs))(chance)
+    return lambda rng: rng.choice((images, dataset, jobs))(rng)
 
 
 NAMES = ("a", "b", "c", "d")
@@ -189,14 +189,14 @@ def one_bad_case(folder: Path) -> Callable[[random.Random], object]:
         evaluated: (evaluated()[0], ("images", "labels", "starts")),
     }
 
-    def case(chance: random.Random) -> object:
-        way = chance.choice(list(ways))
+    def case(rng: random.Random) -> object:
+        way = rng.choice(list(ways))
         expected, rooms = ways[way]
-        name, room = chance.choice(NAMES), chance.choice(rooms)
+        name, room = rng.choice(NAMES), rng.choice(rooms)
         path = folder / room / f"{name}{'.json' if room == 'clicks' else '.nii.gz'}"
         whole = path.read_bytes()
         try:
-            _spoil(path, whole, chance)
+            _spoil(path, whole, rng)
             results, said = way()
         finally:
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
@@ -212,18 +212,18 @@ def one_bad_case(folder: Path) -> Callable[[random.Random], object]:
     return case
 
 
-def _spoil(path: Path, whole: bytes, chance: random.Random) -> None:
+def _spoil(path: Path, whole: bytes, rng: random.Random) -> None:
     """Make a file bad in one of the ways in which files are."""
     path.unlink()
-    match chance.randrange(8):
+    match rng.randrange(8):
         case 0:
             path.mkdir()
         case 1:
             path.symlink_to("nowhere")
         case 2:
-            path.write_bytes(chance.choice((b"", b"a letter to the doctor", whole[: len(whole) // 2])))
+            path.write_bytes(rng.choice((b"", b"a letter to the doctor", whole[: len(whole) // 2])))
         case _:
-            path.write_bytes(damaged(whole, chance, focus=64))
+            path.write_bytes(damaged(whole, rng, focus=64))
 
 
 @contextlib.contextmanager

@@ -75,17 +75,17 @@ def nifti_case(folder: Path) -> Case:
             image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"something"))
             seeds.append(image.to_bytes())
 
-    def case(chance: random.Random) -> object:
-        content, kind = chance.choice(seeds), chance.randrange(3)
+    def case(rng: random.Random) -> object:
+        content, kind = rng.choice(seeds), rng.randrange(3)
         if kind != 1:
-            content = damaged(content, chance, focus=352)
+            content = damaged(content, rng, focus=352)
         if kind:
             content = gzip.compress(content, 1)
         if kind == 1:
-            content = damaged(content, chance, focus=10)
-        path = folder / chance.choice(("case.nii", "case.nii.gz"))
+            content = damaged(content, rng, focus=10)
+        path = folder / rng.choice(("case.nii", "case.nii.gz"))
         path.write_bytes(content)
-        volume = chance.choice((read_geometry, read_volume, read_label))(path)
+        volume = rng.choice((read_geometry, read_volume, read_label))(path)
         if isinstance(volume, Volume):
             # What was read must be of use: a result can be written on its grid, and lies there when it is read again.
             result = folder / "result.nii"
@@ -109,8 +109,8 @@ def dataset_case(folder: Path) -> Case:
         {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "one": 1, "two": 2}, "file_ending": ".nii.gz"},
     )
 
-    def case(chance: random.Random) -> object:
-        (folder / "dataset.json").write_bytes(damaged_json(chance.choice(descriptions), chance))
+    def case(rng: random.Random) -> object:
+        (folder / "dataset.json").write_bytes(damaged_json(rng.choice(descriptions), rng))
         return find_dataset(folder)
 
     return case
@@ -125,10 +125,10 @@ def clicks_case(folder: Path) -> Case:
         {"markups": [{"type": "Fiducial", "coordinateSystem": "LPS", "controlPoints": [point, dict(point)]}]},
     )
 
-    def case(chance: random.Random) -> object:
+    def case(rng: random.Random) -> object:
         path = folder / "clicks.json"
-        path.write_bytes(damaged_json(chance.choice(forms), chance))
-        return read_clicks(path, chance.choice((None, ["spleen", "liver"])))
+        path.write_bytes(damaged_json(rng.choice(forms), rng))
+        return read_clicks(path, rng.choice((None, ["spleen", "liver"])))
 
     return case
 
@@ -146,21 +146,21 @@ def fcsv_case(folder: Path) -> Case:
         "label;i;j;k\nspleen;1,5;2;3\n",
     )
 
-    def case(chance: random.Random) -> object:
-        text = chance.choice(forms)
-        if chance.random() < 0.5:
+    def case(rng: random.Random) -> object:
+        text = rng.choice(forms)
+        if rng.random() < 0.5:
             cells = re.split("([,;\n=])", text)
-            for _ in range(chance.choice((1, 1, 2, 4))):
-                at = chance.randrange(len(cells))
-                cells[at] = chance.choice(
-                    (str(hostile_value(chance)), "\0", '"', "\r", "#", ",", "1e999", "-inf", "4" * 5000)
+            for _ in range(rng.choice((1, 1, 2, 4))):
+                at = rng.randrange(len(cells))
+                cells[at] = rng.choice(
+                    (str(hostile_value(rng)), "\0", '"', "\r", "#", ",", "1e999", "-inf", "4" * 5000)
                 )
             content = "".join(cells).encode("utf-8", "surrogatepass")
         else:
-            content = damaged(text.encode(), chance)
-        path = folder / chance.choice(("clicks.fcsv", "spleen.fcsv", "clicks.csv"))
+            content = damaged(text.encode(), rng)
+        path = folder / rng.choice(("clicks.fcsv", "spleen.fcsv", "clicks.csv"))
         path.write_bytes(content)
-        clicks = read_clicks(path, chance.choice((None, ["spleen", "liver"])))
+        clicks = read_clicks(path, rng.choice((None, ["spleen", "liver"])))
         assert all(len(click.position) == 3 and click.label for click in clicks)
         return clicks
 
@@ -200,28 +200,28 @@ def checkpoint_case(folder: Path) -> Case:
         members = {name: archive.read(name) for name in archive.namelist()}
     objects = hostile_objects()
 
-    def case(chance: random.Random) -> object:
-        match chance.randrange(5):
+    def case(rng: random.Random) -> object:
+        match rng.randrange(5):
             case 0:
-                path.write_bytes(damaged(whole, chance))
+                path.write_bytes(damaged(whole, rng))
             case 1:
-                name = chance.choice([name for name in members if name.endswith("data.pkl")] * 3 + list(members))
-                packing = chance.choice((zipfile.ZIP_STORED,) * 9 + (zipfile.ZIP_DEFLATED,))
+                name = rng.choice([name for name in members if name.endswith("data.pkl")] * 3 + list(members))
+                packing = rng.choice((zipfile.ZIP_STORED,) * 9 + (zipfile.ZIP_DEFLATED,))
                 with zipfile.ZipFile(path, "w", packing) as archive:
                     for member, content in members.items():
-                        archive.writestr(member, damaged(content, chance) if member == name else content)
+                        archive.writestr(member, damaged(content, rng) if member == name else content)
             case 2:
                 with suppress(OverflowError, struct.error, RuntimeError):  # some values cannot even be saved
-                    torch.save(damaged_value(entries, chance), path)
+                    torch.save(damaged_value(entries, rng), path)
             case 3:
                 value = copy.deepcopy(entries)
-                parent, key = chance.choice(list(places(value)))
-                parent[key] = chance.choice(objects)
+                parent, key = rng.choice(list(places(value)))
+                parent[key] = rng.choice(objects)
                 torch.save(value, path)
             case 4:
-                held = chance.choice((Bomb(marker), {"format": "deepedit", "version": 1, "plan": Bomb(marker)}))
+                held = rng.choice((Bomb(marker), {"format": "deepedit", "version": 1, "plan": Bomb(marker)}))
                 buffer = io.BytesIO()
-                pickle.dump(held, buffer) if chance.random() < 0.5 else torch.save(held, buffer)
+                pickle.dump(held, buffer) if rng.random() < 0.5 else torch.save(held, buffer)
                 path.write_bytes(buffer.getvalue())
         try:
             return load_model(path)
