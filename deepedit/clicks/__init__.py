@@ -1,4 +1,4 @@
-"""Clicks as tensors: where a prediction is wrong, clicks simulated there, and the guidance rendered of them."""
+"""Clicks as tensors: finding where a prediction is wrong, simulating clicks there, and rendering clicks as guidance."""
 
 from deepedit.clicks.distance import chessboard_distance
 from deepedit.clicks.guidance import render_guidance

@@ -1,4 +1,4 @@
-"""Where the fused kernels serve."""
+"""The choice between fused kernels on a GPU and operators of torch."""
 
 import math
 import warnings
@@ -10,9 +10,10 @@ import torch
 
 
 def kernels_for(shape: Sequence[int], device: torch.device) -> ModuleType | None:
-    """The module of fused kernels where they serve tensors ``[B, ...]`` on a device; None where torch's operators do.
+    """The module of fused kernels if they can work on tensors ``[B, ...]`` on a device, else None.
 
-    They do on a GPU on which Triton's kernels run, for samples of fewer than 2**31 voxels.
+    They can on a GPU on which Triton's kernels run, for samples of fewer than 2**31 voxels. Everywhere else operators
+    of torch do the same work.
     """
     if device.type != "cuda" or len(shape) < 2 or math.prod(shape[1:]) >= 2**31:
         return None

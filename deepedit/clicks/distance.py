@@ -10,15 +10,16 @@ from deepedit.clicks import dispatch
 def chessboard_distance(regions: Tensor) -> Tensor:
     """Distance of each voxel of a region to the nearest voxel of another code.
 
-    The distance between two voxels is the greatest of the differences of their indices. Where regions of different
-    codes touch, each bounds the other, so one pass serves all of them and its cost does not depend on their number.
+    The chessboard distance between two voxels is the greatest of the differences of their three indices. Where regions
+    of different codes touch, each ends at the other, so that one pass computes all of them and its cost does not
+    depend on their number.
 
     Args:
-        regions: bool or integer ``[..., X, Y, Z]``; 0 is no region, any other value the code of one.
+        regions: bool or integer ``[..., X, Y, Z]``; 0 is no region, any other value is a region's code.
 
     Returns:
-        int32 of the same shape; 0 where the code is 0. The outside of the volume counts as nothing: a volume that is
-        all one code has no other to be near to, and gets max(X, Y, Z). With one code, elsewhere, equal to
+        int32 of the same shape; 0 where the code is 0. The border of the volume does not end a region: in a volume
+        that is all one code, the distance is max(X, Y, Z) everywhere. For a mask that is 0 somewhere, the result equals
         ``scipy.ndimage.distance_transform_cdt(regions, metric="chessboard")``.
 
     Raises:
@@ -39,20 +40,21 @@ def chessboard_distance(regions: Tensor) -> Tensor:
 def region_depth(codes: Tensor, limit: int) -> Tensor:
     """`chessboard_distance` of narrow codes ``[B, X, Y, Z]``, in the narrowest type that holds `limit`.
 
-    Depth is first counted from the voxels at a region's rim, those that touch another code: within a cube around a
-    voxel that is all of one code the next rim is exactly one nearer than the next other code, whatever the codes are.
+    The depth is first counted from the rim of each region, which is made of the voxels that touch another code. For
+    every voxel the rim is exactly one voxel nearer than the nearest other code, whatever the codes are.
 
-    The distance to the rim is doubled in reach instead of grown voxel by voxel. With ``D_R = min(distance, R)``,
+    The distance to the rim is not grown voxel by voxel: each round doubles the distance up to which it is known. With
+    ``D_R = min(distance, R)``,
 
         D_2R(p) = D_R(p) + min of D_R over the cube of radius R around p,
 
-    since the chessboard distance of a voxel beyond R is R more than that of the best voxel R away, and the minimum
-    is 0 for all others. So a volume of side S takes log2(S) rounds, whatever is in it. On a GPU fused kernels go along
-    one axis after another instead, see `kernels.line_distance`.
+    since the chessboard distance of a voxel beyond R is R more than the least distance among the voxels up to R away,
+    and for all other voxels that least distance is 0. So a volume of side S takes log2(S) rounds, whatever is in it.
+    On a GPU, fused kernels work along one axis after another instead, see `kernels.line_distance`.
 
     Args:
         codes: uint8 or a signed integer type.
-        limit: max(X, Y, Z) of the whole volume, the depth where there is no other code.
+        limit: max(X, Y, Z) of the whole volume, which is the depth where there is no other code.
     """
     kernels = dispatch.kernels_for(codes.shape, codes.device)
     if kernels:
@@ -80,7 +82,8 @@ def _narrowest(limit: int) -> torch.dtype:
 
 
 def narrowed(regions: Tensor) -> Tensor:
-    """Regions as ``[B, X, Y, Z]`` codes in a type with arithmetic, the narrowest that can be known without waiting."""
+    """Regions as ``[B, X, Y, Z]`` codes, in the narrowest suitable type that is known without
+    waiting for a GPU."""
     if regions.is_floating_point() or regions.is_complex() or regions.ndim < 3:
         raise ValueError(f"regions are bool or integer [..., X, Y, Z]; got {regions.dtype} {tuple(regions.shape)}")
     codes = regions.reshape(-1, *regions.shape[-3:])
@@ -95,7 +98,8 @@ def narrowed(regions: Tensor) -> Tensor:
 def region_box(codes: Tensor) -> tuple[slice, ...]:
     """Index of the part of ``[B, X, Y, Z]`` that holds all regions and one voxel around them.
 
-    On a CPU work outside of it is saved; on CUDA asking would wait for the device, so there it is everything.
+    On a CPU this saves the work outside of that part. On CUDA finding it would wait for the device, so that there the
+    index covers the whole tensor.
     """
     if codes.device.type != "cpu" or not codes.numel():
         return (slice(None),) * 4

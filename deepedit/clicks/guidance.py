@@ -1,4 +1,4 @@
-"""Clicks as the network sees them: a channel a class, each click a Gaussian."""
+"""Clicks as the network sees them: one channel for each class, in which every click is a Gaussian."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -33,24 +33,24 @@ def render_guidance(
 ) -> Tensor:
     r"""Guidance channels of clicks.
 
-    A click at p gives the voxel q of its sample's and class's channel at least
+    In the channel of its sample and class, a click at voxel p raises every voxel q to at least
 
     .. math:: \exp\Bigl(-\tfrac12 \sum_a \bigl((q_a - p_a) / \sigma_a\bigr)^2\Bigr),
 
-    and clicks of one class are joined by maximum, so that none weakens another. Only voxels within five sigma along
-    every axis are touched. A click outside of the volume gives the tail that reaches in.
+    and clicks of one class are combined by their maximum, so that no click weakens another. Only voxels within five
+    sigma of p along every axis are changed. A click outside of the volume contributes the tail that reaches into it.
 
     Args:
         clicks: on any device; those that are not valid are skipped.
         shape: (X, Y, Z) of the volumes.
         num_classes: C, number of classes, background included.
         batch_size: B, number of samples.
-        sigma: width in voxels, or in mm where `spacing` is given; one number, or one an axis.
+        sigma: width of the Gaussian in voxels, or in mm where `spacing` is given; one number, or one for each axis.
         spacing: mm between voxels along each axis.
-        combine: ``"max"``, or ``"sum-normalized"``: as in MONAI's ``AddGuidanceSignalDeepEditd``. There each
-            channel has ones at its clicks (those outside of the volume moved to its border, or left out where an
-            index is negative), is smoothed by a Gaussian integrated over each voxel and cut off at four sigma, and
-            is then scaled to [0, 1].
+        combine: ``"max"``, as above; or ``"sum-normalized"``, as in MONAI's ``AddGuidanceSignalDeepEditd``. There each
+            channel is set to 1 at its clicks, smoothed by a Gaussian that is integrated over each voxel and cut off at
+            four sigma, and then scaled to [0, 1]. A click outside of the volume is moved to its border, or left out
+            if one of its indices is negative.
         dtype: a floating point type; default float32.
         device: of the result; default that of the clicks.
 
@@ -58,9 +58,9 @@ def render_guidance(
         ``[B, C, X, Y, Z]`` in [0, 1]; a channel without clicks is zeros.
 
     Raises:
-        ValueError: if `combine` is neither, or sigma or spacing are not positive.
+        ValueError: if `combine` is neither, or if sigma or spacing is not positive.
 
-    No host synchronisation on CUDA if the clicks are there already.
+    No host synchronisation on CUDA if the clicks are on that device already.
     """
     device = torch.device(device) if device is not None else clicks.batch.device
     clicks = clicks.to(device, non_blocking=True)
@@ -105,7 +105,7 @@ def _reach(widths: Sequence[float]) -> list[int]:
 
 
 def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
-    """The rendering for a CPU: click by click, the box that it reaches."""
+    """The rendering on a CPU: for one click after another, in the box that its Gaussian reaches."""
     reach = _reach(widths)
     x, y, z = _profiles([torch.arange(-r, r + 1, dtype=torch.float64) for r in reach], widths)
     stamp = (x[:, None, None] * y[:, None] * z).to(guidance.dtype)
@@ -116,8 +116,8 @@ def _paint_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> T
 
 
 def _meetings(guidance: Tensor, rows: Tensor, stamp: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """For each row (sample, class, voxel) the part of the guidance that a stamp centred there covers, and that of the
-    stamp; nothing for a stamp that misses the volume."""
+    """For each row (sample, class, voxel) the part of the guidance that a stamp centred there covers, and the matching
+    part of the stamp; a stamp that misses the volume yields nothing."""
     for batch, label, *centre in rows.tolist():
         start = [index - side // 2 for index, side in zip(centre, stamp.shape, strict=True)]
         covered, part = overlap(start, stamp.shape, guidance.shape[2:])
@@ -126,7 +126,7 @@ def _meetings(guidance: Tensor, rows: Tensor, stamp: Tensor) -> Iterator[tuple[T
 
 
 def _scatter_boxes(guidance: Tensor, clicks: Clicks, widths: Sequence[float]) -> Tensor:
-    """The rendering for a GPU: the boxes of many clicks at once, voxels outside of the volume carrying zero."""
+    """The rendering on a GPU: in the boxes of many clicks at once; voxels outside of the volume carry the weight 0."""
     sides = guidance.shape[2:]
     reach = _reach(widths)
     spans = [torch.arange(-r, r + 1, device=guidance.device) for r in reach]

@@ -1,4 +1,4 @@
-"""The click of the annotator that evaluates: the deepest voxel of the largest error."""
+"""The click of the annotator in evaluation: the deepest voxel of the largest error."""
 
 from collections.abc import Sequence
 
@@ -13,18 +13,19 @@ from deepedit.devices import upload
 def largest_error_click(
     prediction: Tensor | np.ndarray, label: Tensor | np.ndarray
 ) -> tuple[tuple[int, int, int], int] | None:
-    """The click of the annotator that evaluates: the deepest voxel of the largest error.
+    """The click of the annotator in evaluation: the deepest voxel of the largest error.
 
-    Of the 6-connected components of the error regions of all classes, the one with most voxels (on a tie, whose first
-    voxel comes first); in it, the voxel farthest from all that is not of the component, the outside of the volume
-    included (Euclidean, in voxels; on a tie, the first in index order).
+    Of the 6-connected components of the error regions of all classes, the largest by number of voxels is chosen (on a
+    tie, the one whose first voxel comes first in index order). In it the click goes to the voxel with the greatest
+    Euclidean distance, in voxels, to anything outside of the component; the outside of the volume counts as outside of
+    the component (on a tie, the first voxel in index order).
 
     Args:
         prediction: ``[X, Y, Z]`` integer class indices, a numpy array or a tensor on the CPU.
         label: the same, the true class indices.
 
     Returns:
-        The voxel and its true class; None where nothing is wrong.
+        The voxel and its true class; None if nothing is wrong.
 
     Raises:
         ValueError: if the shapes differ.
@@ -54,17 +55,17 @@ def largest_error_click(
 def largest_errors(
     prediction: Tensor, label: Tensor, num_classes: int, samples: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
-    """`largest_error_click` of some samples of a batch, on the device where they are.
+    """`largest_error_click` for some samples of a batch, on the device where they are.
 
     Args:
         prediction: ``[B, X, Y, Z]`` integer class indices.
         label: the same, the true class indices.
         num_classes: background included.
-        samples: which.
+        samples: indices of the samples, S of them.
 
     Returns:
-        Voxel ``[S, 3]`` int64, and whether anything is wrong ``[S]`` bool; voxel 0, 0, 0 where nothing is. On a GPU
-        without fused kernels this waits for the device.
+        The voxels ``[S, 3]`` int64, and ``[S]`` bool, whether anything is wrong; if not, the voxel is 0, 0, 0.
+        On a GPU without fused kernels this waits for the device.
     """
     kernels = dispatch.kernels_for(label.shape, label.device)
     if kernels:

@@ -1,4 +1,4 @@
-"""Where a prediction is wrong, and clicks sampled or placed there."""
+"""Error regions of a prediction, and clicks drawn at random in them."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,17 @@ Randomness = torch.Generator | Sequence[torch.Generator] | None
 
 
 def error_regions(prediction: Tensor, label: Tensor, num_classes: int | None = None) -> Tensor:
-    """The error region of every class: voxels whose true class it is and whose predicted class is another.
+    """The error region of every class: the voxels of that true class for which another class is predicted.
 
     Args:
         prediction: ``[B, X, Y, Z]`` integer class indices (any shape will do).
         label: the same shape, the true class indices, not negative.
-        num_classes: number of classes, background included, if known: up to 255 the codes fit uint8, which is several
-            times faster to work on.
+        num_classes: number of classes, background included, if known. Up to 255 classes the codes fit uint8, which is
+            several times faster to compute with.
 
     Returns:
         Codes of the same shape, true class + 1 where the prediction is wrong, 0 where it is right; uint8 if
-        `num_classes` is at most 255, else int32 (a maximum would have to be waited for).
+        `num_classes` is given and at most 255, else int32 (to find the maximum, the host would wait for a GPU).
 
     Raises:
         ValueError: if the shapes differ.
@@ -51,15 +51,15 @@ def sample_clicks(regions: Tensor, num_classes: int, generator: Randomness = Non
         regions: ``[B, X, Y, Z]`` codes as of `error_regions`: class + 1, or 0.
         num_classes: C, number of classes, background included.
         generator: source of randomness (default: torch's own), or one for each sample, so that a sample's clicks do
-            not depend on its batch. A CPU generator serves tensors on CUDA as well: it seeds one there.
+            not depend on the other samples. A CPU generator also serves tensors on CUDA: it seeds a generator there.
 
     Returns:
-        Always B * C clicks, ordered by sample, then class; not valid (and at voxel 0, 0, 0) where a class has no
-        region. The same seed gives the same clicks on the same kind of device. No host synchronisation on CUDA.
+        Always B * C clicks, ordered by sample, then class. A click is not valid (and at voxel 0, 0, 0) where its class
+        has no region. The same seed gives the same clicks on the same kind of device. No host synchronisation on CUDA.
 
     Raises:
-        ValueError: if `regions` is no such tensor or, on a CPU, where it can be seen, has a code above `num_classes`;
-            if the number of generators is not that of the samples.
+        ValueError: if `regions` is no such tensor; on a CPU also if it has a code above `num_classes`, which on a GPU
+            is not checked; if the number of generators is not that of the samples.
 
     Source: Sakinis et al., Interactive segmentation of medical images through fully convolutional neural networks,
     2019; the weight exp(d) - 1 is that of Diaz-Pinto et al., DeepEdit, 2022.
@@ -95,7 +95,7 @@ def draw_cells(codes: Tensor, depth: Tensor, num_classes: int, generator: Random
 
 
 def clicks_at(cell: Tensor, shape: Sequence[int], offset: Sequence[int]) -> Clicks:
-    """Clicks of flat indices ``[B, C]`` into a box ``[..., X, Y, Z]`` that begins at `offset`; -1 is no click."""
+    """Clicks at flat voxel indices ``[B, C]`` of a box ``[..., X, Y, Z]`` that begins at `offset`; -1 is no click."""
     samples, classes = cell.shape
     height, depth = max(shape[-2], 1), max(shape[-1], 1)
     index = cell.reshape(-1)
@@ -108,7 +108,7 @@ def clicks_at(cell: Tensor, shape: Sequence[int], offset: Sequence[int]) -> Clic
 
 
 def per_sample(generator: Randomness, samples: int, device: torch.device) -> list[torch.Generator | None]:
-    """One generator a sample, on `device`; where it is not there already, one seeded from it is."""
+    """One generator for each sample, on `device`; a generator of another device seeds a new one there."""
     return [
         source if source is None or source.device.type == device.type else _moved(source, device)
         for source in _listed(generator, samples)
@@ -123,7 +123,7 @@ def _listed(generator: Randomness, samples: int) -> list[torch.Generator | None]
 
 
 def draw_seeds(generator: Randomness, samples: int, device: torch.device) -> Tensor:
-    """A seed for each sample, ``[samples]`` int64 on `device`, drawn where the generator is."""
+    """A seed for each sample, ``[samples]`` int64 on `device`, drawn on the device of the generator."""
     if generator is None or isinstance(generator, torch.Generator):
         source = device if generator is None else generator.device
         drawn = torch.randint(2**62, (samples,), generator=generator, device=source)
@@ -141,15 +141,16 @@ def _moved(source: torch.Generator, device: torch.device) -> torch.Generator:
 
 
 def _gumbel_(noise: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Fills float64 `noise`. In float32 it has 2**24 values, and the voxels that tie would favour one end."""
+    """Fill float64 `noise` with Gumbel noise. Float32 noise would have 2**24 values only, and ties between
+    voxels would favour one end of the volume."""
     return noise.exponential_(generator=generator).log_().neg_()
 
 
 def _draw_listed(codes: Tensor, depth: Tensor, generator: torch.Generator | None, num_classes: int) -> Tensor:
-    """The draw for a CPU: first the depth, by how many voxels of the class have it, then one of those voxels.
+    """The draw on a CPU: first a depth, weighted by how many voxels of the class have it, then one of these voxels.
 
-    All voxels of a class at one depth weigh the same, so that this is the same distribution with a random number for
-    each depth instead of each voxel.
+    All voxels of a class at one depth have the same weight. So this draws from the same distribution with one random
+    number for each depth instead of one for each voxel.
     """
     if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) <= num_classes:
         raise ValueError(
@@ -181,10 +182,10 @@ def _draw_listed(codes: Tensor, depth: Tensor, generator: torch.Generator | None
 
 
 def _draw_dense(codes: Tensor, depth: Tensor, num_classes: int, sources: Sequence[torch.Generator | None]) -> Tensor:
-    """The draw for a GPU: noise for each voxel, the greatest of each class wins (the Gumbel-max trick).
+    """The draw on a GPU: every voxel's log weight gets noise, and the greatest sum of each class wins (Gumbel-max).
 
-    Nothing waits for a count. The maximum is first taken along x alone, over the voxels of each class: neighbours,
-    which mostly are of one class, then do not queue for the same cell of memory.
+    The host waits for no count. The maximum is first taken along x alone, over the voxels of each class. Neighbours
+    mostly are of one class, and so do not all write to the same place in memory.
     """
     samples, rows = codes.shape[:2]
     index = codes.flatten(2).long()

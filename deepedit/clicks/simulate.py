@@ -1,4 +1,4 @@
-"""The simulated annotator of a training run, with the failings of a hand."""
+"""The simulated annotator of a training run, who makes mistakes as people do."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,16 +16,18 @@ from deepedit.devices import upload
 
 @dataclass(frozen=True)
 class Annotator:
-    """How the annotator of a training run clicks. The defaults make a person of average care.
+    """How the annotator of a training run clicks. The defaults describe a person of average care.
 
     Attributes:
-        deepest: share of the clicks placed as `largest_error_click` places them; nothing below touches these.
-        centre: share of the other clicks drawn near the middle of a region, P ~ exp(distance to its rim) - 1, as
-            `sample_clicks` does; the rest fall anywhere in it.
-        jitter: greatest slip along each axis, in voxels.
-        neighbour: share that slips out: moved along a random axis as far as the click is from the rim, so that it
-            often lands in a neighbouring region, and is then a click for that one.
-        redundant: share of clicks on voxels that are already right, the class drawn evenly among those there are.
+        deepest: share of the clicks that are placed as `largest_error_click` places them. The settings below apply to
+            the other clicks only.
+        centre: share of the other clicks that are drawn near the middle of an error region, with P ~ exp(distance to
+            the rim) - 1, as `sample_clicks` does; the rest fall anywhere in the region.
+        jitter: greatest random displacement along each axis, in voxels.
+        neighbour: share of the clicks that miss their region. Such a click is moved along a random axis as far as it is
+            from the rim, so that it often lands in a neighbouring region, and then asks for the class there.
+        redundant: share of the clicks on voxels that are already right; their class is drawn evenly among the classes
+            that have such voxels.
     """
 
     deepest: float = 0.85
@@ -48,7 +50,7 @@ class Annotator:
 
     @classmethod
     def steady(cls) -> "Annotator":
-        """Every click drawn as `sample_clicks` draws, with a hand that never slips."""
+        """Every click drawn as `sample_clicks` draws it, without displacement."""
         return cls(deepest=0.0, centre=1.0, jitter=0, neighbour=0.0, redundant=0.0)
 
 
@@ -60,26 +62,27 @@ def simulate_clicks(
     generator: Randomness = None,
     clicks_per_sample: int = 1,
 ) -> Clicks:
-    """Clicks as a user would answer a prediction with, each sample of the batch by itself.
+    """The clicks with which a user would answer a prediction, for each sample of the batch independently.
 
-    A click that is not the deepest one is drawn in every class's region; the class is then drawn by the number of its
-    wrong voxels. A click always carries the true class of the voxel that it ends on.
+    For a click that is not placed in the deepest voxel, one candidate is drawn in the error region of every class, and
+    a class is drawn with a probability proportional to its number of wrong voxels. A click always carries the true
+    class of the voxel on which it ends.
 
     Args:
         prediction: ``[B, X, Y, Z]`` integer class indices.
         label: the same shape, the true class indices.
         num_classes: C, number of classes, background included.
-        annotator: how it clicks; default ``Annotator()``.
-        generator: on the CPU, one for all or one for each sample: with the latter a sample's clicks do not depend on
-            its batch.
-        clicks_per_sample: K, clicks that answer the same prediction, independently of each other.
+        annotator: how the user clicks; default ``Annotator()``.
+        generator: on the CPU, one for all samples or one for each. With one for each, a sample's clicks do not depend
+            on the other samples.
+        clicks_per_sample: K, the number of clicks that answer the same prediction, independently of each other.
 
     Returns:
-        B * K clicks, ordered by sample; not valid where nothing is wrong and no click for what is right was drawn.
+        B * K clicks, ordered by sample. A click is not valid where nothing is wrong, unless it is a redundant one.
         No host synchronisation on CUDA where the fused kernels run.
 
     Raises:
-        ValueError: if the shapes differ, the generators are too few or not on the CPU.
+        ValueError: if the shapes differ, or if the generators are not one for each sample or not on the CPU.
     """
     annotator = annotator or Annotator()
     samples = len(prediction)
@@ -97,7 +100,7 @@ def simulate_clicks(
 
 @dataclass(frozen=True)
 class _Intent:
-    """What is decided about a click before the prediction is seen; drawn whole, whichever part is then used."""
+    """What is decided about a click before the prediction is seen. All of it is always drawn, even what is not used."""
 
     deepest: bool
     redundant: bool
@@ -109,7 +112,7 @@ class _Intent:
 
     @property
     def evenly(self) -> bool:
-        """Whether all voxels of a region are as likely."""
+        """Whether all voxels of a region are equally likely."""
         return self.redundant or not self.centre
 
     @classmethod
@@ -157,7 +160,7 @@ def _one_click_each(prediction: Tensor, label: Tensor, num_classes: int, intents
 def _drawn_voxels(
     prediction: Tensor, label: Tensor, num_classes: int, samples: Sequence[int], intents: Sequence[_Intent]
 ) -> tuple[Tensor, Tensor]:
-    """Voxel ``[S, 3]`` and validity ``[S]`` of the clicks of `samples` that are drawn, not placed."""
+    """Voxels ``[S, 3]`` and validity ``[S]`` of the clicks of `samples`, whose clicks are drawn at random."""
     fused = dispatch.kernels_for(label.shape, label.device)
     candidates = (_fused_candidates if fused else _candidates)(prediction, label, num_classes, samples, intents)
     device = label.device
@@ -167,7 +170,7 @@ def _drawn_voxels(
     choice = (weight + noise).argmax(1)
     row = torch.arange(len(samples), device=device)
     valid = candidates.valid[row, choice]
-    # Moved as the hand moves it.
+    # The displacement by which the annotator misses the voxel.
     slip, step = (upload([getattr(intent, name) for intent in intents], device) for name in ("slip", "neighbour"))
     position = candidates.position[row, choice] + slip + step * candidates.reach[row, choice, None]
     inside = [axis.clamp(0, side - 1) for axis, side in zip(position.unbind(1), label.shape[1:], strict=True)]
@@ -180,8 +183,8 @@ class _Candidates:
 
     Attributes:
         position, valid: ``[S, C, 3]`` int64 and ``[S, C]`` bool.
-        sizes: ``[S, C]``, voxels that it was drawn from.
-        reach: ``[S, C]`` int64, how far it is from the rim of its region.
+        sizes: ``[S, C]``, number of voxels that it was drawn from.
+        reach: ``[S, C]`` int64, its distance from the rim of its region in voxels.
     """
 
     position: Tensor
@@ -218,7 +221,7 @@ def _candidates(
 def _fused_candidates(
     prediction: Tensor, label: Tensor, num_classes: int, samples: Sequence[int], intents: Sequence[_Intent]
 ) -> _Candidates:
-    """`_candidates` by the kernels that serve a GPU."""
+    """`_candidates`, computed by the fused kernels on a GPU."""
     kernels, device = dispatch.kernels_for(label.shape, label.device), label.device
     columns = [samples, [intent.redundant for intent in intents], [intent.evenly for intent in intents]]
     rows, right, evenly = upload(columns, device, torch.int64)

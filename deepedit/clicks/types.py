@@ -1,4 +1,4 @@
-"""Clicks of a batch: which sample, which class, which voxel."""
+"""The clicks on a batch of volumes: for each click its sample, its class and its voxel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torch import Tensor
 class Clicks:
     """N clicks on the voxels of a batch of volumes.
 
-    The number of clicks is fixed where they are made and `valid` says which of them count, so that no device has to
-    wait for a count.
+    The number of clicks is fixed when they are made, and `valid` says which of them count. So the host never has to
+    wait for a GPU to count them.
 
     Attributes:
         batch: ``[N]`` int64, the sample that was clicked.
         label: ``[N]`` int64, the class index that the click asks for; 0 is the background.
         position: ``[N, 3]`` int64, the voxel (i, j, k).
-        valid: ``[N]`` bool; clicks that are not valid are skipped everywhere. Default: all are.
+        valid: ``[N]`` bool; clicks that are not valid are skipped everywhere. By default all are valid.
 
     Raises:
         ValueError: if the shapes do not fit together or the devices differ.
@@ -51,13 +51,13 @@ class Clicks:
 
     @classmethod
     def cat(cls, parts: Sequence["Clicks"]) -> "Clicks":
-        """All clicks of `parts`, in order; no parts give no clicks, on the CPU."""
+        """All clicks of `parts`, in order; without parts, no clicks, on the CPU."""
         if not parts:
             return cls.empty()
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in cls.__dataclass_fields__))
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "Clicks":
-        """The same clicks on `device`; these themselves, if they are there."""
+        """The same clicks on `device`; `self` if they are on that device already."""
         if self.batch.device == torch.device(device):
             return self
         entries = (self.batch, self.label, self.position, self.valid)

@@ -1,11 +1,11 @@
 """Click simulation on a GPU in few kernels, written in Triton.
 
-Each operator here is one kernel launch. They are registered with torch, each with the shapes that it returns, so that
-``torch.compile`` and fake tensors follow them. What they compute is promised by the functions that call them, such as
-`error_regions`, `chessboard_distance`, `sample_clicks`, `render_guidance` and `largest_errors`.
+Each operator here is one kernel launch. It is registered with torch together with the shapes that it returns, so that
+``torch.compile`` and fake tensors can follow it. What the operators compute is documented at the functions that call
+them, such as `error_regions`, `chessboard_distance`, `sample_clicks`, `render_guidance` and `largest_errors`.
 
-A kernel's first grid axis counts blocks of voxels that are neighbours in memory, its second one samples (or channels),
-so that no index within a sample reaches 2**31. Neighbours along any axis are then read in whole blocks, too.
+The first axis of a kernel's grid counts blocks of voxels that are neighbours in memory. The second axis counts samples
+(or channels), so that no index within a sample reaches 2**31. Neighbours along any axis are then read in whole blocks.
 """
 
 from deepedit.clicks.kernels.components import largest_error_voxels

@@ -1,4 +1,4 @@
-"""Connected components, and the voxel of the largest one that is deepest in it."""
+"""Connected components, and the deepest voxel of the largest one."""
 
 import math
 
@@ -20,8 +20,8 @@ def largest_error_voxels(codes: Tensor) -> tuple[Tensor, Tensor]:
         codes: ``[S, X, Y, Z]``, class + 1 where a prediction is wrong, else 0, contiguous.
 
     Returns:
-        The voxels ``[S, 3]`` int64, and whether there is one ``[S]`` bool; voxel 0, 0, 0 where there is none. However
-        the components wind, the number of launches is the same.
+        The voxels ``[S, 3]`` int64, and ``[S]`` bool, whether there is one; if not, the voxel is 0, 0, 0. The number of
+        kernel launches does not depend on the shape of the components.
     """
     parents = run_starts(codes)
     join_runs(codes, parents)
@@ -37,7 +37,7 @@ def largest_error_voxels(codes: Tensor) -> tuple[Tensor, Tensor]:
 
 @operator("(Tensor codes) -> Tensor", lambda codes: torch.empty_like(codes, dtype=torch.int32))
 def run_starts(codes: Tensor) -> Tensor:
-    """The first voxel of each voxel's run of one code along z.
+    """For each voxel, the first voxel of its run of one code along z.
 
     Args:
         codes: ``[S, X, Y, Z]``, 0 for no region, contiguous.
@@ -67,9 +67,9 @@ def _run_starts(codes, parents, voxels, lines, side, ROWS: tl.constexpr, SIDE: t
 def join_runs(codes: Tensor, parents: Tensor) -> None:
     """Join runs of one code that touch, so that a component becomes a tree whose root is its first voxel.
 
-    Lock-free union-find: the greater root of two is hung below the smaller one by an atomic minimum; where another
-    block was faster, what it had hung there is joined next. Parents only ever become smaller, so a value that is read
-    too early is a voxel of the component all the same, and every loop ends.
+    Lock-free union-find: an atomic minimum makes the smaller of two roots the parent of the greater one. If another
+    block has set that parent in the meantime, the parent that it had set is joined next. Parents only ever become
+    smaller, so that a value that is read too early is still a voxel of the same component, and every loop ends.
 
     Args:
         codes: ``[S, X, Y, Z]``, contiguous.
@@ -128,10 +128,10 @@ def measure_components(parents: Tensor, sizes: Tensor, largest: Tensor) -> None:
     """Point every voxel at its component's root, count the voxels of components, and find the largest.
 
     Args:
-        parents: ``[S, X, Y, Z]`` int32, joined; every one a root or -1 after.
-        sizes: the same shape, 0 before; at roots the number of the component's voxels after.
-        largest: ``[S, 1]`` int64, `NO_VOXEL` before; after, the key of the largest component (its size and its first
-            voxel).
+        parents: ``[S, X, Y, Z]`` int32, joined; changed in place to the root of each voxel, or -1.
+        sizes: the same shape, zeros; changed in place to the component's number of voxels at each root.
+        largest: ``[S, 1]`` int64, `NO_VOXEL`; changed in place to the key of the largest component (its size and its
+            first voxel).
     """
     voxels = math.prod(parents.shape[1:])
     if parents.numel():
@@ -167,16 +167,17 @@ def _measure_components(parents, sizes, largest, voxels, BLOCK: tl.constexpr):
     lambda parents, largest, within, axis: torch.empty_like(parents),
 )
 def squared_distance(parents: Tensor, largest: Tensor, within: Tensor | None, axis: int) -> Tensor:
-    """Squared Euclidean distance from a component's voxels to all else, with one axis more to be near along.
+    """Squared Euclidean distance from a component's voxels to all other voxels, taking one more axis into account.
 
-    The squares along the axes add up, so the distance is separable: with D the squares within the axes so far,
+    The squares along the axes add up, so that the distance is separable. With D the squared distance along the axes so
+    far,
 
         D'(p) = min over q on p's line along the new axis of (p - q)^2 + D(q), with 0 for D(q) outside the component.
 
     Args:
         parents: of `measure_components`.
         largest: ``[S, 1]`` int64, the key of the component.
-        within: ``[S, X, Y, Z]`` int32, the squares within the axes so far; None for the first.
+        within: ``[S, X, Y, Z]`` int32, the squared distance along the axes so far; None for the first axis.
         axis: 0, 1 or 2 for x, y or z. The outside of the volume counts as outside of the component.
 
     Returns:
@@ -223,11 +224,11 @@ def _squared_distance(parents, largest, within, squares, voxels, side, inner, FI
 
 @operator("(Tensor squares, Tensor(a!) deepest) -> ()", lambda squares, deepest: None)
 def find_deepest(squares: Tensor, deepest: Tensor) -> None:
-    """The voxel of the greatest depth, the first of several.
+    """The voxel of the greatest depth; of several the first.
 
     Args:
         squares: ``[S, X, Y, Z]`` int32, contiguous.
-        deepest: ``[S, 1]`` int64, `NO_VOXEL` before; that voxel's key after, where any depth is above 0.
+        deepest: ``[S, 1]`` int64, `NO_VOXEL`; changed in place to that voxel's key where any depth is above 0.
     """
     voxels = math.prod(squares.shape[1:])
     if squares.numel():

@@ -1,4 +1,4 @@
-"""Voxels drawn in regions."""
+"""Voxels drawn at random in regions."""
 
 import math
 from collections.abc import Sequence
@@ -27,9 +27,9 @@ def draw(
         codes: ``[S, X, Y, Z]``, class + 1 or 0, contiguous.
         depth: the same shape.
         seeds: ``[S]`` int64.
-        evenly: ``[S]`` int64, 1 for a sample whose voxels are all as likely; None: for none.
-        keys: ``[S, C]`` int64, `NO_VOXEL` before; the drawn voxel's key after.
-        sizes: ``[S, C]`` int32, 0 before; the number of voxels of each class after; None: not asked for.
+        evenly: ``[S]`` int64, 1 for a sample whose voxels are all equally likely; None: no sample is such.
+        keys: ``[S, C]`` int64, `NO_VOXEL`; changed in place to the key of the drawn voxel.
+        sizes: ``[S, C]`` int32, zeros; changed in place to the number of voxels of each class; None: not needed.
     """
     voxels, classes = math.prod(codes.shape[1:]), keys.shape[1]
     how = evenly is None, sizes is not None, launch.BLOCK
@@ -79,9 +79,10 @@ def _draw(
 def _gumbel(seed, BLOCK: tl.constexpr):
     """Standard Gumbel noise of a block's voxels, float32: -log(E), with E exponential.
 
-    E is -log(1 - v) of a uniform v. The noise that wins is that of the smallest of millions of v, so v is made of 64
-    bits, and near 0 the logarithm of its series. Four words of 32 bits make a pair of voxels; with seven rounds Philox
-    passes all tests of its authors (Salmon et al., Parallel random numbers: as easy as 1, 2, 3, 2011).
+    E is -log(1 - v) of a uniform v. The noise that wins belongs to the smallest of millions of values v, so that v has
+    64 bits, and near 0 the logarithm is computed by its series. Four words of 32 bits serve a pair of voxels. With
+    seven rounds Philox passes all tests of its authors (Salmon et al., Parallel random numbers: as easy as 1, 2, 3,
+    2011).
     """
     pair = tl.program_id(0) * (BLOCK // 2) + tl.arange(0, BLOCK // 2)
     high, low, other_high, other_low = tl.randint4x(seed, pair, n_rounds=7)
@@ -95,7 +96,7 @@ def _gumbel(seed, BLOCK: tl.constexpr):
 
 @triton.jit
 def _key(score, voxel):
-    """Score (float32) and voxel as one integer that is the greater, the greater the score and the smaller the voxel."""
+    """Score (float32) and voxel as one integer, greatest for the greatest score and, of several, the first voxel."""
     bits = score.to(tl.int32, bitcast=True)
     ordered = bits ^ ((bits >> 31) & 0x7FFFFFFF)
     return (ordered.to(tl.int64) << 32) | (0x7FFFFFFF - voxel)
@@ -116,7 +117,7 @@ def clicks_at_keys(keys: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor, 
         shape: (X, Y, Z) of a sample.
 
     Returns:
-        Sample ``[S * C]``, class, voxel ``[S * C, 3]`` and whether there is one: what `Clicks` is made of.
+        Sample ``[S * C]``, class ``[S * C]``, voxel ``[S * C, 3]`` and validity ``[S * C]``, as `Clicks` takes them.
     """
     clicks = _new_clicks(keys, shape)
     count, block = keys.numel(), 128

@@ -1,4 +1,4 @@
-"""What all kernels share: how they become operators of torch, and how a volume is cut into blocks."""
+"""What all kernels share: their registration as operators of torch, and the cutting of a volume into blocks."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -11,25 +11,25 @@ from torch import Tensor
 BLOCK = 1024
 """Voxels that a program works on, with Triton's usual four warps.
 
-How many voxels a sample has and how far apart neighbours are is compiled in as far as these are multiples of 16, which
-lets voxels be read several at a time; other numbers are not, so that another volume seldom compiles a kernel anew."""
+Of the number of voxels of a sample, and of the distance of neighbours in memory, only that they are multiples of 16 is
+compiled into a kernel, which lets it read several voxels at a time. So a new shape seldom compiles a kernel anew."""
 
 SEARCH = 128
-"""Voxels that a program works on which searches until none of them has to go on, with one warp: few voxels wait for the
-one that searches longest, and no warp for another."""
+"""Voxels that a program with a search works on, with one warp. It ends when the search of its last voxel ends, so that
+few voxels should wait for each other, and no warp for another."""
 
 NO_VOXEL = -(2**63)
-"""Key where there is no voxel. A key holds a score in its upper half and, in its lower one, 2**31 - 1 less the index of
-a voxel: of equal scores the first voxel's is the greatest."""
+"""The key that stands for no voxel. A key holds a score in its upper half, and in its lower half 2**31 - 1 minus the
+index of a voxel, so that of equal scores that of the first voxel has the greatest key."""
 
 _library = torch.library.Library("deepedit", "DEF")
 
 
 def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.OpOverload]:
-    """Make a function that launches a kernel an operator of torch's namespace ``deepedit``, under its own name.
+    """Register a function that launches a kernel as an operator of torch, in the namespace ``deepedit``.
 
     Args:
-        schema: arguments and results, as torch writes them; what is written to is marked there.
+        schema: arguments and results as torch writes them; arguments that are changed in place are marked.
         shapes: takes the same arguments and returns tensors like those that the function returns, with any content.
     """
 
@@ -45,7 +45,7 @@ def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.O
 
 
 def _on_device_of_first(launch: Callable) -> Callable:
-    """The launch on the GPU of its first argument: Triton itself takes the current one, which may be another."""
+    """The launch on the GPU of its first argument: Triton itself takes the current GPU, which may be another."""
 
     def run(tensor: Tensor, *others: Any, **named: Any) -> Any:
         with torch.cuda.device_of(tensor):
@@ -55,7 +55,7 @@ def _on_device_of_first(launch: Callable) -> Callable:
 
 
 def blocks(voxels: int, per_block: int) -> int:
-    """How many blocks hold so many voxels."""
+    """Number of blocks that hold so many voxels."""
     return triton.cdiv(voxels, per_block)
 
 

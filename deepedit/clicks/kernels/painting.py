@@ -1,4 +1,4 @@
-"""Guidance of clicks."""
+"""The rendering of clicks as guidance."""
 
 import math
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ PAINTED = 4096
 """Voxels that a program paints."""
 
 CLICKS = 32
-"""Clicks that a program looks at together, to see which of them reach its voxels."""
+"""Clicks that a program checks together for whether they reach its voxels."""
 
 
 @operator(
@@ -32,10 +32,10 @@ def paint_guidance(
     reach: Sequence[int],
     dtype: torch.dtype,
 ) -> Tensor:
-    """Guidance of clicks, joined by maximum; every voxel is written once, zeros included.
+    """Guidance of clicks, combined by their maximum; every voxel is written once, zeros included.
 
     Args:
-        batch, label, position, valid: of `Clicks`, contiguous.
+        batch, label, position, valid: the attributes of `Clicks`, contiguous.
         size: (B, C, X, Y, Z) of the result.
         widths: sigma along each axis, voxels.
         reach: voxels along each axis beyond which a Gaussian is cut off.

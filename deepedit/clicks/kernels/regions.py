@@ -1,4 +1,4 @@
-"""Error regions, and chessboard distance within them."""
+"""Error regions, and the chessboard distance within them."""
 
 import math
 
@@ -18,12 +18,12 @@ def _new_codes(prediction: Tensor, label: Tensor, rows: Tensor | None, right: Te
 
 @operator("(Tensor prediction, Tensor label, Tensor? rows, Tensor? right, bool narrow) -> Tensor", _new_codes)
 def error_codes(prediction: Tensor, label: Tensor, rows: Tensor | None, right: Tensor | None, narrow: bool) -> Tensor:
-    """Codes of regions: true class + 1 where a prediction is wrong (or right), else 0.
+    """Codes of the regions where a prediction is wrong (or right): true class + 1 there, else 0.
 
     Args:
         prediction, label: ``[B, ...]`` integer, contiguous.
-        rows: ``[S]`` int64, the samples that are asked about; None: all.
-        right: ``[S]`` int64, 1 for a sample whose right voxels are asked for; None: the wrong ones of all.
+        rows: ``[S]`` int64, indices of the samples to work on; None: all samples.
+        right: ``[S]`` int64, 1 for a sample whose right voxels are wanted, 0 for its wrong ones; None: 0 for all.
         narrow: whether the codes fit uint8; else int32.
 
     Returns:
@@ -63,7 +63,7 @@ def run_distance(codes: Tensor, limit: int) -> Tensor:
 
     Args:
         codes: ``[B, X, Y, Z]`` integer, contiguous; 0 is no region.
-        limit: distance where a line has no other code.
+        limit: the distance along a line that has no other code.
 
     Returns:
         ``[B, X, Y, Z]``, uint8 if that holds `limit`, else int16; 0 where the code is 0.
@@ -113,18 +113,18 @@ def _lesser(one, other):
     lambda codes, within, axis: torch.empty_like(within),
 )
 def line_distance(codes: Tensor, within: Tensor, axis: int) -> Tensor:
-    """Chessboard distance to the nearest voxel of another code, with one axis more to be near along.
+    """Chessboard distance to the nearest voxel of another code, taking one more axis into account.
 
-    The largest of the differences along the axes is separable: with D the distance within the axes so far,
+    The largest of the differences along the axes is separable. With D the distance along the axes so far,
 
         D'(p) = min over q on p's line along the new axis of max(|p - q|, D(q)), with 0 for D(q) if q has another code.
 
-    A voxel farther away than the best so far cannot improve it, so the search along a line ends as soon as that is so
-    for a whole block.
+    A voxel q that is farther away than the least distance found so far cannot lessen it. So the search along a line
+    ends as soon as this holds for a whole block.
 
     Args:
         codes: ``[B, X, Y, Z]`` integer, contiguous; 0 is no region.
-        within: ``[B, X, Y, Z]``, the distance within the axes so far.
+        within: ``[B, X, Y, Z]``, the distance along the axes so far.
         axis: 0, 1 or 2 for x, y or z.
 
     Returns:
