@@ -1,1 +1,1 @@
-"""Arrays to arrays: every spatial step knows its own inverse."""
+"""Transforms from arrays to arrays. Every spatial step has an exact inverse."""

@@ -1,4 +1,4 @@
-"""Random augmentation of a batch of patches, image and label together, on the device that trains."""
+"""Random augmentation of a batch of patches, image and label alike, on the device that trains."""
 
 import math
 from collections.abc import Sequence
@@ -13,23 +13,23 @@ from deepedit.devices import upload
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Ranges of the random changes; each is drawn for each sample by itself.
+    """Ranges of the random changes, which are drawn independently for each sample.
 
-    Few samples are rotated: labels are drawn slice by slice, and where one ends at a slice that was agreed upon, a
-    network should mostly see that border as it is, plane and along the grid.
+    Few samples are rotated. Annotators draw labels slice by slice, and by convention some labels end at a certain
+    slice. Such a border is plane and runs along the grid, and a network should mostly see it so.
 
     Attributes:
         spatial_probability: share of samples that are scaled and shifted.
         rotation_probability: share of samples that are rotated.
         rotation: largest angle about each axis, degrees.
-        scaling: smallest and largest zoom of the content, drawn for each axis by itself.
+        scaling: smallest and largest zoom of the content, drawn independently for each axis.
         shift: largest displacement along each axis, as a share of the patch's side.
-        flip_axes: axes (0, 1, 2) that are mirrored in half of the samples. Only for axes along which no label is told
-            from another by its side; none by default.
-        intensity_probability: share of samples to which each one of the changes below is applied, by itself.
+        flip_axes: axes (0, 1, 2) along which half of the samples are mirrored; none by default. Leave an axis out if
+            labels, such as a left and a right kidney, differ by their side along it.
+        intensity_probability: share of samples to which each of the changes below is applied, independently.
         brightness: largest offset, in standard deviations of the patch.
         contrast: smallest and largest factor about the mean.
-        gamma: smallest and largest exponent, applied on the patch's range scaled to [0, 1].
+        gamma: smallest and largest exponent, applied to the patch's values after scaling them to [0, 1].
         noise: largest standard deviation of Gaussian noise, in standard deviations of the patch.
     """
 
@@ -53,17 +53,17 @@ def augment(
     settings: Augmentation,
     generators: Sequence[torch.Generator],
 ) -> tuple[Tensor, Tensor]:
-    """Cut the middle out of every sample, turned, scaled and with its intensities changed.
+    """Cut a patch out of the middle of every sample, rotated, scaled and with changed intensities.
 
     Args:
         image: ``[B, C, X, Y, Z]`` float.
         label: ``[B, X, Y, Z]`` class indices; interpolated by nearest neighbour.
-        shape: sides of the result in voxels, at most X, Y, Z. What turns in from beyond a sample's border is 0.
+        shape: sides of the result in voxels, at most X, Y, Z. Voxels that come from beyond a sample's border are 0.
         settings: the ranges.
-        generators: one CPU generator a sample, so that a sample's changes do not depend on its company in the batch.
+        generators: one CPU generator for each sample, so that its changes do not depend on the other samples.
 
     Returns:
-        Image ``[B, C, *shape]`` and label ``[B, *shape]``, of the types that came in.
+        Image ``[B, C, *shape]`` and label ``[B, *shape]``, of the types of the arguments.
     """
     matrices = torch.stack([_random_affine(shape, settings, generator) for generator in generators])
     grid = _sampling_grid(upload(matrices, image.device), shape, image.shape[2:])
@@ -109,7 +109,7 @@ def _rotation(angles: Sequence[float]) -> Tensor:
 
 
 def _sampling_grid(matrices: Tensor, shape: Sequence[int], source: Sequence[int]) -> Tensor:
-    """``[B, *shape, 3]`` as `grid_sample` wants it: last axis first, the source's edges at -1 and 1."""
+    """``[B, *shape, 3]`` as `grid_sample` takes it: last axis first, with the source's edges at -1 and 1."""
     # An odd difference of sides would put the centres half a voxel apart and blur every patch.
     rest = torch.tensor([(big - small) % 2 / 2 for big, small in zip(source, shape, strict=True)])
     axes = [torch.arange(side, dtype=torch.float32) - (side - 1) / 2 for side in shape]
@@ -123,7 +123,7 @@ def _sampling_grid(matrices: Tensor, shape: Sequence[int], source: Sequence[int]
 
 
 def _change_intensity(sample: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """The sample ``[C, X, Y, Z]`` with its channels changed alike."""
+    """The sample ``[C, X, Y, Z]`` with the same changes to all of its channels."""
     draw = _Draw(generator)
     dims = (1, 2, 3)
     if draw.bernoulli(settings.intensity_probability):

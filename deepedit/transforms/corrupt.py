@@ -11,23 +11,23 @@ from torch.nn import functional as F
 from deepedit.devices import upload
 
 BORDER_SHIFT = 0.2
-"""Standard deviation, in radii of a label, of where another hand draws the borders between labels."""
+"""Standard deviation of the shift of the borders between labels by another annotator, in radii of a label."""
 
 SURFACE_BEND = 0.1
-"""Most, likewise, by which it draws the outer surface elsewhere."""
+"""Greatest standard deviation of the bend of the outer surface by another annotator, in radii of a label."""
 
 MOST_KNOTS = 16
-"""Of a bend along each axis: of labels much smaller than their volume there would be no end of them."""
+"""Most knots of a bend along each axis. Without a limit, labels much smaller than their volume would need very many."""
 
 
 @dataclass(frozen=True)
 class Outline:
-    """What the host must know of a label map before it can have it changed.
+    """What the host must know about a label map to change it without waiting for a GPU.
 
     Attributes:
         present: class indices of its labels.
-        radius: of balls as large as the labels are in the mean, in voxels; 0 where there are none.
-        across: the axis that the borders between labels most stand across.
+        radius: radius in voxels of a ball with the mean volume of the labels; 0 if there are no labels.
+        across: the axis along which most borders between two labels are crossed.
     """
 
     present: tuple[int, ...]
@@ -36,8 +36,8 @@ class Outline:
 
 
 def outline_of(label: Tensor, num_classes: int) -> Outline:
-    """The outline of a label map ``[X, Y, Z]``; if that is on a GPU, the host waits for it. Indices beyond the classes
-    are not known, and count as background."""
+    """The outline of a label map ``[X, Y, Z]``; if the map is on a GPU, the host waits for it. Class indices from
+    `num_classes` on stand for unknown voxels and count as background."""
     counts = torch.bincount(label.flatten())
     if len(counts) > num_classes:
         label, counts = label.masked_fill(label >= num_classes, 0), counts[:num_classes]
@@ -52,18 +52,18 @@ def corrupt_segmentation(
 ) -> Tensor:
     """A copy of a label map with errors of every kind.
 
-    It is bent and shifted, some labels are grown or shrunk, pieces are cut out or given to another label, and
-    islands appear. All lengths grow with the size of the labels and with `severity`: at 0 nothing changes, at 1 about
-    half of a compact label is wrong. With the generator in the same state, what goes wrong is the same for every
-    severity, only more or less of it.
+    The label map is bent and shifted, some labels are grown or shrunk, pieces are cut out or given to another label,
+    and islands are added. All lengths grow with the size of the labels and with `severity`: at 0 nothing changes, at 1
+    about half of a compact label is wrong. With the generator in the same state, every severity gives the same errors
+    in another extent.
 
     Args:
         label: ``[X, Y, Z]`` class indices.
         num_classes: background included.
         severity: in [0, 1].
         generator: on the CPU.
-        outline: of the label map, or of one that is much like it; without it, it is worked out. With it, no device is
-            waited for.
+        outline: outline of the label map, or of a similar one; computed unless given. If it is given, the host waits
+            for no device.
 
     Returns:
         ``[X, Y, Z]`` of the same type.
@@ -89,11 +89,11 @@ def corrupt_segmentation(
 def redraw_borders(
     label: Tensor, num_classes: int, generator: torch.Generator, outline: Outline | None = None
 ) -> Tensor:
-    """A copy of a label map as another annotator, no worse, might have drawn it.
+    """A copy of a label map as another, equally good annotator might have drawn it.
 
-    Where one label ends and the next begins is often a convention that the image does not show, such as a slice that
-    was agreed upon: such borders move as a whole, and far, and stay as plane as they are. The outer surface, which the
-    image shows, stays or is bent a little. Lengths grow with the size of the labels.
+    Where one label ends and the next begins is often a convention that the image does not show, such as a certain
+    slice. Such a border is moved far and as a whole, so that a plane border stays plane. The outer surface, which the
+    image does show, stays or is bent a little. Lengths grow with the size of the labels.
 
     Args:
         label: ``[X, Y, Z]`` class indices.
@@ -111,18 +111,18 @@ def redraw_borders(
     if not outline.present:
         return label.clone()
     radius = outline.radius
-    # About a radius apart: a bend takes a patch of the surface along, not a voxel. From a generator of its own, since
-    # how many numbers that takes depends on the label, and what the given one draws next must not.
+    # The knots are about a radius apart, so that a bend moves a whole patch of the surface. They are drawn by a
+    # generator of their own: their number depends on the label, and what `generator` draws next must not.
     knots = [min(max(round(side / radius), 1) + 1, MOST_KNOTS) for side in label.shape]
     bend = torch.randn(3, *knots, generator=torch.Generator().manual_seed(seed))
     moved = _move_borders(label, outline.across, round(BORDER_SHIFT * radius * shift))
-    # Half of the hands follow the surface as it is drawn: it is what the image shows best.
+    # Half of the annotators draw the same surface, which is what the image shows best.
     surface = _displace(moved, SURFACE_BEND * radius * max(2 * draw - 1, 0.0) * bend)
     return torch.where((surface > 0) & (moved > 0), moved, surface)
 
 
 def _move_borders(label: Tensor, axis: int, count: int) -> Tensor:
-    """The label map with its inner borders moved by `count` voxels along an axis."""
+    """The label map with the borders between its labels moved by `count` voxels along an axis."""
     if count == 0:
         return label
     # What is read beyond the surface is the label beside it in the same slice, so that a border along slices stays one
@@ -145,13 +145,13 @@ def _inner(padded: Tensor, axis: int = 0, step: int = 0) -> Tensor:
 
 
 def _crossed(label: Tensor, axis: int) -> Tensor:
-    """Number of pairs of neighbours along an axis that are of two labels."""
+    """Number of pairs of neighbours along an axis that have two different labels."""
     near, far = label.narrow(axis, 0, label.shape[axis] - 1), label.narrow(axis, 1, label.shape[axis] - 1)
     return ((near > 0) & (far > 0) & (near != far)).sum()
 
 
 def _shift(label: Tensor, axis: int, count: int) -> Tensor:
-    """The label map moved along an axis by `count` voxels, not 0; what comes in is 0."""
+    """The label map moved along an axis by `count` voxels, which is not 0; new voxels at the border are 0."""
     size, many = label.shape[axis], min(abs(count), label.shape[axis])
     moved = label.roll(count, axis)
     moved.narrow(axis, 0 if count > 0 else size - many, many).zero_()
@@ -187,13 +187,14 @@ def _dilate(mask: Tensor, steps: int) -> Tensor:
 def _paint_balls(
     target: Tensor, truth: Tensor, largest: float, balls: Sequence[Sequence[float]], num_classes: int
 ) -> None:
-    """Paint balls about random foreground voxels of `truth`, each with some class, in place.
+    """Paint balls around random foreground voxels of `truth` into `target`, in place, each ball with some class.
 
-    Nothing is painted where there is no foreground.
+    Nothing is painted if there is no foreground.
 
     Args:
-        largest: radius of the largest possible one.
-        balls: six numbers in [0, 1] each: the first unused, then for its size, place (three) and class.
+        largest: radius of the largest possible ball, voxels.
+        balls: six numbers in [0, 1] for each ball: the first is unused, the others are for its size, its place (three)
+            and its class.
     """
     if not balls:
         return

@@ -1,8 +1,8 @@
-"""Interpolated decisions between classes, made only where they are open.
+"""The class of each interpolated voxel, computed only where neighbouring voxels differ.
 
-Where all voxels that an output voxel is made of agree on a class, so does their weighted mean: no interpolation is
-needed there, whatever the number of classes. Only the voxels along boundaries are worked out, in chunks. The result
-is that of interpolating every class everywhere, without its time and without its memory.
+Where all input voxels of an output voxel have the same class, their weighted mean has that class too, and nothing needs
+to be interpolated. Only the voxels along boundaries are interpolated, in chunks. The result is the same as that of
+interpolating every class everywhere, in less time and memory.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +26,7 @@ def class_type(num_classes: int) -> torch.dtype:
 
 
 def decide_from_logits(logits: Tensor, taps: Sequence[Taps], out: Tensor) -> None:
-    """The class with the largest interpolated logit, the lowest of several.
+    """The class with the largest interpolated logit; of several the lowest.
 
     Args:
         logits: ``[C, X, Y, Z]``.
@@ -50,7 +50,7 @@ def decide_from_logits(logits: Tensor, taps: Sequence[Taps], out: Tensor) -> Non
 
 
 def decide_from_labels(labels: Tensor, taps: Sequence[Taps], num_classes: int, out: Tensor) -> None:
-    """The class with the largest share of each output voxel, the lowest of several.
+    """The class with the largest share of each output voxel; of several the lowest.
 
     Args:
         labels: ``[X, Y, Z]`` integer class indices.
@@ -73,7 +73,7 @@ def decide_from_labels(labels: Tensor, taps: Sequence[Taps], num_classes: int, o
 def _decide(
     classes: Tensor, taps: Sequence[Taps], weigh: Callable[[Corners, int], Tensor], num_classes: int, out: Tensor
 ) -> None:
-    """Copies `classes` to where its taps agree, and asks `weigh` where they do not."""
+    """Copy the class where all taps of an output voxel agree, and let `weigh` decide where they do not."""
     copies = all(each.copies for each in taps)
     everywhere = [] if copies else [each.to(classes.device) for each in taps]
     at_once = max(1, slab_elements(classes.device) // num_classes)
@@ -85,7 +85,7 @@ def _decide(
             else:
                 low, high = _extreme(low, dim, each, torch.minimum), _extreme(high, dim, each, torch.maximum)
         decided = low.to(out.dtype)
-        # Counting what is open waits for a GPU: not where nothing can be.
+        # Counting the undecided voxels waits for a GPU, so it is left out where there can be none.
         open_voxels = () if copies else (low != high).nonzero().split(at_once)
         for voxels in open_voxels:
             place = tuple(voxels.T)
@@ -108,13 +108,13 @@ def _extreme(classes: Tensor, dim: int, taps: Taps, choose: Callable[[Tensor, Te
 
 
 def _corners(place: tuple[Tensor, ...], taps: Sequence[Taps]) -> Corners:
-    """The input voxels that some output voxels are made of: flat index and weight, one at a time.
+    """The input voxels of some output voxels: flat index and weight, one tap of all of them at a time.
 
     Args:
         place: the output voxels, ``[P]`` int64 for each axis.
     """
     steps = (taps[1].size * taps[2].size, taps[2].size, 1)
-    # Along each axis a column a tap: the part of the index that comes from this axis, and the weight.
+    # For each axis one column for each tap: the part of the flat index that comes from this axis, and the weight.
     x, y, z = (
         list(zip((each.index[where] * step).unbind(1), each.weight[where].unbind(1), strict=True))
         for each, where, step in zip(taps, place, steps, strict=True)

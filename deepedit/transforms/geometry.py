@@ -1,4 +1,4 @@
-"""One map between a file's voxels and the network's, with its exact inverse, for points and for arrays."""
+"""The map between a file's voxels and the network's voxels, with its exact inverse, for points and for arrays."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,9 +22,9 @@ SAME_SPACING = 1e-3
 def network_grid(shape: Shape, affine: np.ndarray, spacing: Sequence[float]) -> "GridMap":
     """The map to the closest R, A, S order of axes and a target spacing.
 
-    The field of view is kept: the outer edges of the first and last voxels of both grids coincide, so the spacing
-    that results differs from the target by what rounding to a whole number of voxels costs. An axis that keeps its
-    number of voxels is not interpolated at all.
+    The field of view is kept: the outer edges of the first and last voxels of both grids coincide. So the resulting
+    spacing differs from the target by what rounding to a whole number of voxels requires. An axis that keeps its number
+    of voxels is not interpolated at all.
 
     Args:
         shape: voxels of the file's grid.
@@ -47,7 +47,7 @@ def network_grid(shape: Shape, affine: np.ndarray, spacing: Sequence[float]) -> 
 
 
 def fixed_grid(shape: Shape, affine: np.ndarray, network_shape: Shape) -> "GridMap":
-    """The map to the closest R, A, S order of axes and a given number of voxels, whatever the spacing.
+    """The map to the closest R, A, S order of axes and a given number of voxels; the spacing follows from it.
 
     Args:
         shape: voxels of the file's grid.
@@ -71,9 +71,9 @@ class GridMap:
     ``permutation[a]``, counted from that axis's far end where ``flips[a]``. Arrays and points follow the same map.
 
     Attributes:
-        native_shape, network_shape: voxels along each axis of either grid.
+        native_shape, network_shape: number of voxels along each axis of the two grids.
         permutation: the native axis of each network axis.
-        flips: whether it runs the other way.
+        flips: for each network axis, whether its native axis runs the other way.
         scale: native voxels per network voxel.
         offset: native voxels from the first native voxel to the first network voxel.
     """
@@ -100,7 +100,7 @@ class GridMap:
         return np.asarray(native_affine, dtype=np.float64) @ self.matrix
 
     def window(self, start: Sequence[int], shape: Shape) -> "GridMap":
-        """The map to a window of the network's grid: a crop, a pad where it reaches beyond, or both.
+        """The map to a window of the network's grid, which may crop the grid, reach beyond it, or both.
 
         Args:
             start: network voxel of this map that becomes the window's first; may be negative.
@@ -131,7 +131,7 @@ class GridMap:
             fill: value outside of the native grid.
 
         Returns:
-            ``[C, *network_shape]`` float32, contiguous, the values unchanged along axes of scale 1.
+            ``[C, *network_shape]`` float32, contiguous; along axes of scale 1 nothing is interpolated.
         """
         if mode not in ("linear", "area"):
             raise ValueError(f"mode must be linear or area; got {mode!r}")
@@ -153,7 +153,8 @@ class GridMap:
             mode: ``"linear"``, as for images; or ``"nearest"``.
 
         Returns:
-            ``[*network_shape]`` uint8 (int16 past 256 classes); 0 outside of the native grid, ties to the lowest.
+            ``[*network_shape]`` uint8 (int16 past 256 classes); 0 outside of the native grid; of equal shares the
+            lowest class counts.
         """
         if mode not in ("linear", "nearest"):
             raise ValueError(f"mode must be linear or nearest; got {mode!r}")
@@ -164,7 +165,7 @@ class GridMap:
         return result
 
     def to_native(self, tensor: Tensor, fill: float = 0.0) -> Tensor:
-        """Linear interpolation back: ``[C, *network_shape]`` to ``[C, *native_shape]`` float32.
+        """Linear interpolation back to the file's grid: ``[C, *network_shape]`` to ``[C, *native_shape]`` float32.
 
         `fill` is the value of native voxels outside of the network's grid.
         """
@@ -175,15 +176,15 @@ class GridMap:
         return result
 
     def labels_to_native(self, logits: Tensor, box: Box | None = None) -> Tensor:
-        """Class indices on the native grid, interpolated before the decision, slab by slab.
+        """Class indices on the native grid: logits are interpolated first, then the largest decides, slab by slab.
 
         Args:
             logits: ``[C, *network_shape]``; or probabilities.
             box: the part of the native grid that is wanted, as slices with start and stop; all of it unless given.
 
         Returns:
-            ``[*native_shape]``, or the box, uint8 (int16 past 256 classes); 0 outside of the network's grid, ties to
-            the lowest.
+            ``[*native_shape]``, or the shape of the box, uint8 (int16 past 256 classes); 0 outside of the network's
+            grid; of equal logits the lowest class counts.
         """
         self._check(logits.shape[1:], self.network_shape)
         taps = self._to_native_taps()
@@ -199,11 +200,11 @@ class GridMap:
         return result
 
     def native_box(self, place: Box) -> Box:
-        """The smallest box of the native grid that holds all voxels interpolated from a box of the network's.
+        """The smallest box of the native grid that holds all voxels interpolated from a box of the network's grid.
 
         Args:
-            place: slices with start and stop, at least a voxel each way. A native grid much coarser than the
-                network's may have no voxel that depends on it: then some side of the result is empty.
+            place: box of the network's grid, slices with start and stop, at least one voxel along each axis. If the
+                native grid is much coarser, none of its voxels may depend on this box: then a side of the result is 0.
         """
         box = [slice(0, 0)] * 3
         for axis, taps, span in zip(self.permutation, self._to_native_taps(), place, strict=True):
@@ -215,7 +216,7 @@ class GridMap:
         """The interpolation back, cut into slabs along the native axis of the first network axis.
 
         Yields:
-            rows of that native axis, the part of `tensor` that they need, the taps from one to the other.
+            rows of that native axis, the part of `tensor` that they need, and the taps between the two.
         """
         self._check(tensor.shape[1:], self.network_shape)
         return slabs(tensor, self._to_native_taps())
@@ -270,7 +271,7 @@ def to_voxel(position: Sequence[float], space: str, affine: np.ndarray) -> np.nd
 
 
 def nearest_voxel(position: Sequence[float]) -> np.ndarray:
-    """``[3]`` int64, the voxel that contains a continuous position; halves go up, never to the even neighbour."""
+    """``[3]`` int64, the voxel that contains a continuous position; a half is always rounded up."""
     return np.floor(np.asarray(position, dtype=np.float64) + 0.5).astype(np.int64)
 
 
@@ -281,12 +282,12 @@ def inside(position: Sequence[float], shape: Shape) -> bool:
 
 
 def voxel_to_network(position: Sequence[float], grid: GridMap, rounding: str = "nearest") -> np.ndarray:
-    """Network voxel of a native one: the one place where clicks are rounded.
+    """The network voxel of a native voxel. This is the only place where clicks are rounded.
 
     Args:
-        position: ``(i, j, k)``, a voxel of the native grid, may be fractional.
-        rounding: ``"nearest"``; or ``"truncate"``, the ratio of the shapes times the voxel's index, truncated, as
-            models imported from MONAI were trained with.
+        position: ``(i, j, k)``, a voxel of the native grid; may be fractional.
+        rounding: ``"nearest"``; or ``"truncate"``, which truncates the voxel's index times the ratio of the shapes.
+            Models imported from MONAI were trained so.
 
     Returns:
         ``[3]`` int64; within the network's grid for every position in its field of view.

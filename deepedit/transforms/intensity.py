@@ -1,4 +1,4 @@
-"""Intensities to the range that the network is trained on, and the choice of how."""
+"""Normalisation of intensities to the range that the network is trained on, and the choice of its mode."""
 
 import re
 from collections.abc import Sequence
@@ -14,12 +14,12 @@ PERCENTILES = (0.5, 99.5)
 
 
 def normalise(image: Tensor, intensity: Intensity) -> Tensor:
-    """Normalises every channel by itself, over the whole volume.
+    """Normalise every channel independently, over the whole volume.
 
     Args:
         image: ``[C, X, Y, Z]``, any real type. NaN counts as the channel's lowest value, infinities as the lowest
             and highest finite ones.
-        intensity: what to do.
+        intensity: the mode and its range.
 
     Returns:
         ``[C, X, Y, Z]`` float32, a new tensor: in [0, 1] for ``"window"`` and ``"percentile"``, of mean 0 and standard
@@ -47,11 +47,11 @@ def normalise(image: Tensor, intensity: Intensity) -> Tensor:
 
 
 def choose_intensity(modality: str | None, sample: Sequence[Tensor | np.ndarray]) -> Intensity:
-    """How to normalise images of a modality; where none is named, of a few images' values.
+    """How to normalise images of a modality. If none is named, a few images' values decide whether they are CT.
 
     Args:
         modality: as in ``dataset.json``; CT of any kind gets a soft-tissue window, everything else z-scores.
-        sample: a few images of any shape, in file units; looked at only without a modality.
+        sample: a few images of any shape, in file units; used only without a modality.
     """
     if modality and modality.strip():
         ct = _names_ct(modality)
@@ -61,7 +61,7 @@ def choose_intensity(modality: str | None, sample: Sequence[Tensor | np.ndarray]
 
 
 def _make_finite(channel: Tensor) -> None:
-    """Replaces, in place, what is not finite."""
+    """Replace, in place, values that are not finite."""
     low, high = torch.aminmax(channel)
     if torch.isfinite(low) and torch.isfinite(high):
         return
@@ -71,7 +71,7 @@ def _make_finite(channel: Tensor) -> None:
 
 
 def _range(channel: Tensor, lower: float, upper: float) -> tuple[float, float]:
-    """The two percentiles; the extremes where those coincide, as in an image that is empty but for a small object."""
+    """The two percentiles, or the extremes if the percentiles coincide, as in an image with one small object only."""
     # torch.quantile refuses more than 2**24 values. A sort is slow on a CPU, a partition is not.
     if channel.device.type == "cpu":
         low, high = np.percentile(channel.numpy(), (lower, upper)).tolist()

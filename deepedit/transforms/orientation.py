@@ -6,7 +6,7 @@ from deepedit.errors import FileError
 
 
 def closest_canonical(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[bool, bool, bool]]:
-    """The order and direction of voxel axes closest to R, A, S; what remains of a rotation is left alone.
+    """The order and direction of voxel axes closest to R, A, S. An oblique rotation that remains is not resampled.
 
     Args:
         affine: ``[4, 4]``, voxels to RAS mm.

@@ -17,11 +17,11 @@ from deepedit.volume import Volume
 
 
 class Preprocessor:
-    """Brings images and labels to the grid and the intensities that a plan says, and predictions back.
+    """Brings images and labels to the grid and intensities of a plan, and predictions back to the file's grid.
 
     Args:
-        plan: what the network was, or will be, trained on.
-        device: where to compute, and where results lie.
+        plan: the plan of the network.
+        device: the device to compute on, which also holds the results.
     """
 
     def __init__(self, plan: Plan, device: torch.device | str = "cpu") -> None:
@@ -35,7 +35,7 @@ class Preprocessor:
             ``[C, X, Y, Z]`` float32 on the network's grid, and the map between that grid and the volume's.
 
         Raises:
-            FileError: if the volume has another number of channels than the plan.
+            FileError: if the number of channels of the volume is not that of the plan.
         """
         if volume.channels != self.plan.image_channels:
             raise FileError(
@@ -67,12 +67,12 @@ class Preprocessor:
         """A label map on the network's grid.
 
         Args:
-            volume: file values; those that the plan does not name become background, but the one that it ignores.
-            grid: the map that its image came with.
+            volume: file values. Values that the plan does not name become background, except the one to ignore.
+            grid: the map that was returned with its image.
 
         Returns:
-            ``[X, Y, Z]`` uint8 (int16 past 256 classes) class indices; the number of classes itself where the plan
-            ignores a voxel.
+            ``[X, Y, Z]`` uint8 (int16 past 256 classes) class indices; voxels to ignore have the number of classes as
+            their index.
 
         Raises:
             FileError: if the shape is not that of the image.
@@ -95,7 +95,7 @@ class Preprocessor:
 
         Args:
             logits: ``[num_classes, X, Y, Z]`` on the network's grid; or probabilities.
-            grid: the map that the image came with.
+            grid: the map that was returned with the image.
 
         Returns:
             ``[*native_shape]``, the smallest unsigned type that holds the label values.
@@ -105,15 +105,15 @@ class Preprocessor:
     def probabilities_to_native(
         self, logits: Tensor, grid: GridMap, classes: Sequence[int] | None = None
     ) -> np.ndarray:
-        """Probabilities on the file's grid, largest where `to_native` decides for that class.
+        """Probabilities on the file's grid; the largest of a voxel is that of the class that `to_native` gives.
 
         Args:
             logits: ``[num_classes, X, Y, Z]`` on the network's grid.
-            grid: the map that the image came with.
+            grid: the map that was returned with the image.
             classes: class indices to return; all, unless given.
 
         Returns:
-            ``[len(classes), *native_shape]`` float32; outside of the network's grid all is background.
+            ``[len(classes), *native_shape]`` float32; outside of the network's grid the background has probability 1.
         """
         classes = list(range(len(logits)) if classes is None else classes)
         return _from_probabilities(logits, grid, len(classes), lambda probabilities: probabilities[classes])
@@ -123,11 +123,11 @@ class Preprocessor:
 
         Args:
             logits: ``[num_classes, X, Y, Z]`` on the network's grid.
-            grid: the map that the image came with.
+            grid: the map that was returned with the image.
 
         Returns:
-            ``[*native_shape]`` float32 in [0, 1]; 0 outside of the network's grid. Slab by slab: it takes no memory
-            for each class.
+            ``[*native_shape]`` float32 in [0, 1]; 0 outside of the network's grid. It is computed slab by slab, so that
+            the probabilities of all classes are never held at once.
         """
 
         def entropy(probabilities: Tensor) -> Tensor:
@@ -137,7 +137,7 @@ class Preprocessor:
 
 
 def _from_probabilities(logits: Tensor, grid: GridMap, channels: int, look: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """``[channels, *native_shape]`` float32 of what `look` makes of the probabilities of a slab."""
+    """``[channels, *native_shape]`` float32, what `look` returns for the probabilities of each slab."""
     result = np.empty((channels, *grid.native_shape), dtype=np.float32)
     oriented = result.transpose(0, *(1 + axis for axis in grid.permutation))
     background = torch.zeros(len(logits), device=logits.device)
@@ -166,6 +166,6 @@ def _classes(labels: Labels, values: np.ndarray) -> np.ndarray:
 
 
 def _tensor(data: np.ndarray) -> Tensor:
-    """Shares memory where torch can: it knows neither foreign byte orders nor negative strides."""
+    """A tensor that shares memory where torch can, which knows neither foreign byte orders nor negative strides."""
     data = data.astype(data.dtype.newbyteorder("="), copy=False)
     return torch.from_numpy(data if min(data.strides, default=0) >= 0 and data.flags.writeable else data.copy())

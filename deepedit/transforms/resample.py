@@ -1,8 +1,8 @@
 """Separable interpolation: every output voxel of an axis is a weighted sum of a few input voxels of that axis.
 
 An output voxel is the mean of the (piecewise constant) input over a box. With a box one input voxel wide this is
-linear interpolation exactly; with a box as wide as an output voxel it is the area-weighted mean, a low-pass for
-downsampling. One formula therefore serves both, and passes from one to the other without a jump.
+exactly linear interpolation. With a box as wide as an output voxel it is the area-weighted mean, which is a low-pass
+filter for downsampling. So one formula serves both, and passes from one to the other without a jump.
 """
 
 import math
@@ -20,14 +20,14 @@ EDGE = 1e-6
 
 @dataclass(frozen=True)
 class Taps:
-    """What each of M output voxels along one axis takes from N input voxels.
+    """The input voxels, of N along one axis, and their weights in each of M output voxels.
 
     Attributes:
         index: ``[M, K]`` int64 input voxels, clamped to the axis: the edge voxels extend outwards.
         weight: ``[M, K]`` float32, each row sums to 1.
         outside: ``[M]`` bool, output voxels whose centre lies outside of all input voxels; always on the CPU.
         size: N.
-        identity: whether the output is the input.
+        identity: whether the output equals the input.
     """
 
     index: Tensor
@@ -58,23 +58,24 @@ class Taps:
         return tensor.gather(dim, index.expand(*tensor.shape[:-1], -1))
 
     def to(self, device: torch.device | str) -> "Taps":
-        """The same for tensors on a device. Its `rows` would wait for that; those of taps on the CPU do not."""
+        """The same taps for tensors on a device. Call `rows` on taps that are on the CPU: on a GPU it would wait."""
         return replace(self, index=upload(self.index, device), weight=upload(self.weight, device))
 
     def rows(self, start: int, stop: int) -> tuple["Taps", int, int]:
-        """The taps of some output voxels, for the input voxels from `first` up to `last` that they need."""
+        """The taps of the output voxels from `start` up to `stop`, and the input voxels from first up to last that they
+        need; the taps count from that first one."""
         index = self.index[start:stop]
         first, last = int(index.min()), int(index.max()) + 1
         return Taps.of(index - first, self.weight[start:stop], self.outside[start:stop], last - first), first, last
 
 
 def make_taps(size: int, count: int, slope: float, intercept: float, width: float = 1.0, snap: bool = False) -> Taps:
-    """Taps of `count` output voxels whose centres lie at ``slope * i + intercept`` in input voxels.
+    """Taps of `count` output voxels, the i-th of which has its centre at ``slope * i + intercept`` in input voxels.
 
     Args:
         size: number of input voxels.
         width: width of the box in input voxels; 0 takes the nearest voxel, 1 interpolates linearly.
-        snap: widen each box outwards to whole input voxels and weigh them alike, as adaptive average pooling does.
+        snap: widen each box outwards to whole input voxels, which get equal weights, as adaptive average pooling does.
     """
     centre = slope * torch.arange(count, dtype=torch.float64) + intercept
     outside = (centre < -0.5 - EDGE) | (centre > size - 0.5 + EDGE)
@@ -95,7 +96,7 @@ def make_taps(size: int, count: int, slope: float, intercept: float, width: floa
 
 
 def resample(tensor: Tensor, taps: Sequence[Taps], fill: float = 0.0) -> Tensor:
-    """Interpolates ``[C, X, Y, Z]`` along its three spatial axes, the one that shrinks most first.
+    """Interpolate ``[C, X, Y, Z]`` along its three spatial axes, beginning with the one that shrinks most.
 
     Returns:
         ``[C, X', Y', Z']`` float32; `fill` where an output voxel lies outside of the input.
@@ -107,7 +108,7 @@ def resample(tensor: Tensor, taps: Sequence[Taps], fill: float = 0.0) -> Tensor:
 
 
 def slab_elements(device: torch.device) -> int:
-    """How many float32 elements a slab may hold at its largest: the bound on what is held beyond input and output."""
+    """Most float32 elements that a slab may hold: the bound on the memory needed besides input and output."""
     # On a CPU small enough to stay near the caches, large enough that the calls cost little; a GPU wants more at once.
     return 2**20 if device.type == "cpu" else 2**26
 
@@ -115,7 +116,7 @@ def slab_elements(device: torch.device) -> int:
 def slabs(
     tensor: Tensor, taps: Sequence[Taps], channels: int | None = None
 ) -> Iterator[tuple[slice, Tensor, tuple[Taps, Taps, Taps]]]:
-    """Cuts a resampling into slabs along the first spatial axis, each within `slab_elements` where one row is.
+    """Cut a resampling into slabs along the first spatial axis, each of at most `slab_elements` or of one row.
 
     Args:
         tensor: ``[C, X, Y, Z]``.
@@ -123,7 +124,7 @@ def slabs(
         channels: how many channels the resampled slab will hold; as many as `tensor` has unless given.
 
     Yields:
-        rows of the output, the part of `tensor` that they need, the taps from one to the other, on its device.
+        rows of the output, the part of `tensor` that they need, and the taps between the two, on the tensor's device.
     """
     rest = tuple(each.to(tensor.device) for each in taps[1:])
     count = len(taps[0].index)
@@ -136,7 +137,7 @@ def slabs(
 
 
 def row_major(tensor: Tensor) -> Tensor:
-    """The tensor, its last axis adjacent in memory; files come with the first one so, and axes get permuted."""
+    """The tensor with its last axis contiguous in memory. In a file the first axis is, and axes are permuted."""
     strides = [abs(step) if size > 1 else math.inf for step, size in zip(tensor.stride(), tensor.shape, strict=True)]
     last = tensor.ndim - 1
     fastest = min(range(tensor.ndim), key=lambda axis: (strides[axis], -axis))
