@@ -1,4 +1,4 @@
-"""Files in and out: the only place that knows paths and formats."""
+"""Reading and writing files: the only place that knows paths and formats."""
 
 from deepedit.io.nifti import read_geometry, read_label, read_volume, write_label, write_volume
 

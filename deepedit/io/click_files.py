@@ -1,6 +1,6 @@
-"""Clicks in files: ours, MONAI Label's, and 3D Slicer's markups, told apart by content.
+"""Clicks in files of this package, of MONAI Label, and of 3D Slicer (markups). The content tells the formats apart.
 
-ours          {"space": "voxel" | "ras" | "lps", "clicks": [{"label": "spleen", "position": [120, 85, 40]}]}
+this package  {"space": "voxel" | "ras" | "lps", "clicks": [{"label": "spleen", "position": [120, 85, 40]}]}
 MONAI Label   {"spleen": [[120, 85, 40]], "background": []}     voxels; also with "foreground"
 3D Slicer     {"markups": [{"coordinateSystem": "LPS", "controlPoints": [{"label": "spleen-1", ...}]}]}
               or a table, .fcsv or .csv, see `click_tables`
@@ -28,7 +28,7 @@ MONAI_FOREGROUND = "foreground"
 
 @dataclass(frozen=True)
 class PointClick:
-    """A click as a file has it, before any image is known.
+    """A click as it stands in a file, before any image is known.
 
     Attributes:
         label: the label's name, or ``"background"``.
@@ -42,14 +42,15 @@ class PointClick:
 
 
 def read_clicks(path: str | os.PathLike, labels: Sequence[str] | None = None) -> list[PointClick]:
-    """The clicks in a file of any of these formats, in its order.
+    """The clicks in a file of any of these formats, in the order of the file.
 
     Args:
-        labels: names that the model knows; the background is always known. MONAI Label's ``foreground`` then means
-            the first of them, and a Slicer point may be called ``spleen-1``, or bear the name in its list or file.
+        labels: names that the model knows; the background is always known. If they are given, MONAI Label's
+            ``foreground`` means the first of them, and a point of 3D Slicer may be called ``spleen-1``, or get its
+            label from the name of its list or file.
 
     Raises:
-        FileError: if the file cannot be read, or is of none of the formats.
+        FileError: if the file cannot be read, or has none of the formats.
         ClickError: if a click is malformed, or its label is not among `labels`; the message suggests the nearest.
     """
     name = one_line(path)
@@ -72,9 +73,9 @@ def read_clicks(path: str | os.PathLike, labels: Sequence[str] | None = None) ->
 
 
 def write_clicks(path: str | os.PathLike, clicks: Iterable[PointClick]) -> None:
-    """Write clicks in our format, under a temporary name first.
+    """Write clicks in the format of this package, atomically.
 
-    The space of the first stands at the top; a click in another says so itself.
+    The space of the first click is written at the top of the file; a click in another space has a space of its own.
 
     Raises:
         FileError: if the file cannot be written.
@@ -177,9 +178,10 @@ def _slicer_space(node: dict[str, Any], name: str) -> str:
 
 
 def _slicer_label(point: Any, node: Any, file_name: str, known: list[str] | None) -> Any:
-    """The label that a control point stands for: its own name, its list's, or the file's, without a number behind.
+    """The label of a control point: its own name, that of its list or that of the file, without a number at the end.
 
-    The first that is known wins. Where nothing is known, the point's own counts unless it is Slicer's default, F-1.
+    The first of these that is a known label counts. If none is known, the point's own name counts, unless it is
+    Slicer's default name, F-1.
     """
     file = re.sub(r"(\.mrk)?\.(json|fcsv|csv|tsv)$", "", os.path.basename(file_name), flags=re.IGNORECASE)
     # No longer than a name may be: the patterns below take quadratic time.

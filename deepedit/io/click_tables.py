@@ -1,4 +1,4 @@
-"""Points in tables of text, as 3D Slicer writes them: ``.fcsv``, and ``.csv`` with named columns."""
+"""Points in text tables, as 3D Slicer writes them: ``.fcsv``, and ``.csv`` with named columns."""
 
 import csv
 import re
@@ -12,7 +12,7 @@ from deepedit.files import brief
 SLICER_SPACES = {"RAS": "ras", "LPS": "lps", "0": "ras", "1": "lps"}
 FCSV_COLUMNS = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
 NOT_PLACED = ("0", "1", "3")
-"""Undefined, preview, missing: what 3D Slicer 5 writes behind the named columns of a point without a place."""
+"""Undefined, preview and missing: what 3D Slicer 5 writes after the named columns of a point without a position."""
 
 CSV_SPACES = {("r", "a", "s"): "ras", ("l", "p", "s"): "lps", ("i", "j", "k"): "voxel"}
 NUMBER = re.compile(r"[-+]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][-+]?[0-9]+)?")
@@ -24,10 +24,10 @@ class Point:
     """A line of a table.
 
     Attributes:
-        label: what the point is called; None where the table has no names.
-        position: numbers, or the texts that should be some.
+        label: the name of the point; None if the table has no names.
+        position: three numbers; a cell that holds no number is kept as text.
         space: ``"voxel"``, ``"ras"`` or ``"lps"``.
-        line: of the file, counted from 1.
+        line: its number in the file, counted from 1.
     """
 
     label: str | None
@@ -37,14 +37,14 @@ class Point:
 
 
 def read_points(text: str, name: str) -> list[Point]:
-    """The points of a table that have a place, in its order.
+    """The points of a table that have a position, in the order of the table.
 
     Args:
-        text: of the whole file; an ``.fcsv`` begins with a comment.
-        name: of the file, for messages.
+        text: the whole content of the file; an ``.fcsv`` begins with a comment.
+        name: the name of the file, for messages.
 
     Raises:
-        FileError: if it is no such table, or does not say in which space its coordinates are.
+        FileError: if the file is no such table, or does not say in which space its coordinates are.
     """
     try:
         return list(_fcsv(text, name) if text.lstrip().startswith("#") else _csv(text, name))
@@ -53,7 +53,7 @@ def read_points(text: str, name: str) -> list[Point]:
 
 
 def _fcsv(text: str, name: str) -> Iterator[Point]:
-    """3D Slicer's own table: comments say the coordinate system and the columns."""
+    """3D Slicer's own table, in which comments name the coordinate system and the columns."""
     comments = (line[1:].partition("=") for line in text.splitlines() if line.startswith("#"))
     head = {key.strip(): value.strip() for key, _, value in comments}
     system = head.get("CoordinateSystem", "")
@@ -74,7 +74,7 @@ def _fcsv(text: str, name: str) -> Iterator[Point]:
 
 
 def _csv(text: str, name: str) -> Iterator[Point]:
-    """A table whose first line names its columns, as 3D Slicer exports: ``label,r,a,s``, or l, p, s; or i, j, k."""
+    """A table as 3D Slicer exports it, whose first line names the columns: ``label,r,a,s``, ``l,p,s`` or ``i,j,k``."""
     first = text.strip().partition("\n")[0]
     delimiter = next((each for each in (",", ";", "\t") if each in first), ",")
     rows = _rows(text, delimiter)
@@ -94,7 +94,7 @@ def _csv(text: str, name: str) -> Iterator[Point]:
 
 
 def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
-    """Number and cells of each line that is not empty."""
+    """The number and the cells of each line that is not empty."""
     reader = csv.reader(text.splitlines(), delimiter=delimiter, skipinitialspace=True)
     for cells in reader:
         if any(cell.strip() for cell in cells):
@@ -102,6 +102,6 @@ def _rows(text: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _number(cell: str, comma: bool = False) -> float | str:
-    """The number in a cell, its decimals perhaps behind a comma; the text itself where it is none."""
+    """The number in a cell, which may have a decimal comma; the text itself if it is no number."""
     text = cell.strip().replace(",", ".") if comma else cell.strip()
     return float(text) if len(text) < 100 and NUMBER.fullmatch(text) else cell

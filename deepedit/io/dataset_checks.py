@@ -1,4 +1,4 @@
-"""Whether the files of a case fit together: read once, side by side, before any training starts."""
+"""Checks that the files of each case fit together, made before any training starts."""
 
 import itertools
 import os
@@ -18,10 +18,10 @@ from deepedit.io.nifti_affine import farthest
 from deepedit.volume import DEFAULT_READING, Reading, Volume
 
 MAX_MISFIT_VOXELS = 0.1
-"""Grids that lie no further apart count as one; a voxel's nearest neighbour is the same by far."""
+"""Greatest distance of two grids that count as the same: the nearest neighbours of all voxels are far from changing."""
 
 NOTED_MISFIT_VOXELS = 0.01
-"""How far apart grids are that count as one and are told of."""
+"""Distance from which on the user is told about two grids that count as the same."""
 
 
 @dataclass
@@ -29,10 +29,10 @@ class CaseReport:
     """What was found in the files of one case.
 
     Attributes:
-        channels: of the image, over all of its files; 0 if it could not be read.
+        channels: number of channels of the image, over all of its files; 0 if it could not be read.
         values: foreground values in the label file; None if it could not be read.
-        problems: one line each, files named from the dataset's folder on.
-        notes: file and line each, of what contradicts in a file that can be read.
+        problems: one line each; files are named relative to the dataset's folder.
+        notes: file and line each, about contradictions in a file that can be read.
     """
 
     channels: int = 0
@@ -44,7 +44,8 @@ class CaseReport:
 def misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
     """How two grids differ: in shape, or by more than a tenth of a voxel anywhere; None if they do not.
 
-    A grid whose header contradicts itself lies wherever that header puts it: other programs take the other affine.
+    If a header states two affines that contradict each other, the grids need to agree by one of them only, since other
+    programs may have used the other one.
     """
     if one.shape != other.shape:
         return f"shape {' x '.join(map(str, one.shape))} against {' x '.join(map(str, other.shape))}"
@@ -54,13 +55,13 @@ def misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
 
 
 def distance_of_grids(one: Geometry | Volume, other: Geometry | Volume) -> float:
-    """By how many voxels at most two grids of one shape lie apart, by those of their affines that agree best."""
+    """Greatest distance in voxels between two grids of one shape, by those of their affines that agree best."""
     pairs = itertools.product((one.affine, *one.other_affines), (other.affine, *other.other_affines))
     return min(farthest(first, second, one.shape) for first, second in pairs)
 
 
 def near_misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
-    """What to say of two grids that count as one and lie more than a hundredth of a voxel apart; else None."""
+    """A note on two grids that count as the same but are more than a hundredth of a voxel apart; else None."""
     if one.shape != other.shape:
         return None
     distance = distance_of_grids(one, other)
@@ -68,7 +69,7 @@ def near_misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
 
 
 def nearly_there(distance: float) -> str:
-    """What to say of a file on another's grid but for a small distance in voxels."""
+    """A note on a file whose grid is a small distance, in voxels, from that of another file."""
     return f"lies up to {distance:.2g} voxels off its image; it is taken voxel by voxel"
 
 
@@ -114,7 +115,7 @@ def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Re
 
 
 def grouped_notes(reports: Sequence[CaseReport]) -> list[str]:
-    """The notes of all cases, those that differ by a number only put together into one line."""
+    """The notes of all cases, those that differ in a number only joined into one line."""
     groups: dict[str, list[str]] = {}
     for report in reports:
         for path, note in report.notes:
@@ -126,7 +127,7 @@ def grouped_notes(reports: Sequence[CaseReport]) -> list[str]:
 
 
 def from_folder(folder: Path, message: str) -> str:
-    """A message that names its file from the dataset's folder on."""
+    """A message, with its file named relative to the dataset's folder."""
     return message.removeprefix(one_line(folder) + os.sep)
 
 
@@ -142,6 +143,6 @@ def _foreground_values(labels: np.ndarray) -> tuple[int, ...]:
 
 
 def usual_channels(reports: Sequence[CaseReport]) -> int:
-    """The number of channels that most of the cases have; 1 where none could be read."""
+    """The number of channels that most of the cases have; 1 if no case could be read."""
     counts = Counter(report.channels for report in reports if report.channels)
     return counts.most_common(1)[0][0] if counts else 1

@@ -1,4 +1,4 @@
-"""What a ``dataset.json`` says, in the Decathlon's words or nnU-Net's; nothing in it is trusted."""
+"""Reading a ``dataset.json`` of the Decathlon or of nnU-Net, without trusting anything in it."""
 
 import math
 import os
@@ -16,26 +16,26 @@ from deepedit.plan import BACKGROUND, MAX_VALUE
 
 MAX_LABELS = 1000
 MAX_NAMED = 10
-"""Labels that a hint names; more are not typed, and what is left out becomes background."""
+"""Most labels that a hint lists: nobody types more, and labels that are left out would become background."""
 
 IGNORE = "ignore"
-"""nnU-Net's name for the value of voxels of which nothing is known."""
+"""nnU-Net's name for the value of voxels whose class is not known."""
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass
 class Description:
-    """A parsed ``dataset.json``; None where it is silent.
+    """A parsed ``dataset.json``; None stands for an entry that it lacks.
 
     Attributes:
         labels: foreground names to file values.
-        ignore: the value of voxels of which nothing is known.
-        modality: of the image; of several channels, the distinct ones joined by commas.
-        pairs: image files (one a channel) and label file of each case, inside of the folder.
-        num_training: how many cases it says there are.
+        ignore: the value of voxels whose class is not known.
+        modality: modality of the image; for several channels, the distinct ones joined by commas.
+        pairs: image files (one for each channel) and label file of each case, inside of the folder.
+        num_training: the number of cases that it states.
         problems: one line for each entry that makes no sense.
-        label_problems: the same for the labels, which do no harm where the user names the labels.
+        label_problems: the same for the labels; these do no harm if the user names the labels.
     """
 
     labels: dict[str, int] | None = None
@@ -48,10 +48,10 @@ class Description:
 
 
 def read_description(folder: Path) -> Description:
-    """The ``dataset.json`` of a folder; an empty description where there is none.
+    """The ``dataset.json`` of a folder; an empty description if there is none.
 
     Raises:
-        DatasetError: if the file is not JSON at all; what is wrong inside of it is in ``problems``.
+        DatasetError: if the file is not JSON at all; what is wrong in its entries is listed in ``problems``.
         FileError: if it cannot be opened.
     """
     path = folder / "dataset.json"
@@ -90,7 +90,7 @@ def check_label(name: Any, value: Any) -> str | None:
 def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
     """Foreground names to values, from ``{"1": "liver"}`` (Decathlon) or ``{"liver": 1}`` (nnU-Net).
 
-    A value to ignore is among them under its name.
+    A value to ignore is among them, under the name ``ignore``.
     """
     if entries is None:
         return None
@@ -129,7 +129,7 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
 
 
 def _labels_instead(entries: dict[str, Any]) -> str:
-    """``--labels`` with a name for each value of regions and labels that are whole numbers."""
+    """A ``--labels`` option with a name for each whole number among the values of the regions and labels."""
     flat = [
         (key if not isinstance(entry, list) or len(entry) == 1 else None, _whole_number(value))
         for key, entry in entries.items()
@@ -142,7 +142,7 @@ def _labels_instead(entries: dict[str, Any]) -> str:
 
 
 def labels_option(labels: Mapping[str, int]) -> str | None:
-    """``--labels`` with these names and values, as it is typed into a shell; None where it would be read otherwise."""
+    """A ``--labels`` option for these names and values, quoted for a shell; None if it would be read differently."""
     text = ",".join(f"{name}={value}" for name, value in labels.items())
     try:
         understood = parse_labels(text) == dict(labels)
@@ -155,7 +155,7 @@ def parse_labels(text: str) -> dict[str, int]:
     """Names and values from ``"spleen=1,liver=6"``.
 
     Raises:
-        DatasetError: if it reads differently, or a name or a value appears twice.
+        DatasetError: if the text has another form, or a name or a value appears twice.
     """
     labels: dict[str, int] = {}
     for item in text.split(","):
@@ -175,7 +175,7 @@ def parse_labels(text: str) -> dict[str, int]:
 
 
 def _whole_number(entry: Any) -> int | None:
-    """An integer, a float or a text that is one; None for anything else."""
+    """The whole number that an integer, a float or a text stands for; None for anything else."""
     if isinstance(entry, float) and math.isfinite(entry) and entry == int(entry):
         return int(entry)
     if isinstance(entry, str) and re.fullmatch(r"-?[0-9]{1,18}", entry.strip()):
@@ -221,7 +221,7 @@ def _pairs(folder: Path, content: dict[str, Any], problems: list[str]) -> list[t
 
 
 def _inside(folder: Path, text: str) -> Path | None:
-    """The path that `text` means from `folder`; None if it leads out of it, by its spelling."""
+    """The path `text` relative to `folder`; None if, as it is spelled, it leads out of the folder."""
     if not text.isprintable():
         return None
     if "\\" in text and not os.path.lexists(folder / text):  # written on Windows
@@ -235,7 +235,7 @@ def _inside(folder: Path, text: str) -> Path | None:
 
 
 def _as_spelled(path: Path) -> Path:
-    """The path as the disk spells it: one name may be composed in Unicode and the other decomposed."""
+    """The path as it is spelled on disk: of two equal names, Unicode may have one composed and the other decomposed."""
     if path.name.isascii() or os.path.lexists(path):
         return path
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""What lies in a folder and is not read, in one line."""
+"""One line about the files of a folder that are not read."""
 
 import os
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ SHOWN = 5
 
 
 def left_out(folder: Path, endings: Sequence[str] = NIFTI_ENDINGS) -> str | None:
-    """What to say of all that is visible in a folder and has none of some endings; None if there is nothing.
+    """A line about the visible files of a folder that have none of some endings; None if there are no such files.
 
     Args:
-        folder: is not looked at if it cannot be listed.
-        endings: lower case, of what is read.
+        folder: a folder that cannot be listed counts as empty.
+        endings: the endings of files that are read, in lower case.
     """
     try:
         names = sorted(entry for entry in os.listdir(folder) if not entry.startswith("."))
@@ -40,12 +40,12 @@ def left_out(folder: Path, endings: Sequence[str] = NIFTI_ENDINGS) -> str | None
 
 
 def left_out_of_dataset(folder: Path) -> list[str]:
-    """The lines of both folders of a dataset."""
+    """The lines about both folders of a dataset."""
     found = {room: left_out(folder / room) for room in ("imagesTr", "labelsTr")}
     return [f"{room}: {line}" for room, line in found.items() if line]
 
 
 def some(names: Sequence[str]) -> str:
-    """The first of some names, and how many more there are."""
+    """The first few of some names, and the number of the others."""
     shown = ", ".join(one_line(name, 60) for name in names[:SHOWN])
     return shown + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")

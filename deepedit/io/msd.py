@@ -1,6 +1,6 @@
 """Dataset folders as in the Medical Segmentation Decathlon, and as nnU-Net lays them out.
 
-imagesTr/case.nii.gz, or one file a channel: case_0000.nii.gz, case_0001.nii.gz, ...
+imagesTr/case.nii.gz, or one file for each channel: case_0000.nii.gz, case_0001.nii.gz, ...
 labelsTr/case.nii.gz
 dataset.json          optional: label names, modality, the list of pairs
 """
@@ -43,10 +43,10 @@ class Dataset:
     Attributes:
         cases: in the order of their names.
         labels: foreground names and file values.
-        ignore: the value of voxels of which nothing is known; None: of all voxels it is known.
-        modality: as `dataset.json` has it, such as ``"CT"`` or ``"MRI"``; None if it is silent.
-        image_channels: the same for all cases.
-        warnings: one line each, of what is odd but does no harm.
+        ignore: the value of voxels whose class is not known; None: the class of all voxels is known.
+        modality: as stated in `dataset.json`, such as ``"CT"`` or ``"MRI"``; None if it is not stated.
+        image_channels: number of channels, the same for all cases.
+        warnings: one line each about what is unusual but does no harm.
     """
 
     folder: Path
@@ -65,18 +65,18 @@ def find_dataset(
 ) -> Dataset:
     """Find and check the cases of a dataset folder.
 
-    Pairs come from ``dataset.json`` where it lists them, else they are matched by name. Hidden files and ``._`` files
-    are not seen. Every label file is read, every image's header.
+    Pairs of image and label come from ``dataset.json`` if it lists them; else they are matched by name. Hidden files
+    (such as ``._`` files) are skipped. Every label file is read in full, and the header of every image.
 
     Args:
-        labels: names to file values; other values become background, but that of ``ignore``, here or in
-            ``dataset.json``, is left out of all. Without it: all labels that ``dataset.json`` names, and without that
-            file all values found, called ``label_<value>``.
+        labels: names to file values. Other values become background, except that of ``ignore``, named here or in
+            ``dataset.json``, which counts nowhere. By default the labels are those that ``dataset.json`` names, or,
+            without that file, all values found, with the names ``label_<value>``.
         reading: what is believed of headers that contradict themselves.
 
     Raises:
-        DatasetError: listing every problem: unmatched or damaged files, a pair on different grids, a value without
-            a name, a requested value that no file has, ...
+        DatasetError: with a list of all problems: unmatched or damaged files, a pair on different grids, a value
+            without a name, a requested value that no file has, ...
         FileError: if ``dataset.json`` cannot be opened.
     """
     folder = Path(folder)
@@ -123,7 +123,7 @@ def find_dataset(
 
 
 def _where_values_are(cases: Sequence[Case], reports: Sequence[CaseReport]) -> dict[int, list[str]]:
-    """For each foreground value, ascending, the label files that have it."""
+    """For each foreground value, in ascending order, the label files that have it."""
     places: dict[int, list[str]] = {}
     for case, report in zip(cases, reports, strict=True):
         for value in report.values or ():
@@ -139,9 +139,9 @@ def _choose_labels(
     problems: list[str],
     warnings: list[str],
 ) -> dict[str, int]:
-    """Names and values of the labels to train, foreground only; what does not fit goes to `problems`.
+    """Names and values of the labels to train, foreground only; what does not fit is added to `problems`.
 
-    What no file has is a problem or a warning only if `complete`: all label files could be read.
+    A value that no file has is a problem or a warning only if `complete`, that is, if all label files could be read.
     """
     if complete and not found and not problems:
         problems.append("labelsTr: every label file is empty of foreground")
@@ -188,7 +188,7 @@ def _unnamed(labels: Mapping[str, int], found: Mapping[int, list[str]]) -> list[
 
 
 def listed_problems(folder: Path, problems: Sequence[str]) -> str:
-    """One message: a summary, then a line a problem."""
+    """One message: a summary, then one line for each problem."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = [f"{one_line(folder)}: {count} to mend before this dataset can be used:", *problems[:MAX_PROBLEMS_SHOWN]]
     if len(problems) > MAX_PROBLEMS_SHOWN:
@@ -202,11 +202,11 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
     Files ``case_0000``, ``case_0001``, ... are the channels of one case.
 
     Args:
-        image_channels: of the model. A group of another size is then not taken for channels: with 1, ``scan_0000``
-            and ``scan_0001`` are two cases.
+        image_channels: number of channels of the model. If given, a group of another size is not taken for the channels
+            of one case: with 1, ``scan_0000`` and ``scan_0001`` are two cases.
 
     Raises:
-        DatasetError: if the folder is missing, not readable, or holds no NIfTI file.
+        DatasetError: if the folder is missing, cannot be read, or holds no NIfTI file.
     """
     folder = Path(folder)
     check_folder(folder)
@@ -221,7 +221,7 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
 
 
 def case_of_image(image: Path, image_channels: int | None = None) -> Case:
-    """The case that an image file belongs to by the names in its folder, as `find_images` would find it there."""
+    """The case that `find_images` would find for an image file among the names in its folder."""
     if is_nifti(image.name) and image.is_file():
         for case in _image_cases(nifti_files(image.parent), image_channels):
             if image in case.image:
@@ -241,7 +241,7 @@ def _image_cases(files: Mapping[str, list[Path]], image_channels: int | None) ->
 
 
 def read_case(case: Case, reading: Reading = DEFAULT_READING) -> Volume:
-    """The image of a case, its channel files stacked to ``[C, X, Y, Z]``.
+    """The image of a case; several channel files are stacked to ``[C, X, Y, Z]``.
 
     Args:
         reading: what is believed of a header that contradicts itself.
@@ -281,13 +281,13 @@ def split_cases(
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Case names for training and for validation, each in ascending order.
 
-    A case is for training where a hash of the seed and its name, as a fraction of its range, is below the share: a
-    case that is added or taken away moves no other. So the share holds in the mean and not exactly. Only where one
-    side would stay empty, the case with the highest hash goes to validation, or that with the lowest to training. A
-    single case is used for both; its validation then says only whether training works.
+    A case is used for training if a hash of the seed and its name, scaled to [0, 1), is below the share. So adding or
+    removing a case moves no other case, and the share is met on average, not exactly. Only if one side would stay
+    empty, the case with the highest hash goes to validation, or the one with the lowest to training. A single case is
+    used for both; then the validation tells only whether training works.
 
     Raises:
-        ValueError: if there is no name, one twice, or the share is not in (0, 1].
+        ValueError: if there is no name, if a name appears twice, or if the share is not in (0, 1].
     """
     names = sorted(names)
     if not names or len(set(names)) < len(names) or not 0 < training_share <= 1:

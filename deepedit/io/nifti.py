@@ -1,8 +1,8 @@
-"""NIfTI files in and out.
+"""Reading and writing NIfTI files.
 
-The header is nibabel's; the voxels are read here rather than through nibabel's image classes, so that a file is
-checked against its own header before a byte is allocated, and so that everything that can be wrong with it is one
-`FileError` with one line.
+The header is parsed by nibabel. The voxels are read here and not through nibabel's image classes, so that a file is
+checked against its own header before any memory is allocated, and so that everything that can be wrong with a file
+becomes one `FileError` of one line.
 """
 
 import gzip
@@ -30,10 +30,10 @@ CHUNK = 2**22
 
 
 def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Geometry:
-    """Shape, affine and number of channels of a NIfTI file; reads the header only.
+    """Shape, affine and number of channels of a NIfTI file, of which only the header is read.
 
     Args:
-        affine, units: as of `read_volume`.
+        affine, units: as for `read_volume`.
 
     Raises:
         FileError: if the file cannot be read or its header makes no sense.
@@ -47,13 +47,13 @@ def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "he
     """An image: its scaled values on its own grid.
 
     Args:
-        path: a ``.nii`` or ``.nii.gz`` file, told apart by content.
-        affine: ``"sform"`` or ``"qform"``, the form that counts where both are set.
-        units: ``"header"``, or ``"mm"`` for a header that names another unit although its lengths are in mm.
+        path: a ``.nii`` or ``.nii.gz`` file; its content tells which.
+        affine: ``"sform"`` or ``"qform"``, the form that is used if the header has both.
+        units: ``"header"``; or ``"mm"`` for a header that names another unit although its lengths are in mm.
 
     Returns:
         float32 ``[X, Y, Z]``, or ``[C, X, Y, Z]`` for a 4D file, whose last axis becomes the channels; trailing axes
-        of length 1 are dropped. The header goes with it, and what contradicts in the file, as notes.
+        of length 1 are dropped. The volume also has the header, and notes on contradictions in the file.
 
     Raises:
         FileError: if the file is missing, damaged, not a 3D or 4D image of real numbers, has no usable affine, has
@@ -80,13 +80,13 @@ def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "hea
     """A label map on its own grid.
 
     Args:
-        affine, units: as of `read_volume`.
+        affine, units: as for `read_volume`.
 
     Returns:
-        ``[X, Y, Z]`` of uint8, int16 or int32, the first that holds every value.
+        ``[X, Y, Z]`` of uint8, int16 or int32, the first of these that holds every value.
 
     Raises:
-        FileError: as `read_volume`, and if a value is negative, fractional, NaN or above 2**31 - 1 (the message
+        FileError: as for `read_volume`, and if a value is negative, fractional, NaN or above 2**31 - 1 (the message
             names the values), or if the file has several channels.
     """
     header, geometry, layout, stored, notes = _read_stored(path, Reading(affine, units))
@@ -119,15 +119,16 @@ def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "hea
 def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> None:
     """Write a label map on the grid of `like`: same shape, affine, qform and sform with their codes, units.
 
-    The smallest unsigned type that holds the values, no scaling. Written under a temporary name, then renamed.
+    The values are stored without scaling, in the smallest unsigned type that holds them. The file is written under a
+    temporary name and then renamed.
 
     Args:
-        path: ends in ``.nii`` or ``.nii.gz``.
+        path: a name that ends in ``.nii`` or ``.nii.gz``.
         labels: ``[X, Y, Z]`` integers or booleans from 0 on.
         like: the image that was segmented.
 
     Raises:
-        FileError: if the file cannot be written; what was there before stays.
+        FileError: if the file cannot be written; an earlier file of that name stays as it was.
         ValueError: if the shape is not that of `like` or the values are not labels.
     """
     labels = np.asarray(labels)
@@ -143,8 +144,8 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
     """Write numbers, such as probabilities, on the grid of `like`; otherwise as `write_label`.
 
     Args:
-        data: ``[X, Y, Z]``, or ``[C, X, Y, Z]``, whose channels become the file's last axis.
-        dtype: of the file, such as int16 for HU; values are cast.
+        data: ``[X, Y, Z]``, or ``[C, X, Y, Z]``, whose channels become the last axis of the file.
+        dtype: type of the values in the file, such as int16 for HU; values are cast to it.
 
     Raises:
         FileError: if the file cannot be written.
@@ -158,7 +159,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
 
 
 def _decompressed(file: BinaryIO, path: str | os.PathLike) -> BinaryIO:
-    """The stream of NIfTI bytes in an open file, gzipped or not: the content decides, not the name."""
+    """The stream of NIfTI bytes in an open file. Its content, not its name, decides whether it is gzipped."""
     try:
         magic = file.read(2)
         file.seek(0)
@@ -170,7 +171,7 @@ def _decompressed(file: BinaryIO, path: str | os.PathLike) -> BinaryIO:
 
 
 def _read_into(stream: BinaryIO, buffer: memoryview, path: str | os.PathLike) -> int:
-    """Fill `buffer` from `stream`; returns how many bytes there were, which is fewer at the end of the file."""
+    """Fill `buffer` from `stream` and return the number of bytes read, which is smaller at the end of the file."""
     filled = 0
     try:
         while filled < len(buffer):
@@ -189,7 +190,7 @@ def _damaged(path: str | os.PathLike, error: Exception) -> str:
 
 
 def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) -> tuple["Nifti1Header", Geometry]:
-    """The header and its geometry; the stream stands behind the header."""
+    """The header and its geometry; afterwards the stream is at the end of the header."""
     name = one_line(path)
     start = bytearray(4)
     _read_into(stream, memoryview(start), path)
@@ -204,7 +205,7 @@ def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) ->
 def _read_stored(
     path: str | os.PathLike, reading: Reading
 ) -> tuple["Nifti1Header", Geometry, Layout, np.ndarray, tuple[str, ...]]:
-    """Header, geometry, layout, the voxels as stored (flat, in file order, native byte order), and notes."""
+    """Header, geometry, layout, stored voxels (flat, in file order, in native byte order), and notes."""
     name = one_line(path)
     with open_for_reading(path) as file:
         stream = _decompressed(file, path)
@@ -232,7 +233,7 @@ def _read_stored(
 
 
 def _after_the_voxels(stream: BinaryIO, path: str | os.PathLike) -> list[str]:
-    """Read on, as gzip compares its checksum at its end; returns a note where what follows is no gzip any more."""
+    """Read to the end, where gzip compares its checksum. Returns a note if other bytes follow the gzip data."""
     try:
         stream.read(1)
     except gzip.BadGzipFile as error:
@@ -245,7 +246,7 @@ def _after_the_voxels(stream: BinaryIO, path: str | os.PathLike) -> list[str]:
 
 
 def _skip(stream: BinaryIO, count: int, path: str | os.PathLike) -> None:
-    """Move `count` bytes on, or to the end of the file."""
+    """Skip `count` bytes, or up to the end of the file."""
     waste = memoryview(bytearray(min(count, CHUNK)))
     while count > 0 and (moved := _read_into(stream, waste[:count], path)):
         count -= moved

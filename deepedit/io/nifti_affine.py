@@ -1,4 +1,4 @@
-"""Where a NIfTI header puts its voxels: two forms that may contradict each other, and units that may be wrong."""
+"""The affine of a NIfTI header, which has two forms that may contradict each other, and units that may be wrong."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 MIN_SPACING_MM, MAX_SPACING_MM = 1e-3, 1e2
 MAX_OFFSET_MM = 1e6
 MAX_SQUARED_LENGTH = 1.01
-"""Of a quaternion's vector part; what is longer than 1 by rounding is shortened, as ITK and niftilib do."""
+"""Greatest squared length of a quaternion's vector part. One that rounding made longer than 1 is shortened to 1, as ITK
+and niftilib do."""
 
 SAME_PLACE_VOXELS = 0.01
 SPATIAL_UNITS = 7  # the bits of xyzt_units that are not of time
@@ -24,12 +25,12 @@ MM_PER_UNIT = {1: ("metres", 1000.0), 3: ("microns", 0.001)}
 
 @dataclass(frozen=True, eq=False)
 class Placement:
-    """What a header says of where its voxels lie; affines are ``[4, 4]`` float64, voxel indices to RAS mm.
+    """The affines that a header states, each ``[4, 4]`` float64 from voxel indices to RAS mm.
 
     Attributes:
-        affine: the one that counts.
-        others: those that the header states as well, where they put a voxel elsewhere.
-        notes: a line each on what contradicts.
+        affine: the affine that is used.
+        others: other affines that the header states, if they place a voxel differently.
+        notes: one line about each contradiction.
     """
 
     affine: np.ndarray
@@ -38,14 +39,14 @@ class Placement:
 
 
 def placement(header: "Nifti1Header", shape: tuple[int, int, int], name: str, reading: Reading) -> Placement:
-    """Where the voxels of an image of that shape lie.
+    """The affines of an image with this header and shape.
 
     Args:
-        name: of the file, for messages.
-        reading: which form, and which units.
+        name: the name of the file, for messages.
+        reading: which form and which units to use.
 
     Raises:
-        FileError: if the affine that counts is not usable.
+        FileError: if the affine to use is not usable.
     """
     # What nibabel's own check mends: qfac is 1 or -1 (0 means 1), and a negative spacing means its size.
     if header["pixdim"][0] not in (-1, 1):
@@ -79,19 +80,19 @@ def placement(header: "Nifti1Header", shape: tuple[int, int, int], name: str, re
 
 
 def is_placed(header: object) -> bool:
-    """False for a NIfTI header that does not say where its voxels lie, by a qform or an sform whose code is set."""
+    """Whether the position of the voxels is known: not by a NIfTI header with neither a qform nor an sform code set."""
     import nibabel as nib
 
     return not isinstance(header, nib.Nifti1Header) or bool(header["qform_code"] or header["sform_code"])
 
 
 def unit_of(header: "Nifti1Header") -> tuple[str, float]:
-    """The unit of length that a header names, and how many mm it has; an unknown one is taken as mm."""
+    """The unit of length that a header names, and its length in mm; an unknown unit counts as mm."""
     return MM_PER_UNIT.get(int(header["xyzt_units"]) & SPATIAL_UNITS, ("mm", 1.0))
 
 
 def farthest(one: np.ndarray, other: np.ndarray, shape: tuple[int, int, int]) -> float:
-    """By how many voxels at most two affines put a voxel of that shape apart, counted along the axes of the first."""
+    """Greatest distance between the places of a voxel by two affines, in voxels along the axes of the first affine."""
     # The difference of two affine maps is largest at a corner of the volume.
     corners = np.array(np.meshgrid(*[(0, side - 1) for side in shape], [1.0])).reshape(4, -1)
     moved = np.linalg.solve(one, other @ corners)
@@ -99,21 +100,21 @@ def farthest(one: np.ndarray, other: np.ndarray, shape: tuple[int, int, int]) ->
 
 
 def _forms(header: "Nifti1Header", reading: Reading) -> list[str]:
-    """The forms that a header states, the one that counts first."""
+    """The forms that a header states, beginning with the one that is used."""
     stated = [form for form in ("sform", "qform") if header[f"{form}_code"]]
     # Without any, only the sizes of the voxels are known: nibabel then puts the middle at 0, ITK the first voxel.
     return sorted(stated, key=lambda form: form != reading.affine) or ["centred", "cornered"]
 
 
 def _form_of_itk(header: "Nifti1Header") -> str:
-    """The form that ITK takes, and so 3D Slicer and SimpleITK, of a header with both."""
+    """The form that ITK, and so 3D Slicer and SimpleITK, use of a header with both."""
     return "sform" if header["sform_code"] == 1 or not header["qform_code"] else "qform"
 
 
 def _stated(
     header: "Nifti1Header", form: str, shape: tuple[int, int, int], scale: float, name: str, unit: str | None = None
 ) -> np.ndarray:
-    """The affine of one form in mm, refused if it is unusable; `unit` is that of a header in other units."""
+    """The affine of one form in mm; raises an error if it is not usable. `unit` is the unit of a header not in mm."""
     from nibabel.spatialimages import HeaderDataError
 
     try:
@@ -151,7 +152,7 @@ def _matrix(header: "Nifti1Header", form: str, shape: tuple[int, int, int]) -> n
 
 
 def _shortened(header: "Nifti1Header") -> "Nifti1Header":
-    """The header, its quaternion shortened to 1 where rounding has made it a little longer."""
+    """The header, with its quaternion shortened to length 1 if rounding has made it slightly longer."""
     keys = ("quatern_b", "quatern_c", "quatern_d")
     # By numpy, which ends in infinity where numbers of a damaged header are too large.
     squared = float(np.sum(np.square([header[key] for key in keys], dtype=np.float64)))

@@ -1,6 +1,6 @@
-"""NIfTI headers: parsed by nibabel, believed only after every field that matters makes sense, and made anew.
+"""NIfTI headers: parsed by nibabel, checked in every field that matters, and created for new files.
 
-nibabel is imported where it is used: it brings scipy with it, and importing this package should stay cheap.
+nibabel is imported only where it is used, since it imports scipy, and importing this package should stay fast.
 """
 
 import itertools
@@ -23,13 +23,13 @@ NIFTI1_SIZE, NIFTI2_SIZE = 348, 540  # bytes of a header, which it says first
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Where an image's voxels lie, known without reading them.
+    """The grid of an image, known without reading its voxels.
 
     Attributes:
         shape: voxels along X, Y, Z.
         affine: ``[4, 4]`` float64, voxel indices to RAS millimetres.
         channels: number of channels, 1 for a 3D file.
-        other_affines, notes: as of a `Volume`.
+        other_affines, notes: as in a `Volume`.
     """
 
     shape: tuple[int, int, int]
@@ -41,13 +41,13 @@ class Geometry:
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How the voxels lie in the (decompressed) file, and what they mean.
+    """Where the voxels are in the (decompressed) file, and how their values are stored.
 
     Attributes:
         offset: bytes before the first voxel.
-        dtype: as stored, byte order included.
+        dtype: type of the stored values, with their byte order.
         slope, intercept: a value is ``stored * slope + intercept``.
-        notes: a line each on what was passed over.
+        notes: one line about each thing in the header that is ignored.
     """
 
     offset: int
@@ -58,7 +58,7 @@ class Layout:
 
 
 def header_size(start: bytes) -> int:
-    """Bytes of the header that starts with these four bytes; 0 if it is none of NIfTI's."""
+    """Size in bytes of a NIfTI header that starts with these four bytes; 0 if they start no NIfTI header."""
     return next(
         (n for n in (NIFTI1_SIZE, NIFTI2_SIZE) if start[:4] in (n.to_bytes(4, "little"), n.to_bytes(4, "big"))), 0
     )
@@ -68,12 +68,12 @@ def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header
     """The header in `raw`, and the geometry that it describes.
 
     Args:
-        raw: as many bytes as `header_size` said.
-        name: of the file, for messages.
-        reading: which affine, in which units.
+        raw: the bytes of the header, of the length that `header_size` gave.
+        name: the name of the file, for messages.
+        reading: which affine and which units to use.
 
     Raises:
-        FileError: if it is not of a single-file NIfTI, or its shape or affine is not usable.
+        FileError: if it is no header of a single-file NIfTI, or if its shape or affine is not usable.
     """
     import nibabel as nib
 
@@ -89,7 +89,7 @@ def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header
 
 
 def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
-    """Where the voxels start, their type and their scaling.
+    """Offset, type and scaling of the voxels.
 
     Raises:
         FileError: if the voxels are not real numbers of at most 8 bytes, or the fields make no sense.
@@ -118,13 +118,13 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
 
 
 def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1Header":
-    """A header for values of `dtype` on the grid of `like`: its qform, sform, codes and units, no scaling.
+    """A header for values of `dtype` on the grid of `like`: with its qform, sform, codes and units, without scaling.
+
+    If the header of `like` agrees with the affine of `like`, it is followed. If it does not, or if there is none, the
+    affine is written to sform and qform, in millimetres. Extensions are not copied, since they may name the patient.
 
     Args:
         shape: ``(X, Y, Z)`` or ``(X, Y, Z, C)``.
-
-    The header of `like` is followed where it says the same as the affine of `like`; where there is none or it does
-    not, the affine goes into sform and qform, in millimetres. Extensions are left behind: they may name the patient.
     """
     import nibabel as nib
 
@@ -152,7 +152,7 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
 
 
 def _says(header: "Nifti1Header", volume: Volume) -> bool:
-    """Whether a header, read in some way, puts the voxels where the volume's affine does."""
+    """Whether a header, read in a certain way, places the voxels as the volume's affine does."""
     for affine, units in itertools.product(AFFINES, UNITS):
         with suppress(FileError):
             stated = placement(header.copy(), volume.shape, "the header", Reading(affine, units)).affine

@@ -1,4 +1,4 @@
-"""Which image files belong to which label file: as listed, or by name."""
+"""Pairs of image files and label file, as they are listed or matched by name."""
 
 import os
 import re
@@ -17,9 +17,9 @@ class Case:
     """One image and, in training, its label map.
 
     Attributes:
-        name: unique in its dataset; the file's name without its ending and channel number.
-        image: one file, or one a channel.
-        label: None where there is none.
+        name: unique in its dataset; the name of the file without its ending and channel number.
+        image: one file, or one file for each channel.
+        label: the label file; None if there is none.
     """
 
     name: str
@@ -28,7 +28,7 @@ class Case:
 
 
 def check_folder(folder: Path) -> None:
-    """Raise a DatasetError that says why `folder` cannot be listed, if it cannot."""
+    """Raise a DatasetError with the reason if `folder` cannot be listed."""
     name = one_line(folder)
     try:
         os.listdir(folder)
@@ -43,7 +43,8 @@ def check_folder(folder: Path) -> None:
 
 
 def nifti_files(folder: Path) -> dict[str, list[Path]]:
-    """The NIfTI files of a folder by name without ending (one that is there twice has two), hidden ones left out."""
+    """The NIfTI files of a folder by their names without ending, except hidden files. A name may have two files, one
+    for each ending."""
     files: dict[str, list[Path]] = {}
     try:
         entries = sorted(os.listdir(folder))
@@ -58,31 +59,31 @@ def nifti_files(folder: Path) -> dict[str, list[Path]]:
 
 
 def stem(name: str) -> str:
-    """A file's name without the endings of NIfTI, composed as Unicode can write one name in several ways."""
+    """A file's name without the endings of NIfTI, in composed Unicode, so that equal names compare as equal."""
     return unicodedata.normalize("NFC", name[: len(name) - len(ending(name, NIFTI_ENDINGS))])
 
 
 def ending(name: str, endings: Sequence[str]) -> str:
-    """The first of some endings, lower case, that a file's name has in letters of either case; empty if it has none."""
+    """The first of some lower-case endings that a file's name has in any case of letters; empty if it has none."""
     return next((each for each in endings if name.lower().endswith(each)), "")
 
 
 def is_nifti(name: str) -> bool:
-    """Whether a file is called as one of NIfTI is."""
+    """Whether a file has the ending of a NIfTI file."""
     return bool(ending(name, NIFTI_ENDINGS))
 
 
 def twice(paths: Sequence[Path]) -> str:
-    """What to say of files that differ in nothing but their endings."""
+    """A message about files whose names differ in their endings only."""
     name = stem(paths[0].name)
     endings = [path.name[-len(ending(path.name, NIFTI_ENDINGS)) :] for path in paths]
     return f"{one_line(name)} is there as {' and as '.join(endings)}; keep one"
 
 
 def channel_groups(names: list[str]) -> dict[str, list[str]]:
-    """Names without ending, put together to cases: ``case_0000, case_0001, ...`` without a gap are one case.
+    """Names without ending, grouped into cases: ``case_0000, case_0001, ...`` without a gap are one case.
 
-    Where there is a ``case`` as well, each of them is one by itself.
+    If there is also a ``case``, each of them is a case of its own.
     """
     whole = set(names)
     numbered: dict[str, list[str]] = {}
@@ -100,7 +101,7 @@ def channel_groups(names: list[str]) -> dict[str, list[str]]:
 
 
 def pair_files(folder: Path, description: Description, problems: list[str], warnings: list[str]) -> list[Case]:
-    """The cases of a dataset folder in the order of their names; what does not fit goes to `problems`."""
+    """The cases of a dataset folder in the order of their names; what does not fit is added to `problems`."""
     if description.pairs is None:
         cases = _pairs_by_name(folder, problems)
     else:
@@ -119,7 +120,7 @@ def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
     cases, used = [], set()
     for name, (label, *_) in labels.items():
         members = [name] if name in images else groups.get(name, [])
-        # What has a label of its own name is no channel of another case.
+        # An image with a label of the same name is no channel of another case.
         if not members or (name not in images and not labels.keys().isdisjoint(members)):
             first = f"imagesTr/{one_line(label.name)}"
             problems.append(
@@ -163,7 +164,7 @@ def _pairs_as_listed(
 
 
 def why_no_cases(folder: Path) -> str:
-    """What to tell someone whose folder holds no case."""
+    """A message for a folder that holds no case."""
     missing = [room for room in ("imagesTr", "labelsTr") if not (folder / room).is_dir()]
     if missing:
         return f"no folder {' and no folder '.join(missing)} in it: images belong in imagesTr, labels in labelsTr"

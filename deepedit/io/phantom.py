@@ -1,7 +1,7 @@
-"""A small synthetic dataset, so that everything can be tried on a machine with no data.
+"""A small synthetic dataset, so that everything can be tried on a machine without data.
 
-Each case is a CT-like abdomen: a liver, a spleen and an aorta, deformed at random, among a stomach, kidneys, a vena
-cava and loops of bowel of the same brightness, which have no label. Only place, shape and texture tell them apart.
+Each case is a CT-like abdomen with a randomly deformed liver, spleen and aorta. Around them are a stomach, kidneys, a
+vena cava and loops of bowel, which have no label and the same brightness: only position, shape and texture differ.
 """
 
 import json
@@ -37,20 +37,20 @@ def write_phantom(
 ) -> Path:
     """Write a synthetic dataset in the Decathlon's layout: ``imagesTr``, ``labelsTr``, ``dataset.json``.
 
-    Spacing, size, orientation and anatomy differ from case to case; a case depends on the seed and its number only.
-    The folder appears when all of it is written, or not at all.
+    Spacing, size, orientation and anatomy differ from case to case. A case depends on the seed and its number only. The
+    folder appears when all of it is written, or not at all.
 
     Args:
-        folder: does not exist yet, or is empty.
-        shape: voxels along the file's axes; by default about 36 to 52, from the spacing.
-        spacing: mm along the file's axes; by default 2.6 to 3.6 mm, or, where a shape is given, such that the anatomy
-            fills it.
+        folder: a folder that does not exist yet, or an empty one.
+        shape: voxels along the file's axes; by default about 36 to 52, depending on the spacing.
+        spacing: mm along the file's axes; by default 2.6 to 3.6 mm or, if a shape is given, such that the anatomy fills
+            the grid.
 
     Returns:
         The folder.
 
     Raises:
-        FileError: if the folder holds something already, or cannot be written.
+        FileError: if the folder is not empty, or cannot be written.
     """
     folder = Path(folder)
     name = one_line(folder)
@@ -86,7 +86,7 @@ def make_case(
 ) -> tuple[Volume, Volume]:
     """One synthetic image in HU (int16) and its label map (uint8), on the same grid.
 
-    Works a slice at a time: besides the two results it holds no array of the volume's size.
+    It is made slice by slice: besides the two results, no array of the volume's size is held.
 
     Args:
         orientation: one of `ORIENTATIONS`.
@@ -109,7 +109,7 @@ def make_case(
 
 
 def _affine(rng: np.random.Generator, orientation: str, shape: tuple[int, ...], spacing: np.ndarray) -> np.ndarray:
-    """Voxels to RAS mm: axes as `orientation` says, the patient somewhere in the scanner."""
+    """Affine from voxels to RAS mm, with the axes of `orientation` and a random position in the scanner."""
     affine = np.eye(4)
     affine[:3, :3] = 0
     for axis, letter in enumerate(orientation[:3]):

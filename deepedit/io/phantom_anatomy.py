@@ -1,6 +1,6 @@
-"""The phantom's inside: where each organ lies, how bright it is, and how both differ from case to case.
+"""The anatomy of the phantom: the position and brightness of each organ, and how both differ from case to case.
 
-Everything is in the body's own frame: millimetres from its middle to the right, to the front and upwards.
+All coordinates are in the frame of the body: millimetres from its middle to the right, to the front and upwards.
 """
 
 from dataclasses import dataclass
@@ -15,14 +15,14 @@ ENDLESS = np.inf
 
 @dataclass(frozen=True)
 class Ellipsoid:
-    """A part of an organ; with one endless radius it is a tube, whose course along that axis may bend (mm)."""
+    """A part of an organ. With one infinite radius it is a tube, which may bend along that axis (in mm)."""
 
     centre: tuple[float, float, float]
     radii: tuple[float, float, float]
     bend: tuple[float, float] = (0.0, 0.0)
 
     def depth(self, point: np.ndarray) -> np.ndarray:
-        """About how deep inside each point of ``[3, ...]`` lies, in mm; negative outside."""
+        """The approximate depth in mm of points ``[3, ...]`` inside of the ellipsoid; negative outside."""
         squares = np.zeros(point.shape[1:], np.float32)
         for axis in range(3):
             if np.isfinite(self.radii[axis]):
@@ -35,13 +35,13 @@ class Ellipsoid:
 
 @dataclass(frozen=True)
 class Structure:
-    """A tissue: the union of its parts, less what is carved out of it.
+    """A tissue: the union of its parts without what is carved out of it.
 
     Attributes:
-        hounsfield: its mean brightness.
-        grain: standard deviation in HU of its texture.
-        coarse: the texture is of large patches, not of small grains.
-        label: its value in the label map; 0 where it has none.
+        hounsfield: mean brightness in HU.
+        grain: standard deviation of the texture in HU.
+        coarse: whether the texture consists of large patches instead of small grains.
+        label: value in the label map; 0 if it has no label.
     """
 
     parts: tuple[Ellipsoid, ...]
@@ -52,15 +52,16 @@ class Structure:
     carved: tuple[Ellipsoid, ...] = ()
 
     def depth(self, point: np.ndarray) -> np.ndarray:
-        """As of an `Ellipsoid`."""
+        """The depth of points, as for an `Ellipsoid`."""
         depth = np.maximum.reduce([part.depth(point) for part in self.parts])
         return np.minimum.reduce([depth, *(-part.depth(point) for part in self.carved)])
 
 
 def random_structures(rng: np.random.Generator) -> list[Structure]:
-    """The structures of one patient in the order in which they are painted, later ones over earlier ones.
+    """The structures of one patient in the order in which they are painted: later ones cover earlier ones.
 
-    Organs, neighbours and muscles draw their brightness from ranges that overlap, so that no threshold parts them.
+    The brightness of organs, their neighbours and muscles is drawn from overlapping ranges, so that no threshold
+    separates them.
     """
     phase = rng.normal(0, 12)  # how much contrast agent there is
 
@@ -119,13 +120,13 @@ def random_structures(rng: np.random.Generator) -> list[Structure]:
 
 
 class SmoothField:
-    """Smooth random values over a voxel grid, about N(0, 1), held as a coarse grid and computed a slice at a time."""
+    """Smooth random values over a voxel grid, about N(0, 1), stored on a coarse grid and computed slice by slice."""
 
     def __init__(self, rng: np.random.Generator, shape: tuple[int, int, int], wavelength: np.ndarray, count: int = 1):
         """
         Args:
-            wavelength: voxels between the coarse grid's nodes along each axis.
-            count: independent fields.
+            wavelength: voxels between the nodes of the coarse grid along each axis.
+            count: number of independent fields.
         """
         self._weights = [_spline_weights(side, step) for side, step in zip(shape, wavelength, strict=True)]
         nodes = [weights.shape[1] for weights in self._weights]

@@ -23,7 +23,7 @@ def normalise(image: Tensor, intensity: Intensity) -> Tensor:
 
     Returns:
         ``[C, X, Y, Z]`` float32, a new tensor: in [0, 1] for ``"window"`` and ``"percentile"``, of mean 0 and standard
-        deviation 1 for ``"zscore"``; zeros where a channel is constant.
+        deviation 1 for ``"zscore"``; a constant channel becomes zeros.
     """
     result = image.to(torch.float32, copy=True)
     for volume in result:
