@@ -1,4 +1,4 @@
-"""The tensors of a TorchScript archive, read without running any of its code."""
+"""Reading the tensors of a TorchScript archive without running any of its code."""
 
 import math
 import pickle
@@ -13,7 +13,7 @@ from torch import Tensor
 from deepedit.errors import ModelError
 
 DEEPEST = 64
-"""Modules within modules; a file that nests deeper was not made by a network."""
+"""Greatest depth of nested modules; a file that nests deeper was not made from a network."""
 
 STORAGES = {
     "DoubleStorage": torch.float64,
@@ -29,7 +29,7 @@ LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollis
 
 
 def is_archive(stream: BinaryIO) -> bool:
-    """Whether a file is a TorchScript archive; a plain ``torch.save`` file is a zip, too, but holds no code."""
+    """Whether a file is a TorchScript archive. A file of ``torch.save`` is a zip archive, too, but holds no code."""
     if not zipfile.is_zipfile(stream):
         return False
     stream.seek(0)
@@ -38,11 +38,11 @@ def is_archive(stream: BinaryIO) -> bool:
 
 
 def read_archive(stream: BinaryIO) -> dict[str, Tensor]:
-    """Parameters and buffers by their names in the network; a module that has two names comes under the first.
+    """Parameters and buffers by their names in the network. A module with two names is listed under the first one.
 
     Raises:
         ModelError: if the archive holds anything but modules, tensors and plain values.
-        Exception: of other types, where it is damaged.
+        Exception: of any other type if the archive is damaged.
     """
     with zipfile.ZipFile(stream) as archive:
         records = [name for name in archive.namelist() if name.endswith("/data.pkl") and name.count("/") == 1]
@@ -56,15 +56,15 @@ def read_archive(stream: BinaryIO) -> dict[str, Tensor]:
 
 
 class _Module:
-    """Stands for a module of any class: its attributes, and none of its code."""
+    """A stand-in for a module of any class, with its attributes and without its code."""
 
 
 class _Unpickler(pickle.Unpickler):
-    """Builds modules, tensors and lists, and refuses every other name that a pickle might call.
+    """An unpickler that builds modules, tensors and lists, and refuses every other name that a pickle might call.
 
     Args:
         stream: the archive's ``data.pkl``.
-        archive, folder: where the tensors' bytes are.
+        archive, folder: the archive, and the folder in it that holds the tensors' bytes.
     """
 
     def __init__(self, stream: BinaryIO, archive: zipfile.ZipFile, folder: str) -> None:

@@ -1,4 +1,4 @@
-"""Model files: plain dictionaries of tensors, numbers and strings, written whole or not at all."""
+"""Model files: plain dictionaries of tensors, numbers and strings, written completely or not at all."""
 
 import pickle
 import warnings
@@ -22,12 +22,12 @@ FORMAT_VERSION = 2
 
 @dataclass
 class Model:
-    """A network with all that it needs to be used.
+    """A network with all that is needed to use it.
 
     Attributes:
-        network: in evaluation mode when loaded.
-        plan: labels, grid, intensities, clicks.
-        training_cases, validation_cases: names of the cases that it was trained on and selected by.
+        network: in evaluation mode when it was loaded.
+        plan: labels, grid, intensities and clicks.
+        training_cases, validation_cases: names of the cases that it was trained on, and that it was selected by.
     """
 
     network: ResidualUNet
@@ -41,13 +41,13 @@ class Model:
 
 
 def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | None = None) -> None:
-    """Write a model file, atomically: a reader finds the old file or the new one.
+    """Write a model file atomically: a reader finds either the old file or the new one.
 
     Args:
-        path: by custom ``*.pt``.
-        model: what to save.
-        training: the state of the optimizer and all else that a resumed training needs; tensors, numbers, strings,
-            lists and dictionaries.
+        path: usually ``*.pt``.
+        model: the model to save.
+        training: the state of the optimizers and everything else that a resumed training needs, as tensors, numbers,
+            strings, lists and dictionaries.
 
     Raises:
         FileError: if the file cannot be written.
@@ -72,16 +72,16 @@ def load_model(path: str | Path, device: str | torch.device = "cpu") -> Model:
 
     Raises:
         FileError: if there is no such file.
-        ModelError: if it is damaged, of a newer format, or no model of this project.
+        ModelError: if the file is damaged, has a newer format, or is no model of this package.
     """
     return model_from_entries(read_entries(path), path, device)
 
 
 def read_entries(path: str | Path) -> dict[str, Any]:
-    """The dictionary in a model file, its format checked.
+    """The dictionary in a model file, after checking its format.
 
     Raises:
-        FileError, ModelError: as `load_model`.
+        FileError, ModelError: as for `load_model`.
     """
     name = one_line(path)
     if not Path(path).exists():
@@ -112,9 +112,9 @@ def read_entries(path: str | Path) -> dict[str, Any]:
 
 
 def _check_archive(stream: BinaryIO) -> None:
-    """Raise an error if the file is not an archive as ``torch.save`` writes it, down to its last bit.
+    """Raise an error if the file is not, to its last bit, an archive as ``torch.save`` writes it.
 
-    Torch itself compares no checksums, and unpacks whatever was packed: flipped bits in the weights would go unseen,
+    Torch itself compares no checksums and unpacks compressed records: flipped bits in the weights would not be noticed,
     and a small file could take any amount of memory.
     """
     with zipfile.ZipFile(stream) as archive:
@@ -125,14 +125,14 @@ def _check_archive(stream: BinaryIO) -> None:
 
 
 def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str | torch.device = "cpu") -> Model:
-    """The model in the dictionary that `read_entries` gave; `path` is named in errors.
+    """The model in the dictionary that `read_entries` returned; `path` is named in errors.
 
     Raises:
         ModelError: if entries are missing or do not fit together.
     """
     try:
         plan = Plan.from_dict(entries["plan"])
-        # Without memory of its own: only weights that are really there take some.
+        # On the meta device the network takes no memory: only weights that are really in the file do.
         with torch.device("meta"):
             network = ResidualUNet(
                 input_channels(plan.image_channels, plan.labels.num_classes, plan.previous),
@@ -140,7 +140,7 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
                 UNetConfig(**entries["network"]),
             )
         _check_weights(entries["weights"], network)
-        # Copies: in a file the state of training may share the weights' bytes, and goes its own way.
+        # Copies, since the state of training in the file may share the memory of the weights, and will change.
         network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
         cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
@@ -150,7 +150,7 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
 
 
 def _check_weights(weights: Any, network: nn.Module) -> None:
-    """Raise a ValueError unless there is a tensor for each of the network's, of its shape and with all of its bytes.
+    """Raise a ValueError unless each tensor of the network has one of the same shape in `weights`, with all its bytes.
 
     Args:
         network: on the meta device.
@@ -166,7 +166,7 @@ def _check_weights(weights: Any, network: nn.Module) -> None:
             raise ValueError(f"{name} is no tensor of real numbers")
         if tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)} where its network needs {shape}")
-        # Meta tensors have none, and a stride of 0 makes a few look like many.
+        # A meta tensor has no bytes, and with a stride of 0 a few bytes look like many.
         if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
             raise ValueError(f"{name} is larger than its bytes")
 

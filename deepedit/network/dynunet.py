@@ -1,4 +1,4 @@
-"""What MONAI's DynUNet calls the parts of a `ResidualUNet`, and how its DeepEdit orders the channels."""
+"""MONAI's names for the parameters of a `ResidualUNet` (its DynUNet), and the order of channels in its DeepEdit."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from deepedit.plan import BACKGROUND, Labels
 CHANNEL_ORDERS = ("sorted", "dict")
 
 ALIASES = "skip_layers."
-"""A state dict of MONAI's holds every block a second time, under names that begin so."""
+"""A state dict of MONAI holds every block a second time, under names that begin with this."""
 
 HEADS = "deep_supervision_heads."
 
@@ -25,7 +25,7 @@ PARTS = {
 
 
 def dynunet_name(name: str, levels: int) -> str:
-    """MONAI's name of a parameter, given ours and the number of levels."""
+    """MONAI's name of a parameter of a `ResidualUNet` with that many levels."""
     module, _, parameter = name.rpartition(".")
     if module == "head":
         return f"output_block.conv.conv.{parameter}"
@@ -41,9 +41,9 @@ def dynunet_name(name: str, levels: int) -> str:
 
 
 def dynunet_alias(name: str, levels: int) -> str:
-    """The second name of a parameter in MONAI's state dict; its only one, where it has no second.
+    """The second name of a parameter in MONAI's state dict, or its only name if it has no second one.
 
-    ``DynUNet`` also holds its blocks as levels within levels, the finest outermost.
+    ``DynUNet`` holds its blocks a second time as nested levels, of which the finest is the outermost.
     """
     for level in range(levels):
         outer = ALIASES + "next_layer." * level
@@ -58,13 +58,13 @@ def dynunet_alias(name: str, levels: int) -> str:
 
 
 def channel_orders(labels: Mapping[str, int], channel_order: str = "sorted") -> tuple[list[int], list[int]]:
-    """Our class index of each channel of MONAI's guidance and of its output.
+    """The class index of each channel of MONAI's guidance, and of each channel of its output.
 
     Args:
         labels: names to file values, with or without the background; for ``"dict"`` in the order of the dictionary that
             MONAI was given.
-        channel_order: ``"sorted"``: the background, then the labels by name. ``"dict"``: the labels in the given order
-            and, for guidance, the background last; for the output first.
+        channel_order: ``"sorted"``: the background, then the labels by name. ``"dict"``: the labels in the given order,
+            with the background after them in the guidance and before them in the output.
     """
     if channel_order not in CHANNEL_ORDERS:
         raise ValueError(f"channel_order must be sorted or dict; got {channel_order!r}")

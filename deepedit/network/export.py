@@ -1,4 +1,4 @@
-"""A model as a file that runs without this package."""
+"""Exporting a model to a file that runs without this package."""
 
 import json
 import warnings
@@ -17,16 +17,17 @@ METADATA = "deepedit.json"
 def export_torchscript(model: Model, path: str | Path) -> None:
     """Write a TorchScript file that ``torch.jit.load`` runs without this package.
 
-    It maps the network's input (see `assemble_input`), each side a multiple of the network's divisor, to logits. Its
-    extra file ``deepedit.json`` holds the plan, the divisor and the order of the input's channels.
+    The exported program maps the network's input (see `assemble_input`) to logits. Each side of the input must be a
+    multiple of the network's divisor. The extra file ``deepedit.json`` in the archive holds the plan, the divisor and
+    the order of the channels of input and output.
 
     Raises:
         FileError: if the file cannot be written.
     """
     network = model.network.float().eval()
     with warnings.catch_warnings():
-        # torch announces that tracing will go one day, and warns of the norms' checks of shapes, which are the same
-        # for every input.
+        # torch announces that tracing will be removed one day, and warns about the norms' checks of shapes, whose
+        # outcome is the same for every input.
         for category in (DeprecationWarning, FutureWarning, torch.jit.TracerWarning):
             warnings.simplefilter("ignore", category)
         traced = torch.jit.trace(network, example_input(model), check_trace=False)
@@ -35,11 +36,11 @@ def export_torchscript(model: Model, path: str | Path) -> None:
 
 
 def export_program(model: Model, path: str | Path) -> None:
-    """Write a ``torch.export`` program, the newer form of the same, for any batch and volume.
+    """Write a ``torch.export`` program, the newer form of the same export, for any batch size and volume.
 
     Raises:
         FileError: if the file cannot be written.
-        RuntimeError: where this version of torch cannot export the network.
+        RuntimeError: if this version of torch cannot export the network.
     """
     network = model.network.float().eval()
     divisor = network.config.divisor
@@ -57,7 +58,7 @@ def example_input(model: Model, batch: int = 1) -> torch.Tensor:
 
 
 def metadata(model: Model) -> dict:
-    """What a program needs to feed the network and to read its logits."""
+    """What another program must know to make the network's input and to interpret its logits."""
     return {
         "plan": model.plan.to_dict(),
         "divisor": list(model.network.config.divisor),

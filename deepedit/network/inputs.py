@@ -1,4 +1,4 @@
-"""What goes into the network, in which order, at which precision."""
+"""The network's input: its channels and their order, its precision and its device."""
 
 import contextlib
 import copy
@@ -15,7 +15,7 @@ def input_channels(image_channels: int, num_classes: int, previous: bool = True)
 
 
 def input_names(plan: Plan) -> list[str]:
-    """What each channel of the network's input stands for."""
+    """A name for each channel of the network's input."""
     labels = plan.labels
     return [
         *(f"image channel {channel}" for channel in range(plan.image_channels)),
@@ -30,11 +30,11 @@ def assemble_input(image: Tensor, guidance: Tensor, previous: Tensor | None) -> 
     Args:
         image: ``[B, C, X, Y, Z]`` float.
         guidance: ``[B, L + 1, X, Y, Z]`` in [0, 1], background first.
-        previous: ``[B, X, Y, Z]`` class indices of the previous segmentation, all 0 where there is none; None for a
-            network that takes none.
+        previous: ``[B, X, Y, Z]`` class indices of the previous segmentation, all 0 for a sample without one; None for
+            a network without these channels.
 
     Returns:
-        ``[B, C + 2 L + 1, X, Y, Z]`` of the image's type, or ``[B, C + L + 1, X, Y, Z]``.
+        ``[B, C + 2 L + 1, X, Y, Z]`` of the image's type, or ``[B, C + L + 1, X, Y, Z]`` if `previous` is None.
     """
     if previous is None:
         return torch.cat((image, guidance.to(image.dtype)), dim=1)
@@ -44,10 +44,11 @@ def assemble_input(image: Tensor, guidance: Tensor, previous: Tensor | None) -> 
 
 
 def autocast_dtype(device: torch.device, amp: str = "auto") -> torch.dtype | None:
-    """The type for mixed precision on a device, None for full precision.
+    """The type for mixed precision on a device; None stands for full precision.
 
-    ``amp="auto"``: bfloat16 on GPUs that have it and float16 on older ones; bfloat16 on CPUs with AMX or AVX-512 BF16
-    instructions, on which it is several times faster than float32; else, and for ``amp="off"``, none.
+    With ``amp="auto"`` it is bfloat16 on GPUs that support it, and float16 on older GPUs. On CPUs with AMX or AVX-512
+    BF16 instructions it is bfloat16, which is several times faster there than float32. On other CPUs, and with
+    ``amp="off"``, it is None.
     """
     if amp == "off":
         return None
@@ -71,14 +72,14 @@ def mixed_precision(device: torch.device, amp: str = "auto") -> contextlib.Abstr
 
 
 def at_precision(network: nn.Module, device: torch.device, amp: str = "auto") -> nn.Module:
-    """The network as it answers fastest while its weights stay: on a GPU a copy at the precision of `autocast_dtype`,
-    so that nothing has to be converted from layer to layer; elsewhere the network itself."""
+    """The network in its fastest form, for as long as its weights do not change: on a GPU a copy at the precision of
+    `autocast_dtype`, so that no layer has to convert anything; elsewhere the network itself."""
     dtype = autocast_dtype(device, amp) if device.type == "cuda" else None
     return network if dtype is None else copy.deepcopy(network).to(dtype)
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; ``"auto"`` is CUDA where there is a GPU, else the CPU."""
+    """The device of that name; ``"auto"`` is CUDA if there is a GPU, else the CPU."""
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(device)

@@ -1,10 +1,10 @@
-"""Networks of MONAI's DeepEdit, in and out: the same weights under other names, their channels in another order.
+"""Import and export of networks of MONAI's DeepEdit: the same weights with other names and another order of channels.
 
-MONAI's DeepEdit is a ``DynUNet`` with residual blocks, which is a `ResidualUNet`. What its weights do not tell is the
-order of the channels for guidance and output. There are two conventions: from MONAI 1.6 on (``"sorted"``) the
-background comes first, then the labels by name, for guidance and outputs alike; before (``"dict"``) the guidance is in
-the order of the dictionary of labels, the background last, and the outputs likewise, the background first. Here the
-background comes first and the labels by their values in the file.
+MONAI's DeepEdit is a ``DynUNet`` with residual blocks, which is a `ResidualUNet`. Its weights do not tell the order of
+the channels of guidance and output, for which there are two conventions. From MONAI 1.6 on (``"sorted"``) the
+background comes first, then the labels by name, in guidance and output alike. Before (``"dict"``) the labels are in the
+order of the dictionary of labels, with the background after them in the guidance and before them in the output. In this
+package the background comes first, then the labels by their values in the file.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,21 +28,21 @@ def import_dynunet(
 ) -> ResidualUNet:
     """The network whose weights MONAI's ``DynUNet`` saved.
 
-    Filters, kernels, strides and numbers of channels are read from the tensors. Heads for deep supervision, which only
-    training used, are left out.
+    Filters, kernels, strides and numbers of channels are read from the tensors. Heads for deep supervision are left
+    out, since only training used them.
 
     Args:
-        state_dict: of a 3D ``DynUNet`` with ``res_block=True`` and instance norm; see `read_dynunet`.
+        state_dict: weights of a 3D ``DynUNet`` with ``res_block=True`` and instance norm; see `read_dynunet`.
         labels: names to file values, for ``"dict"`` in the order of the dictionary that the model was trained with.
         channel_order: ``"sorted"`` or ``"dict"``, see above.
-        strides: of each level, the first 1, to be held against the tensors; read from them unless given.
+        strides: strides of the levels, the first of them 1. If given, they are compared with those of the tensors.
 
     Returns:
-        In evaluation mode, float32. Its input is image and guidance, without a previous segmentation; background first,
-        then by file value, as its output.
+        The network in evaluation mode, in float32. Its input is image and guidance, without a previous segmentation. In
+        guidance and output the background comes first, then the labels by their file values.
 
     Raises:
-        ModelError: if the weights are those of another network, are damaged, or do not fit labels or strides.
+        ModelError: if the weights are those of another network, are damaged, or do not fit the labels or strides.
     """
     tensors = {name: tensor for name, tensor in state_dict.items() if not str(name).startswith((ALIASES, HEADS))}
     _refuse_other_networks(tensors)
@@ -72,13 +72,13 @@ def export_dynunet(
     """A state dict that ``DynUNet(**dynunet_arguments(model.network)).load_state_dict`` takes, strictly.
 
     Args:
-        model: one that takes no previous segmentation.
-        channel_order: ``"sorted"`` for MONAI 1.6 and later, ``"dict"`` for earlier ones.
-        labels: the model's, names to file values, for ``"dict"`` in the order of MONAI's dictionary; by file value
-            unless given.
+        model: a model that takes no previous segmentation.
+        channel_order: ``"sorted"`` for MONAI 1.6 and later, ``"dict"`` for earlier versions.
+        labels: names to file values of the model's labels, for ``"dict"`` in the order of MONAI's dictionary; in the
+            order of the file values unless given.
 
     Raises:
-        ModelError: if the model has no form in MONAI, or has other labels.
+        ModelError: if MONAI has no such network, or if the labels are not those of the model.
     """
     plan, levels = model.plan, len(model.network.config.filters)
     if plan.previous:
@@ -109,11 +109,12 @@ def import_model(
     """A model that prepares images and clicks as MONAI's DeepEdit does.
 
     Args:
-        grid: voxels that images were resized to in training; each side a multiple of the network's divisor.
+        grid: number of voxels along each axis to which images were resized in training, multiples of the network's
+            divisor.
         state_dict, labels, channel_order, strides: as for `import_dynunet`.
 
     Raises:
-        ModelError: as `import_dynunet`, and if the grid does not fit the network.
+        ModelError: as for `import_dynunet`, and if the grid does not fit the network.
     """
     network = import_dynunet(state_dict, labels, channel_order, strides)
     if any(side < multiple or side % multiple for side, multiple in zip(grid, network.config.divisor, strict=True)):
@@ -145,7 +146,7 @@ HEAD = "output_block.conv.conv.weight"
 
 
 def _refuse_other_networks(tensors: Mapping[str, Tensor]) -> None:
-    """Say what kind of weights these are, where they are not those of a DynUNet with residual blocks."""
+    """Raise a ModelError that names the kind of weights if they are not those of a DynUNet with residual blocks."""
     names = [str(name) for name in tensors]
     if any(name.startswith(("vit.", "swinViT.")) for name in names):
         raise ModelError("these are the weights of a UNETR; only MONAI's DynUNet can be imported")
@@ -165,7 +166,7 @@ def _refuse_other_networks(tensors: Mapping[str, Tensor]) -> None:
 
 
 def _config(tensors: Mapping[str, Tensor], strides: Sequence[int | Sequence[int]] | None) -> UNetConfig:
-    """The architecture that the shapes of the tensors tell."""
+    """The architecture, read from the shapes of the tensors."""
     down = 0
     while f"downsamples.{down}.conv1.conv.weight" in tensors:
         down += 1
@@ -206,7 +207,7 @@ def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
 
 
 def _checked(tensor: Tensor | None, name: str, shape: Sequence[int]) -> Tensor:
-    """The tensor in float32, a copy, if it is what the network needs."""
+    """A copy of the tensor in float32; a ModelError if it is not what the network needs."""
     if tensor is None:
         raise ModelError(f"the weights lack {name}; they are damaged, or of another network")
     if not isinstance(tensor, Tensor) or not tensor.is_floating_point() or tensor.shape != shape:
@@ -218,7 +219,7 @@ def _checked(tensor: Tensor | None, name: str, shape: Sequence[int]) -> Tensor:
 
 
 def _empty_network(in_channels: int, out_channels: int, config: UNetConfig) -> ResidualUNet:
-    """The network, its tensors without memory: what the shapes of a file ask for is not believed yet."""
+    """The network with tensors that take no memory, since the shapes in a file may be wrong and huge."""
     try:
         with torch.device("meta"):
             return ResidualUNet(in_channels, out_channels, config)
@@ -227,7 +228,7 @@ def _empty_network(in_channels: int, out_channels: int, config: UNetConfig) -> R
 
 
 def _permuted(weights: dict[str, Tensor], guidance: Sequence[int], outputs: Sequence[int]) -> dict[str, Tensor]:
-    """The weights, their channels for guidance (the last of the input) and for output put in another order."""
+    """The weights with their channels for guidance (the last ones of the input) and for the output reordered."""
     result = dict(weights)
     for name in ("encoder.0.conv1.weight", "encoder.0.shortcut.0.weight"):
         if name in result:

@@ -1,4 +1,4 @@
-"""State dicts from the files that MONAI's users have: checkpoints of several kinds, and TorchScript archives."""
+"""Reading state dicts from files of MONAI's users: checkpoints of several kinds, and TorchScript archives."""
 
 import os
 from collections.abc import Mapping
@@ -13,21 +13,21 @@ from deepedit.network.archive import is_archive, read_archive
 from deepedit.network.dynunet import HEADS
 
 WRAPPERS = ("net", "network", "model", "state_dict", "model_state_dict")
-"""Names under which checkpoints hold a state dict, perhaps one within the other."""
+"""Names under which checkpoints hold a state dict; they may be nested."""
 
 LANDMARK = "input_block.conv1.conv.weight"
-"""What stands before it (``module.`` and the like) stands before all names."""
+"""A parameter of every DynUNet. A prefix of its name, such as ``module.``, is the prefix of all names."""
 
 
 def read_dynunet(path: str | os.PathLike) -> dict[str, Tensor]:
     """The state dict in a file. Nothing in the file is executed.
 
     Args:
-        path: a state dict, bare or within a checkpoint, or a TorchScript archive.
+        path: a file with a state dict, alone or within a checkpoint, or a TorchScript archive.
 
     Raises:
         FileError: if the file cannot be opened.
-        ModelError: if it holds no state dict, or more than weights.
+        ModelError: if it holds no state dict, or other things than weights.
     """
     name = one_line(path)
     with open_for_reading(path) as stream:
@@ -48,10 +48,10 @@ def read_dynunet(path: str | os.PathLike) -> dict[str, Tensor]:
 
 
 def find_state_dict(entries: Any) -> dict[str, Tensor]:
-    """The state dict within what a file held, its names without ``module.`` and the like before them.
+    """The state dict in the content of a file, its names without a prefix such as ``module.``.
 
     Raises:
-        ModelError: if there is none.
+        ModelError: if there is no state dict.
     """
     if isinstance(entries, Mapping) and entries.get("format") == "deepedit":
         raise ModelError("this is a model of this package already; use it as it is, or as --init-weights")
@@ -70,5 +70,5 @@ def find_state_dict(entries: Any) -> dict[str, Tensor]:
 
 
 def count_heads(state_dict: Mapping[str, Tensor]) -> int:
-    """Heads for deep supervision in a state dict: nothing but MONAI's training uses them."""
+    """Number of heads for deep supervision in a state dict, which only MONAI's training uses."""
     return len({name.split(".")[1] for name in state_dict if name.startswith(HEADS)})

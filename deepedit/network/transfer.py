@@ -1,4 +1,4 @@
-"""Weights of one model as the start of another, also where their labels differ."""
+"""Starting a model from the weights of another one, even if their labels differ."""
 
 from dataclasses import replace
 
@@ -14,13 +14,13 @@ from deepedit.network.unet import ResidualUNet
 
 @torch.no_grad()
 def transfer_weights(source: Model, target: Model) -> list[str]:
-    """Copy into `target` what fits of `source`.
+    """Copy the weights of `source` that fit into `target`.
 
-    Channels of the first and last layers are matched by what they stand for: image channels by number, guidance,
-    previous segmentation and logits by the name of the label. All other tensors are copied where the shapes agree.
+    Channels of the first and last layers are matched by their meaning: image channels by number; guidance, previous
+    segmentation and logits by the name of the label. All other tensors are copied if the shapes agree.
 
     Returns:
-        One line for each thing that was not taken and keeps its random start.
+        One line for each thing that was not copied and keeps its random initial weights.
     """
     wanted, there = input_names(target.plan), input_names(source.plan)
     inputs = _matches(there, wanted)
@@ -47,10 +47,11 @@ def transfer_weights(source: Model, target: Model) -> list[str]:
 
 
 def widen(model: Model) -> Model:
-    """The model with channels for a previous segmentation, all their weights 0: its output is as it was.
+    """The model with additional input channels for a previous segmentation. Their weights are 0, so that its output
+    stays the same.
 
     Raises:
-        ModelError: if it has them already, or if the first block cannot grow.
+        ModelError: if the model has these channels already, or if channels cannot be added to its first block.
     """
     network, plan = model.network, model.plan
     if plan.previous:

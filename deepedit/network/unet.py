@@ -16,20 +16,20 @@ Triple = tuple[int, int, int]
 
 
 def triple(value: int | Sequence[int]) -> Triple:
-    """One int an axis from an int for all, or from three."""
+    """Three ints, one for each axis, from one int for all axes or from three."""
     return (value,) * 3 if isinstance(value, int) else tuple(value)
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """The architecture of a `ResidualUNet`: one entry a resolution level in each tuple, the finest first.
+    """The architecture of a `ResidualUNet`. Each tuple has one entry for each resolution level, the finest first.
 
     Attributes:
         filters: channels of each level.
-        strides: downsampling on the way into each level; the first is 1. An entry is an int or one int an axis.
-        kernels: convolution kernel sizes (odd) of each level; an entry is an int or one int an axis.
-        affine: whether the norms have weights of their own.
-        first_shortcut: the first block's shortcut is a convolution even where its channels would allow none.
+        strides: downsampling before each level; the first is 1. An entry is one int, or one int for each axis.
+        kernels: convolution kernel sizes (odd) of each level; an entry is one int, or one int for each axis.
+        affine: whether the norms have learned weights and biases.
+        first_shortcut: whether the first block's shortcut is a convolution even if its shape does not change.
     """
 
     filters: tuple[int, ...]
@@ -55,7 +55,7 @@ class UNetConfig:
 
     @property
     def divisor(self) -> Triple:
-        """What each side of an input must be a multiple of, in voxels."""
+        """Each side of an input must be a multiple of this, in voxels."""
         return tuple(math.prod(triple(stride)[axis] for stride in self.strides) for axis in range(3))
 
     def to_dict(self) -> dict:
@@ -63,9 +63,9 @@ class UNetConfig:
 
 
 def more_than_one_voxel(sides: Sequence[int], divisor: Triple) -> Triple:
-    """Sides of an input, doubled along two axes where the network's deepest level would be a single voxel.
+    """Sides of an input, doubled along two axes if the network's deepest level would be a single voxel.
 
-    Norms cannot work with one; four voxels do as well as eight and cost half.
+    Norms cannot work with a single voxel. Four voxels do as well as eight and cost half.
     """
     sides = tuple(sides)
     return (sides[0], 2 * sides[1], 2 * sides[2]) if sides == divisor else sides
@@ -89,9 +89,9 @@ NETWORKS = {
 class ResidualUNet(nn.Module):
     """Maps ``[B, in_channels, X, Y, Z]`` to logits ``[B, out_channels, X, Y, Z]``.
 
-    Each side of the input must be a multiple of ``config.divisor``. Residual blocks lead down, plain blocks lead up,
-    all with instance norm and leaky ReLU. With `checkpointing` set, a network in training keeps what lies between its
-    blocks only, and computes what is inside of them again for the backward pass.
+    Each side of the input must be a multiple of ``config.divisor``. The encoder has residual blocks, the decoder plain
+    blocks, all with instance norm and leaky ReLU. With `checkpointing` set, a network in training keeps only the
+    tensors between its blocks, and computes those inside of the blocks again for the backward pass.
 
     Source: Isensee et al., nnU-Net, Nature Methods 2021; the block order is that of MONAI's ``DynUNet`` with
     ``res_block=True``.
@@ -122,7 +122,7 @@ class ResidualUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if x.device.type == "cpu" and (self.training or not torch.is_grad_enabled()):
-            # A third less time: convolutions on a CPU work on this layout, and would go to it and back one by one.
+            # A third less time: convolutions on a CPU work in this layout, and each would convert to it and back.
             x = x.contiguous(memory_format=torch.channels_last_3d)
         skips = []
         for block in self.encoder:
@@ -138,7 +138,7 @@ class ResidualUNet(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions beside a shortcut, which is a convolution of its own where the shape changes."""
+    """Two convolutions beside a shortcut, which is a convolution if the shape changes, else the identity."""
 
     def __init__(
         self,
@@ -201,10 +201,10 @@ def convolution(in_channels: int, out_channels: int, kernel: int | Triple, strid
 
 
 class InstanceNorm(nn.InstanceNorm3d):
-    """Instance norm that leaves the channels last where they are, as torch's own does not.
+    """Instance norm that keeps the channels-last memory layout, which torch's own does not.
 
-    A group norm of one channel a group is the same, and so is a batch norm of every sample by itself. The first is
-    the faster one forward and by far the slower one backward.
+    A group norm with one channel in each group computes the same, and so does a batch norm of each sample alone. The
+    group norm is faster in the forward pass and much slower in the backward pass.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -218,22 +218,22 @@ class InstanceNorm(nn.InstanceNorm3d):
     def _sample(self, x: Tensor) -> Tensor:
         if torch.is_grad_enabled():
             return F.batch_norm(x, None, None, self.weight, self.bias, True, eps=self.eps)
-        # On this layout torch's own sums are plain ones: of two million voxels they lose three of seven digits.
+        # In this layout torch sums up in plain float32, which loses three of seven digits over two million voxels.
         return F.batch_norm(x, *moments(x), self.weight, self.bias, False, eps=self.eps)
 
 
 SQUARED_AT_ONCE = 2**20
-"""Values: few enough to stay near the caches."""
+"""Number of values that are squared together: few enough to stay in the caches."""
 
 
 def moments(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of every channel of one sample, summed up row by row, then in float64.
+    """Mean and variance of every channel of one sample; rows are summed up in float32, their sums in float64.
 
     Args:
         x: ``[1, C, X, Y, Z]`` float32.
 
     Returns:
-        ``[C]`` and ``[C]``.
+        The means ``[C]`` and the variances ``[C]``.
     """
     planes = x[0].movedim(0, -1)
     voxels = planes[..., 0].numel()
