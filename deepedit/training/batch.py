@@ -1,7 +1,7 @@
-"""The conversation between the network and a simulated annotator, for every sample of a batch by itself.
+"""The dialogue of the network and a simulated annotator, independently for every sample of a batch.
 
-Every pass of the network is both a training step and the prediction that the annotator answers: no pass is spent on
-prediction alone. A sample stays in its slot of the batch for some passes. The first has no
+Every pass of the network is both a training step and the prediction to which the annotator responds, so that no pass
+serves prediction alone. A sample stays in its slot of the batch for some passes. The first has no
 clicks, or an initial segmentation and one click; each further pass has one more click, and the prediction of the pass
 before it as the previous segmentation. Then the next sample takes the slot.
 """
@@ -28,25 +28,26 @@ from deepedit.transforms.augment import augment
 from deepedit.transforms.corrupt import Outline, corrupt_segmentation, outline_of, redraw_borders
 
 CUT_AHEAD = 2
-"""Pieces that are cut for each slot before they are asked for."""
+"""Number of pieces that are cut for each slot before they are needed."""
 
 
 class RollingBatch:
-    """The samples that are being trained on, each with its clicks so far.
+    """The samples in training, each with its clicks so far.
 
-    Of the ``config.batch_size`` slots a rank has its share. A slot's samples are its own whatever the others do, so
-    that the batch is the same however many ranks share it.
+    Each rank has a share of the ``config.batch_size`` slots. The samples of a slot do not depend on other slots, so
+    that the batch is the same for any number of ranks.
 
     Attributes:
-        slots: the numbers of the slots that are this rank's.
+        slots: the numbers of this rank's slots.
         image: ``[B, C, X, Y, Z]``.
-        label: ``[B, X, Y, Z]`` uint8, the truth; of a sample with clicks perhaps as another hand would draw it. The
-            number of classes stands where it is not known, and nothing counts there.
-        previous: ``[B, X, Y, Z]`` uint8, the segmentation that the next pass is given; 0 where there is none.
-        position, wanted, valid: ``[B, max_clicks, 3]``, and twice ``[B, max_clicks]``: voxels and classes of clicks, in
-            a table whose fixed size needs no count from the device.
-        used: clicks of each sample so far, on the host; likewise `passes_left`, `visits`, `outlines` and `generators`.
-        begun: samples that each slot has begun since the run began.
+        label: ``[B, X, Y, Z]`` uint8, the truth; for a sample with clicks it may be redrawn as by another annotator.
+            Voxels whose class is not known have the number of classes as their index, and count nowhere.
+        previous: ``[B, X, Y, Z]`` uint8, the previous segmentation for the next pass; all 0 if there is none.
+        position, wanted, valid: ``[B, max_clicks, 3]``, ``[B, max_clicks]`` and ``[B, max_clicks]``: voxels, classes
+            and validity of the clicks. The size of the table is fixed, so that no count must come from the device.
+        used: number of clicks of each sample so far. It is on the host, as are `passes_left`, `visits`, `outlines` and
+            `generators`.
+        begun: number of samples that each slot has begun since the run began.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class RollingBatch:
         self._empty(plan.patch_size)
 
     def _empty(self, patch_size: Sequence[int]) -> None:
-        """Be done with all samples; those to come are of this size."""
+        """Give up all samples; the next ones have this size."""
         size = len(self.slots)
         self.image = torch.zeros(size, self.plan.image_channels, *patch_size, device=self.device)
         self.label = torch.zeros(size, *patch_size, dtype=torch.uint8, device=self.device)
@@ -90,8 +91,8 @@ class RollingBatch:
         """Begin a new sample in every slot whose sample is done.
 
         Args:
-            click_share: of the passes of the new samples.
-            patch_size: of all samples from now on, those of another size are given up; None: the plan's.
+            click_share: share of the passes of new samples that have clicks.
+            patch_size: sides of all samples from now on; samples of another size are given up. None: those of the plan.
         """
         sides = tuple(patch_size or self.plan.patch_size)
         if sides != self.label.shape[1:]:
@@ -131,9 +132,10 @@ class RollingBatch:
         return self._clicks().nearness(self.label.shape[1:], self.config.click_loss_sigma, len(self.label))
 
     def answer(self, logits: Tensor) -> None:
-        """The annotator looks at the pass that was just made and clicks once in every sample that stays.
+        """Let the annotator look at the newest pass and click once in every sample that stays.
 
-        What it sees is what a session would show: else it would click once more where a click was not obeyed.
+        The annotator sees what a session would show, in which every click is enforced. Else it would click a second
+        time where the network did not follow a click.
         """
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
@@ -149,11 +151,11 @@ class RollingBatch:
         rows, columns = upload([slots, [self.used[slot] for slot in slots]], self.device)
         generators = [self.generators[slot] for slot in slots]
         annotator, truth = self.config.annotator, self.label[rows]
-        # Where the truth is not known, both are background, so that nothing is wrong there.
+        # Where the truth is not known, prediction and truth are set to background, so that nothing is wrong there.
         seen = prediction.masked_fill(truth == self.num_classes, 0) if self.ignoring else prediction
         clicks = simulate_clicks(seen, self._known(truth), self.num_classes, annotator, generators)
         valid = clicks.valid
-        if self.ignoring:  # a hand that slips there, or clicks on what is right, does not click
+        if self.ignoring:  # a displaced or redundant click may end where the truth is not known: it is dropped
             valid = valid & (truth[(clicks.batch, *clicks.position.unbind(1))] < self.num_classes)
         self.previous[rows] = prediction.to(torch.uint8)
         self.position[rows, columns] = clicks.position
@@ -163,7 +165,8 @@ class RollingBatch:
             self.used[slot] += 1
 
     def _redraw(self, slot: int) -> None:
-        """Let another hand have drawn a sample's truth, or not; from its first click on, which first tells of it."""
+        """With some probability, redraw a sample's truth as another annotator would. This happens at the first click,
+        which is the first thing to depend on it."""
         generator = self.generators[slot]
         if torch.rand((), generator=generator).item() < self.config.redraw_probability:
             truth, outline = self.label[slot], self.outlines[slot]
@@ -181,7 +184,7 @@ class RollingBatch:
     TENSORS = ("image", "label", "previous", "position", "wanted", "valid")
 
     def state(self) -> dict[int, dict[str, Any]]:
-        """All of it by the slot's number, as tensors and numbers, for a checkpoint."""
+        """The state of each slot by its number, as tensors and numbers, for a checkpoint."""
         return {
             number: {
                 "tensors": {name: getattr(self, name)[slot].cpu() for name in self.TENSORS},
@@ -196,7 +199,7 @@ class RollingBatch:
         }
 
     def restore(self, state: dict[int, dict[str, Any]]) -> None:
-        """Go on from what `state` returned, here or, joined, on all ranks."""
+        """Continue from what `state` returned; `state` holds the slots of all ranks."""
         self.begun = [state[number]["begun"] for number in self.slots]
         self._empty(state[self.slots[0]]["tensors"]["label"].shape)
         for slot, number in enumerate(self.slots):
@@ -205,7 +208,7 @@ class RollingBatch:
                 getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
             self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
             self.visits[slot] = Visit(*entry["visit"])
-            # Runs of before kept none; it is found as well in what they kept.
+            # Earlier versions stored no outline; it is computed from the label.
             known = entry.get("outline") or astuple(outline_of(entry["tensors"]["label"], self.num_classes))
             self.outlines[slot] = Outline(*known)
             self.generators[slot] = torch.Generator()
@@ -215,8 +218,8 @@ class RollingBatch:
 class PatchStream:
     """Pieces of the training cases, cut ahead of time by threads.
 
-    Of the visits in their order each slot gets every ``config.batch_size``-th, beginning with the one of its number.
-    `pinned` pieces lie in memory from which a GPU copies while the host goes on.
+    Each slot gets every ``config.batch_size``-th visit, beginning with the visit whose index is the slot's number. If
+    `pinned`, the pieces are in memory from which a GPU copies while the host goes on.
     """
 
     def __init__(
@@ -233,7 +236,7 @@ class PatchStream:
         self.pool = ThreadPoolExecutor(workers)
 
     def begin(self, begun: Sequence[int], patch_size: Sequence[int]) -> None:
-        """Go on where each slot has begun so many visits, with patches of these sides."""
+        """Start, or start over, where each slot has begun so many visits, with patches of these sides."""
         self.patch_size, size = tuple(patch_size), self.config.batch_size
         self.visits = [
             islice(visits(len(self.cases), self.config.seed), slot + size * count, None, size)
@@ -253,6 +256,6 @@ class PatchStream:
 
     def _cut(self, visit: Visit, patch_size: Sequence[int]) -> tuple[Tensor, Tensor, Outline]:
         image, label = cut_patch(self.cases[visit.case], patch_size, visit.generator(self.config.seed, "cut"))
-        # Here, where the label is still on the host: of a GPU it would have to be waited for.
+        # The outline is computed while the label is on the host: later the host would have to wait for the GPU.
         outline = outline_of(middle(label, patch_size), self.num_classes)
         return (image.pin_memory(), label.pin_memory(), outline) if self.pinned else (image, label, outline)

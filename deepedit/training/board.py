@@ -1,4 +1,4 @@
-"""What is told of a run while it goes on: TensorBoard's curves and pictures, and a line now and then."""
+"""Reports about a run in progress: curves and pictures for TensorBoard, and a line from time to time."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ SECONDS_BETWEEN_LINES = 20
 
 
 class Board:
-    """Writes scalars and pictures, and says lines; steps are the optimizer's.
+    """Writes scalars and pictures for TensorBoard, and lines; its steps are those of the optimizer.
 
     Args:
-        folder: of the event files. Events of later steps than `progress`, from a run that was cut off, are hidden.
-        progress: where the run begins.
-        talks: whether the steps are to be told, as where no bar shows them.
+        folder: folder of the event files. Events after the step of `progress`, from an interrupted run, are hidden.
+        progress: the state of the run at its beginning.
+        talks: whether to report steps in lines, as when no progress bar shows them.
         say: called with every line.
     """
 
@@ -27,14 +27,14 @@ class Board:
         from torch.utils.tensorboard import SummaryWriter
 
         self.folder, self.talks, self.say = folder, talks, say
-        # What fails in the writer's own thread, its next call raises here too.
+        # An error in the writer's own thread is raised again here by the next call of the writer.
         self.excepthook, threading.excepthook = threading.excepthook, self._in_thread
         with self._writing():
             self.writer = SummaryWriter(str(folder), purge_step=progress.step or None)
         self._remember(progress)
 
     def step(self, progress: Progress) -> None:
-        """Tell of the steps since the last time, if that was a while ago or the run is over."""
+        """Report the steps since the last report, if that was a while ago or the run is over."""
         if time.monotonic() - self.told < SECONDS_BETWEEN_LINES and progress.share < 1:
             return
         steps = max(progress.step - self.told_step, 1)
@@ -53,7 +53,7 @@ class Board:
         self.told, self.told_step, self.timings = time.monotonic(), progress.step, dict(progress.timings)
 
     def validation(self, validation: Validation, step: int) -> None:
-        """Dice by label and number of clicks, and pictures."""
+        """Report Dice by label and number of clicks, and pictures."""
         with self._writing():
             for clicks, row in validation.dice.items():
                 for name, value in row.items():
@@ -64,7 +64,7 @@ class Board:
             self.writer.flush()
 
     def close(self) -> None:
-        """Write what is left; what cannot be written any more is no reason to hide why the run ended."""
+        """Write what is left. An error here is ignored, so that it does not hide the reason why the run ended."""
         with suppress(OSError):
             self.writer.close()
         threading.excepthook = self.excepthook

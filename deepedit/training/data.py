@@ -24,21 +24,21 @@ from deepedit.transforms.geometry import GridMap
 from deepedit.transforms.preprocess import Preprocessor
 
 VOXELS_REMEMBERED = 1000
-"""Foreground voxels of each label that are stored with a case, for crops centred on them."""
+"""Most foreground voxels of each label that are stored with a case, for patches that contain them."""
 
 MARGIN = 1.2
-"""Sides of a cut relative to the patch, so that rotation has something to turn in."""
+"""Sides of a cut piece relative to the patch, which leaves room to rotate and shift the patch."""
 
 
 @dataclass(frozen=True)
 class PreparedCase:
-    """A case on the network's grid, mapped from disk: only what is cut is read.
+    """A case on the network's grid, memory-mapped, so that only what is cut is read from disk.
 
     Attributes:
-        name: of the case.
+        name: name of the case.
         image: ``[C, X, Y, Z]`` float16.
-        label: ``[X, Y, Z]`` uint8 class indices; the number of classes where a voxel is to be ignored.
-        voxels: ``[K, 4]``, some foreground voxels: class, i, j, k; for each class as many as there are, up to a limit.
+        label: ``[X, Y, Z]`` uint8 class indices; voxels to ignore have the number of classes as their index.
+        voxels: ``[K, 4]``, class, i, j, k of foreground voxels: for each class all of them, or a random choice.
     """
 
     name: str
@@ -52,11 +52,11 @@ def prepare_case(
 ) -> PreparedCase:
     """The case on the network's grid, computed at the first call and read from `folder` afterwards.
 
-    An entry is found by its files' paths, sizes and times and by the plan; it is written under a name of its own and
-    then renamed, so that several processes may prepare the same case at once.
+    An entry is identified by the paths, sizes and times of its files and by the plan. It is written under a temporary
+    name and then renamed, so that several processes may prepare the same case at once.
 
     Args:
-        on_note: called with a line on what is passed over in the image's file, when that is read.
+        on_note: called with a line about each thing that is ignored in the image's file, when the file is read.
 
     Raises:
         FileError: if a file cannot be read or does not fit.
@@ -135,21 +135,22 @@ def _foreground_voxels(label: np.ndarray, num_classes: int, rng: np.random.Gener
 def cut_patch(case: PreparedCase, patch_size: Sequence[int], generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """A random piece of a case, a little larger than the patch.
 
-    In two of three cuts a foreground voxel, of a class drawn evenly, lies within the middle of the piece; else the
-    piece lies anywhere. An axis along which the case is shorter is filled with 0 on both sides.
+    In two of three cuts, a foreground voxel lies in the middle half of the patch, if the case allows; its class is
+    drawn with equal probabilities. Other cuts are anywhere. If the case is too short along an axis, both sides are
+    filled with 0.
 
     Args:
         patch_size: sides of the patch, voxels.
         generator: on the CPU.
 
     Returns:
-        Image ``[C, ...]`` float32 and label uint8 of `MARGIN` times the patch's sides.
+        Image ``[C, ...]`` float32 and label ``[...]`` uint8, whose sides are about `MARGIN` times those of the patch.
     """
     sides = [cut_side(side) for side in patch_size]
     focus = _focus(case, generator)
     start = []
     for axis, (side, patch, size) in enumerate(zip(sides, patch_size, case.label.shape, strict=True)):
-        # The patch itself, the middle of the piece, is what must lie within the case.
+        # Only the patch, which is the middle of the piece, must lie within the case.
         slack = size - patch
         border = (side - patch) // 2
         if slack <= 0:
@@ -165,7 +166,7 @@ def cut_patch(case: PreparedCase, patch_size: Sequence[int], generator: torch.Ge
 
 
 def cut_side(patch_side: int) -> int:
-    """Side of the piece that is cut for a patch of that side; both are even or both odd."""
+    """Side of the piece that is cut for a patch of this side; either both are even or both are odd."""
     return patch_side + 2 * int(patch_side * (MARGIN - 1) / 2)
 
 
@@ -186,7 +187,7 @@ def _focus(case: PreparedCase, generator: torch.Generator) -> list[int] | None:
 
 
 def _window(array: np.ndarray, start: Sequence[int], sides: Sequence[int]) -> Tensor:
-    """``[C, *sides]`` of ``[C, X, Y, Z]``, 0 where the window leaves the array."""
+    """The window ``[C, *sides]`` of an array ``[C, X, Y, Z]``, 0 outside of the array."""
     result = torch.zeros((len(array), *sides), dtype=torch.from_numpy(np.empty(0, array.dtype)).dtype)
     inside, part = overlap(start, sides, array.shape[1:])
     result[(slice(None), *part)] = torch.from_numpy(array[(slice(None), *inside)].copy())

@@ -1,4 +1,4 @@
-"""Passes of a network on a GPU, recorded once and then started as one."""
+"""Passes of a network on a GPU as CUDA graphs, which are recorded once and then started as a whole."""
 
 import warnings
 from collections.abc import Callable
@@ -9,18 +9,18 @@ from torch import Tensor, nn
 from deepedit.network.inputs import autocast_dtype
 
 LARGEST = 2**20
-"""Voxels of a batch up to which passes are recorded. A pass of fewer is over before the host has started all of its
-kernels one by one; with more there is nothing to gain."""
+"""Most voxels of a batch whose passes are recorded. With few voxels, the GPU finishes each kernel before the host has
+started the next one, and a graph saves that time. With more voxels there is nothing to gain."""
 
 
 class RecordedPasses:
     """A network for training whose passes, forward and backward, are replayed as CUDA graphs where that is faster.
 
-    What is computed is the same. Each shape of input is recorded when it first comes up, and kept.
+    The results are the same. Each shape of the input is recorded when it first occurs, and its recording is kept.
 
     Args:
-        network: in training mode, on a GPU; its parameters stay its own.
-        amp: precision, see `autocast_dtype`. The forward pass is to be called within that `mixed_precision`.
+        network: in training mode, on a GPU; the recordings use its own parameters.
+        amp: precision, see `autocast_dtype`. Call the forward pass in the context of that `mixed_precision`.
     """
 
     def __init__(self, network: nn.Module, amp: str = "auto") -> None:
@@ -28,7 +28,7 @@ class RecordedPasses:
         self.passes: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """Logits of ``[B, C, X, Y, Z]`` inputs; they are overwritten by the next call."""
+        """Logits of inputs ``[B, C, X, Y, Z]``; the next call overwrites them."""
         if inputs.shape not in self.passes:
             small = inputs.shape[0] * inputs[0, 0].numel() <= LARGEST
             self.passes[inputs.shape] = self._record(inputs) if small else self.network
@@ -36,7 +36,7 @@ class RecordedPasses:
 
     def _record(self, inputs: Tensor) -> Callable[[Tensor], Tensor]:
         dtype = autocast_dtype(inputs.device, self.amp)
-        # Weights that were converted once and remembered would be those of the recording for good.
+        # Without the cache: a graph would go on using the converted weights from the time of its recording.
         kind = inputs.device.type
         precision = torch.autocast(kind, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
         try:
@@ -51,7 +51,7 @@ class RecordedPasses:
 
 
 class _Pass(nn.Module):
-    """A network under a name of its own: recording replaces `forward` for one shape of input alone."""
+    """A wrapper around a network for one shape of input: recording replaces the `forward` of the wrapper only."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()

@@ -28,24 +28,24 @@ LARGEST_GRADIENT = 12.0
 """Norm that gradients are clipped to, as in nnU-Net."""
 
 ADAMW_SHARE = 0.5
-"""Learning rate of AdamW as a share of Muon's. With a tenth of this the last layer needs hundreds of steps to say that
-most voxels are background, and until then little else is learned."""
+"""Learning rate of AdamW as a share of Muon's. With a tenth of this, the last layer needs hundreds of steps to learn
+that most voxels are background, and until then little else is learned."""
 
 STEPS_BETWEEN_LOOKS = 10
-"""Steps between two looks at the loss: on a GPU each look waits for the device."""
+"""Steps between two reads of the loss: on a GPU the host waits for the device each time."""
 
 
 @dataclass
 class Progress:
-    """How far a run is.
+    """The progress of a run.
 
     Attributes:
         step: optimizer steps so far.
-        share: of the run that is over, in [0, 1].
-        seconds: trained so far, earlier parts of a resumed run included.
-        loss: mean over the samples, by kind of pass: ``"automatic"`` and ``"clicks"``; of the last look.
-        learning_rate: now.
-        timings: seconds spent in data, clicks, forward, backward.
+        share: share of the run that is over, in [0, 1].
+        seconds: training time so far, including the earlier parts of a resumed run.
+        loss: mean loss of the samples when it was last read, by kind of pass: ``"automatic"`` and ``"clicks"``.
+        learning_rate: current learning rate.
+        timings: seconds spent in data, clicks, forward and backward.
     """
 
     step: int = 0
@@ -57,14 +57,14 @@ class Progress:
 
 
 class Trainer:
-    """A network in training: everything that a checkpoint must hold to go on from.
+    """A network in training, with everything that a checkpoint must hold to continue from.
 
     Args:
-        model: its network is trained in place, on the device where it lies.
-        cases: prepared.
-        config: how.
-        workers: threads that cut patches.
-        ranks: the processes that share the batch; each trains the network, from the same weights, on its slots.
+        model: the model whose network is trained in place, on its device.
+        cases: prepared cases.
+        config: how to train.
+        workers: number of threads that cut patches.
+        ranks: the processes that share the batch. Each trains the network, from the same weights, on its slots.
     """
 
     def __init__(
@@ -88,11 +88,11 @@ class Trainer:
         self._agree(0.0, False)
 
     def train(self, on_step: Callable[[Progress], None], stop: Callable[[], bool] = lambda: False) -> None:
-        """Train to the end of the run, or until it is stopped: then ``progress.share`` is below 1.
+        """Train to the end of the run, or until it is stopped; in that case ``progress.share`` is below 1.
 
         Args:
             on_step: called after every step.
-            stop: asked after every step; where one rank says yes, all stop.
+            stop: asked after every step. If it returns True on any rank, all ranks stop.
 
         Raises:
             TrainingError: if the loss is no longer a number.
@@ -118,7 +118,7 @@ class Trainer:
             with self.timed("backward"):
                 for optimizer in self.optimizers:
                     self.scaler.unscale_(optimizer)
-                    # Each by itself: an overflow in float16 that makes the scaler skip one must not reach the other.
+                    # Independently: if the scaler skips one optimizer after an overflow in float16, the other goes on.
                     nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], LARGEST_GRADIENT)
                     self.scaler.step(optimizer)
                     optimizer.zero_grad(set_to_none=True)
@@ -135,7 +135,7 @@ class Trainer:
             on_step(progress)
 
     def _work(self, forward: Callable[[Tensor], Tensor], inputs: Tensor, nearness: Tensor) -> tuple[Tensor, Tensor]:
-        """Pass the batch forward and backward, in `config.accumulate` parts; returns logits and losses."""
+        """Pass the batch forward and backward, in `config.accumulate` parts, and return logits and losses."""
         config, samples = self.config, len(inputs)
         weight = click_weight(self.progress.share, config)
         done = []
@@ -150,12 +150,12 @@ class Trainer:
             apart = self.ranks.size > 1 and rows.stop < samples
             with self.timed("backward"), self.ranks.together(), forward.no_sync() if apart else nullcontext():
                 self.scaler.scale(losses.sum() / samples).backward()
-            # A copy, where the logits of the next part come to lie in the same memory.
+            # A copy, since the logits of the next part may be written to the same memory.
             done.append((logits.detach().clone() if config.accumulate > 1 else logits.detach(), losses.detach()))
         return tuple(map(torch.cat, zip(*done, strict=True)))
 
     def _agree(self, seconds: float, stop: bool) -> bool:
-        """Make progress the same on all ranks, by the clock of the first; returns whether any of them is to stop."""
+        """Set the same progress on all ranks, by the clock of the first, and return whether any rank wants to stop."""
         progress, config = self.progress, self.config
         begun, progress.seconds, stops = self.ranks.sum(
             sum(self.batch.begun), seconds if self.ranks.first else 0.0, float(stop)
@@ -167,10 +167,10 @@ class Trainer:
         return stops > 0
 
     def look(self) -> None:
-        """Note the losses of all ranks since the last look by kind of pass.
+        """Read the losses of all ranks since the last call, and update ``progress.loss``.
 
         Raises:
-            TrainingError: if one is not a finite number, with the names of the cases in that step's batch.
+            TrainingError: if a loss is not finite; the message names the cases in the batch of that step.
         """
         if not self.unseen:
             return
@@ -193,17 +193,17 @@ class Trainer:
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
-        """Add the seconds that a block takes to ``progress.timings``; on a GPU, those of putting its work in line."""
+        """Add the seconds of a block to ``progress.timings``; on a GPU, only the time that the host takes for it."""
         start = time.perf_counter()
         yield
         timings = self.progress.timings
         timings[name] = timings.get(name, 0.0) + time.perf_counter() - start
 
     def state(self) -> dict[str, Any]:
-        """All that a resumed run needs, as tensors and plain values; the same on all ranks, which must all ask.
+        """Everything that a resumed run needs, as tensors and plain values. All ranks must call this, and get the same.
 
         Raises:
-            TrainingError: if training has gone wrong, so that nothing broken replaces what was good.
+            TrainingError: if weights are no longer finite, so that they do not replace an earlier good state.
         """
         self.look()
         if not all(tensor.isfinite().all() for tensor in self.network.state_dict().values()):
@@ -223,15 +223,15 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from what the `state` of an earlier trainer returned.
+        """Continue from what the `state` of an earlier trainer returned.
 
         Raises:
-            LookupError, TypeError, ValueError: if it is of another version.
+            LookupError, TypeError, ValueError: if the state is that of another version.
         """
         self.network.load_state_dict(state["network"])
         self.average.load_state_dict(state["average"])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            # How a device takes its steps is its own affair: the run may have been begun on another one.
+            # Whether the optimizer is fused depends on the device, and the run may have begun on another one.
             groups = [
                 {**group, **{name: own[name] for name in own.keys() & {"fused"}}}
                 for own, group in zip(optimizer.param_groups, saved["param_groups"], strict=True)
@@ -244,16 +244,16 @@ class Trainer:
 
 
 def build_optimizers(network: ResidualUNet, config: TrainingConfig) -> tuple[torch.optim.Optimizer, ...]:
-    """Muon for the convolutions; AdamW for the last one, as the authors of Muon advise, and for all that is no matrix.
+    """Muon for the convolutions, and AdamW for the last one (as the authors of Muon advise), the norms and the biases.
 
-    In every group of parameters `share` is what its rate is of ``config.learning_rate``.
+    In every group of parameters, `share` is its learning rate as a share of ``config.learning_rate``.
     """
     last = {id(parameter) for parameter in network.head.parameters()}
     inner, others = [], []
     for parameter in network.parameters():
         (inner if parameter.ndim > 1 and id(parameter) not in last else others).append(parameter)
     rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
-    # Fused, it leaves a step out that overflowed in float16 without the host asking whether it did, as Muon does.
+    # Fused AdamW skips a step that overflowed in float16 without waiting for the device, as Muon does.
     fused = True if network.head.weight.device.type == "cuda" else None
     return (
         Muon([{"params": inner, "share": 1.0}], **rates),
@@ -263,6 +263,6 @@ def build_optimizers(network: ResidualUNet, config: TrainingConfig) -> tuple[tor
 
 @torch.no_grad()
 def move_average(average: nn.Module, network: nn.Module, decay: float, step: int) -> None:
-    """Move an exponential moving average of the weights by a step; a young one forgets faster."""
+    """Update an exponential moving average of the weights; in the first steps it forgets faster."""
     share = 1 - min(decay, (1 + step) / (10 + step))
     torch._foreach_lerp_(list(average.parameters()), list(network.parameters()), share)

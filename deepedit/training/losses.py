@@ -1,4 +1,4 @@
-"""What training minimises: Dice and cross-entropy over the patch, and cross-entropy around the clicks."""
+"""The training loss: Dice and cross-entropy over the patch, and cross-entropy around the clicks."""
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ def soft_dice(probabilities: Tensor, target: Tensor, eps: float = 1.0, known: Te
     Args:
         probabilities: ``[B, C, X, Y, Z]``, softmax over C, class 0 the background.
         target: ``[B, X, Y, Z]`` class indices.
-        eps: added to both sides of the fraction, in voxels.
+        eps: added to numerator and denominator, in voxels.
         known: ``[B, X, Y, Z]`` bool, the voxels that count; None: all.
 
     Returns:
@@ -31,15 +31,15 @@ def segmentation_loss(
 ) -> Tensor:
     """Dice loss plus cross-entropy, plus the mean cross-entropy around the clicks.
 
-    Right and wrong voxels near a click count alike: counting wrong ones alone teaches a network to turn over
-    everything that is near.
+    Right and wrong voxels near a click count alike. If only the wrong ones counted, the network would learn to change
+    everything near a click.
 
     Args:
         logits: ``[B, C, X, Y, Z]``.
         target: ``[B, X, Y, Z]`` class indices.
         nearness: ``[B, X, Y, Z]`` in [0, 1], 1 at the clicks; all 0 for a sample without clicks.
         click_weight: weight of the last term.
-        ignoring: whether voxels of the class index C, beyond the last, are left out of every term.
+        ignoring: whether voxels with class index C, one more than the last class, are left out of every term.
 
     Returns:
         ``[B]``, the loss of each sample.
@@ -54,7 +54,7 @@ def segmentation_loss(
 
 
 def _loss_of_known(logits: Tensor, target: Tensor, nearness: Tensor, click_weight: float) -> Tensor:
-    """`segmentation_loss` of the voxels whose class is one of those in `logits`."""
+    """`segmentation_loss` of the voxels whose class is known, that is, one of those in `logits`."""
     unknown = logits.shape[1]
     known = target != unknown
     cross_entropy = F.cross_entropy(logits, target.long(), reduction="none", ignore_index=unknown)

@@ -1,4 +1,4 @@
-"""What a training step will need, known before it is tried."""
+"""The memory that a training step will need, estimated before the first step."""
 
 import math
 from collections.abc import Sequence
@@ -9,10 +9,11 @@ from deepedit.files import available_memory
 from deepedit.network.unet import UNetConfig, triple
 
 SHARE = 0.8
-"""Of the free memory that a step may take: estimates are rough, and others want some too."""
+"""Share of the free memory that a step may take: estimates are rough, and other programs need memory, too."""
 
 KEPT = 13
-"""Tensors that a level keeps for the backward pass, or needs while it runs, each as large as what its blocks give."""
+"""Number of tensors that a level keeps for the backward pass or needs during it, each as large as the output of its
+blocks."""
 
 KEPT_BY_CHECKPOINTING = 5
 
@@ -29,9 +30,9 @@ def step_bytes(
     """About how many bytes a training step takes.
 
     Args:
-        config: of the network.
-        in_channels, num_classes: of its input and output.
-        patch_size: voxels.
+        config: the architecture of the network.
+        in_channels, num_classes: channels of its input and output.
+        patch_size: voxels along each axis.
         batch_size, accumulate, checkpointing: see `TrainingConfig`.
     """
     kept = KEPT_BY_CHECKPOINTING if checkpointing else KEPT
@@ -40,7 +41,7 @@ def step_bytes(
         size /= math.prod(triple(stride))
         inside += kept * filters * size
     at_once = math.ceil(batch_size / accumulate)
-    # The input is made of its parts and then cast; logits are cast, softened, compared, and all that goes back.
+    # The input is concatenated and then cast. Logits are cast, go through softmax and loss, and have gradients.
     each_voxel = 3 * in_channels * batch_size + (inside + in_channels + 6 * num_classes) * at_once
     return int(4 * voxels * each_voxel)
 
@@ -48,13 +49,13 @@ def step_bytes(
 def affordable_patch(
     config: UNetConfig, in_channels: int, num_classes: int, patch_size: Sequence[int], free: float, **batch: int | bool
 ) -> tuple[int, ...]:
-    """The patch, its longest side shortened time and again until a step fits into `free` bytes.
+    """The patch, its longest side shortened repeatedly until a step fits into `free` bytes.
 
     Args:
-        batch: the arguments of `step_bytes` that are left.
+        batch: the remaining arguments of `step_bytes`.
 
     Returns:
-        A patch whose sides are multiples of the network's divisor; it fits unless no side can be shortened further.
+        A patch whose sides are multiples of the network's divisor. It fits, unless no side can be shortened further.
     """
     patch = list(patch_size)
     while step_bytes(config, in_channels, num_classes, patch, **batch) > free:
@@ -67,6 +68,6 @@ def affordable_patch(
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """What a step on a device may take; None where the system does not tell."""
+    """The bytes that a step on a device may take; None if the system does not tell how much memory is free."""
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
     return None if free is None else int(SHARE * free)

@@ -8,33 +8,33 @@ import torch
 from torch import Tensor
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-"""Of the iteration: they carry small singular values up fast, and leave all between about 0.7 and 1.2."""
+"""Coefficients of the iteration: small singular values grow fast, and all end between about 0.7 and 1.2."""
 
 ITERATIONS = 5
 
 MOMENTUM = 0.95
-"""Share of the momentum that lasts from step to step."""
+"""Share of the momentum that is kept from step to step."""
 
 SIDE_STEP = 64
-"""Gram matrices are padded to a multiple of this, so that few sizes are left, each of them one batch."""
+"""Gram matrices are padded to a multiple of this, so that they have few sizes; those of one size form a batch."""
 
 
 class Muon(torch.optim.Optimizer):
-    """Moves every weight along its momentum made orthogonal: all directions of a layer learn at the same pace.
+    """Moves every weight along its orthogonalised momentum, so that all directions of a layer learn equally fast.
 
-    A weight ``[O, I, ...]`` is taken for a matrix of O rows. Parameters that are no matrices, and the last layer, are
-    for another optimizer.
+    A weight ``[O, I, ...]`` is treated as a matrix of O rows. Parameters that are no matrices, and the last layer,
+    should be trained by another optimizer.
 
     Args:
-        weights: of two dimensions or more.
+        weights: tensors of two or more dimensions.
         lr: spectral norm of a step, for a weight with no more rows than columns.
-        weight_decay: share of a weight that is taken off in a step, in units of `lr`.
+        weight_decay: share of a weight that is subtracted in a step, in units of `lr`.
 
     Source: Jordan et al., Muon: an optimizer for hidden layers in neural networks, 2024.
     """
 
     _step_supports_amp_scaling = True
-    """Asks a GradScaler for `found_inf`, so that a step that is to be skipped needs no answer from the device."""
+    """Makes a GradScaler set `found_inf`, so that a step can be skipped without waiting for the device."""
 
     found_inf: Tensor | None = None
 
@@ -51,7 +51,7 @@ class Muon(torch.optim.Optimizer):
             averages = [self._momentum(weight) for weight in weights]
             moves = 1.0
             if self.found_inf is not None:
-                # Nothing moves after an overflow: each average takes itself for its gradient.
+                # After an overflow nothing is changed: each average is used in place of its gradient.
                 moves = 1 - self.found_inf
                 gradients = [torch.where(moves > 0, new, old) for new, old in zip(gradients, averages, strict=True)]
             torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
@@ -72,25 +72,25 @@ class Muon(torch.optim.Optimizer):
 
 
 def _wide(weight: Tensor, direction: Tensor) -> tuple[Tensor, Tensor]:
-    """Both as matrices that are no higher than wide; the first shares its memory with the weight."""
+    """Both as matrices with at most as many rows as columns; the first shares its memory with the weight."""
     matrix, direction = weight.view(len(weight), -1), direction.flatten(1)
     return (matrix, direction) if matrix.shape[0] <= matrix.shape[1] else (matrix.mT, direction.mT)
 
 
 def orthogonal_factors(matrices: Sequence[Tensor], scale: float | Tensor = 1.0) -> list[Tensor]:
-    """What each matrix must be multiplied by, from the left, to carry its singular values to between 0.7 and 1.2, or on
-    the way there if they were tiny.
+    """Factors that orthogonalise matrices: multiplied by its factor from the left, a matrix has singular values between
+    0.7 and 1.2; tiny ones only come closer to that.
 
-    The Newton-Schulz iteration of Muon, done on the small Gram matrices: as all that it multiplies by are polynomials
-    of those, the large matrices are touched twice and not ten times. The Gram matrices go through it in batches, padded
-    with zeros, which stay apart from the rest.
+    This is the Newton-Schulz iteration of Muon, computed on the small Gram matrices. All its factors are polynomials of
+    the Gram matrix, so that the large matrices are read twice instead of ten times. The Gram matrices are processed in
+    batches and padded with zeros, which do not mix with the other entries.
 
     Args:
         matrices: ``[M, N]`` each, M at most N.
-        scale: of the factors.
+        scale: a number that the factors are multiplied by.
 
     Returns:
-        ``[M, M]`` for each; the factor of zeros is finite.
+        ``[M, M]`` for each matrix; the factor of a matrix of zeros is finite.
     """
     batches = defaultdict(list)
     for number, matrix in enumerate(matrices):
@@ -107,7 +107,7 @@ def orthogonal_factors(matrices: Sequence[Tensor], scale: float | Tensor = 1.0) 
 
 
 def _factors(grams: Tensor, scale: float | Tensor) -> Tensor:
-    """The factors of matrices with these Gram matrices ``[K, M, M]``, which are changed."""
+    """The factors of matrices with these Gram matrices ``[K, M, M]``, which are changed in place."""
     a, b, c = COEFFICIENTS
     # The trace of a Gram matrix is the square of its matrix's norm.
     squares = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(1e-14)

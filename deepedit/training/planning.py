@@ -1,4 +1,4 @@
-"""What is decided before training, from the data's own fingerprint: grid, patch, intensities."""
+"""The choice of grid, patch size and intensities before training, from properties of the dataset."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ from deepedit.volume import DEFAULT_READING, Reading
 LARGEST_PATCH = 128
 CASES_LOOKED_AT = 8
 MOST_CLASSES = 256
-"""Training keeps a byte a voxel for a class, voxels to ignore counting as one more."""
+"""Training stores classes as one byte for each voxel; voxels to ignore count as one more class."""
 
 
 def make_plan(
@@ -32,16 +32,16 @@ def make_plan(
 ) -> Plan:
     """A plan for a dataset.
 
-    The spacing is the median of the cases', axis by axis after turning to R, A, S. The patch covers three quarters of
-    the cases whole, but no side exceeds 128 voxels, and it is never too small for the network.
+    The spacing is the median of those of the cases, for each axis after reordering to R, A, S. Each side of the patch
+    is long enough for three quarters of the cases, but at most 128 voxels, and never too short for the network.
 
     Args:
         dataset: found and checked.
-        network: its divisor is what the patch's sides are multiples of.
+        network: the sides of the patch are multiples of its divisor.
         spacing: mm, instead of the median.
-        patch_size: voxels, instead of the one that the cases ask for.
-        intensity: instead of the choice by the dataset's modality, else by the values of its first cases.
-        reading: what is believed of headers that contradict themselves, as of `find_dataset`.
+        patch_size: voxels, instead of the patch that fits the cases.
+        intensity: instead of the choice by the dataset's modality or, without one, by the values of its first cases.
+        reading: how headers that contradict themselves are read, as for `find_dataset`.
 
     Raises:
         TrainingError: if a patch side is not a multiple of the network's divisor, if the patch is too small for the
@@ -93,17 +93,18 @@ def make_plan(
 def inherited_plan(
     source: Plan, dataset: Dataset, spacing: Sequence[float] | None = None, patch_size: Sequence[int] | None = None
 ) -> Plan:
-    """The plan of a model on a fixed grid, kept for a dataset that it is fine-tuned on.
+    """The plan for fine-tuning a model with a fixed grid on a dataset.
 
-    Grid, intensities and guidance are what its weights are used to; only the labels are the dataset's.
+    Grid, intensities and guidance stay as they are, since the weights are trained for them; only the labels are those
+    of the dataset.
 
     Args:
-        source: with a `fixed_shape`.
+        source: a plan with a `fixed_shape`.
         dataset: found and checked.
-        spacing, patch_size: what was asked for; with a fixed grid there is nothing to choose.
+        spacing, patch_size: those that the user asked for; with a fixed grid there is nothing to choose.
 
     Raises:
-        TrainingError: if one was asked for, or the images have another number of channels.
+        TrainingError: if the user asked for one of them, or the images have another number of channels.
     """
     for option, value in (("--spacing", spacing), ("--patch-size", patch_size)):
         if value is not None:
@@ -126,7 +127,7 @@ def fitting_side(size: float, multiple: int) -> int:
 
 
 def _first_images(dataset: Dataset, reading: Reading) -> list[np.ndarray]:
-    """The voxels of a few cases; those that cannot be read are told of with all others when cases are prepared."""
+    """The voxels of a few cases. Cases that cannot be read are skipped; they are reported when cases are prepared."""
     images: list[np.ndarray] = []
     for case in dataset.cases:
         if len(images) == CASES_LOOKED_AT:
@@ -137,5 +138,5 @@ def _first_images(dataset: Dataset, reading: Reading) -> list[np.ndarray]:
 
 
 def _spacing(affine: np.ndarray) -> np.ndarray:
-    """mm between voxels along R, A, S."""
+    """Spacing in mm along R, A, S."""
     return np.linalg.norm(affine[:3, :3], axis=0)[list(closest_canonical(affine)[0])]

@@ -1,4 +1,4 @@
-"""The processes that share one run, as ``torchrun`` starts them: what they must agree on between steps."""
+"""The processes that share one run, as ``torchrun`` starts them, and what they exchange between steps."""
 
 import os
 from collections.abc import Iterator
@@ -18,10 +18,10 @@ T = TypeVar("T")
 
 
 class Ranks:
-    """One process of `size`, which are numbered from 0; a process by itself is rank 0 of 1.
+    """One of `size` processes, which are numbered from 0. A single process is rank 0 of 1.
 
-    What is exchanged here lies on the host and goes over gloo, so that no GPU is waited for. Gradients are averaged by
-    `DistributedDataParallel`.
+    The values exchanged here are on the host and are sent by gloo, so that no process waits for its GPU. Gradients are
+    averaged by `DistributedDataParallel`.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
@@ -29,11 +29,11 @@ class Ranks:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes files and talks."""
+        """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
     def share(self, items: list[T]) -> list[T]:
-        """Every `size`-th of the items, beginning with the one of this rank's number."""
+        """Every `size`-th of the items, beginning with the item whose index is this rank's number."""
         return items[self.rank :: self.size]
 
     def sum(self, *values: float) -> list[float]:
@@ -55,11 +55,11 @@ class Ranks:
         return values
 
     def wait(self) -> None:
-        """Go on when all ranks are here."""
+        """Wait until all ranks have called this."""
         self.sum(0)
 
     def averaged(self, network: nn.Module) -> nn.Module:
-        """The network, its gradients averaged over the ranks in every backward pass."""
+        """The network, with its gradients averaged over the ranks in every backward pass."""
         if self.size == 1:
             return network
         device = next(network.parameters()).device
@@ -68,10 +68,10 @@ class Ranks:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Where the ranks meet: what torch raises when one of them is gone, in many ways, becomes one line.
+        """A context for exchanging values. The various errors that torch raises when a rank is gone become one line.
 
         Raises:
-            TrainingError: then.
+            TrainingError: if another rank is gone.
         """
         try:
             yield
@@ -88,7 +88,7 @@ class Ranks:
 
 @contextmanager
 def joined_ranks() -> Iterator[Ranks]:
-    """The ranks that ``torchrun`` started this process among, joined for the length of the block.
+    """The ranks with which ``torchrun`` started this process, connected for the duration of the block.
 
     Raises:
         TrainingError: if the others cannot be reached.

@@ -1,4 +1,4 @@
-"""What a run folder tells of how it came to be: ``config.json``."""
+"""The record of how a run was made: the ``config.json`` in its folder."""
 
 import json
 import platform
@@ -15,7 +15,7 @@ from deepedit.training.run import RunSettings
 
 
 def write_config(folder: Path, arguments: Mapping[str, Any], settings: RunSettings) -> None:
-    """Write ``config.json``: the arguments, all settings as they were resolved, versions, and the command."""
+    """Write ``config.json``: the arguments, all settings that follow from them, versions, and the command."""
     record = {
         "arguments": dict(arguments),
         "training": settings.config.to_dict(),
@@ -40,8 +40,8 @@ def _versions() -> dict[str, str]:
 
 
 def _git_commit(source: Path = Path(__file__)) -> str | None:
-    """The commit that a source file was at, where it is tracked by git at all: an environment that only lies within
-    somebody's repository is not of it."""
+    """The commit of the repository that tracks a source file; None if it is not tracked, as in an environment that is
+    installed inside of another repository."""
 
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=source.parent, capture_output=True, text=True, check=False).stdout
@@ -52,11 +52,11 @@ def _git_commit(source: Path = Path(__file__)) -> str | None:
 
 
 def read_run_config(folder: Path) -> dict[str, Any]:
-    """The arguments that a run was begun with, from its ``config.json``.
+    """The arguments with which a run was started, from its ``config.json``.
 
     Raises:
         TrainingError: if the file is not that of a run.
-        FileError: if there is none.
+        FileError: if there is no such file.
     """
     record = read_json(folder / "config.json" if folder.is_dir() else folder, TrainingError)
     if not isinstance(record.get("arguments"), dict):

@@ -1,4 +1,4 @@
-"""A training run in a folder: begin it, go on with it, end it with a model worth keeping."""
+"""A training run in a folder: starting or resuming it, saving its state, and keeping its best model."""
 
 import math
 from collections.abc import Callable, Iterable, Mapping
@@ -33,20 +33,20 @@ SECONDS_BETWEEN_CHECKPOINTS = 300
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What to train on, and with what.
+    """What to train on, and how.
 
     Attributes:
-        dataset: folder.
-        labels: names to file values, instead of the dataset's own; None: all.
+        dataset: folder of the dataset.
+        labels: names to file values; None: all labels of the dataset.
         split: share of the cases to train on.
         split_seed: which cases those are. It is separate from the seed of the run, so that runs with different seeds
             are validated on the same cases.
         spacing, patch_size: mm and voxels; None: planned from the data.
-        affine, units: what is believed of headers, see `Reading`; None: as the model to start from, else the default.
-        network: one of `NETWORKS`.
+        affine, units: how headers are read, see `Reading`; None: as by the model to start from, or by default.
+        network: name of one of the `NETWORKS`.
         init_weights: model to start from.
-        cache: folder for prepared cases.
-        workers: threads that prepare cases and cut patches.
+        cache: folder for prepared cases; None: ``cache`` in the run folder.
+        workers: number of threads that prepare cases and cut patches.
         config: how to train.
     """
 
@@ -65,22 +65,25 @@ class RunSettings:
     config: TrainingConfig = field(default_factory=TrainingConfig)
 
     def reading(self, default: Reading) -> Reading:
-        """What is believed of headers, where nothing is asked for as in `default`."""
+        """How headers are read; what the settings leave open is taken from `default`."""
         return Reading(self.affine or default.affine, self.units or default.units)
 
 
 class Run:
-    """A run folder: ``model.pt`` the best model, ``last.pt`` the newest with all that training needs, ``config.json``
-    what was asked for and with which versions, ``tensorboard`` the curves and pictures.
+    """A run and its folder.
+
+    The folder holds ``model.pt``, the best model; ``last.pt``, the newest model with the state of training;
+    ``config.json``, the settings and versions; and ``tensorboard``, the curves and pictures.
 
     Args:
-        folder: exists only if the run is resumed.
+        folder: the run folder.
         settings: what to train on, and how.
-        say: called with every line that is worth telling.
+        say: called with every line for the user.
         device: see `pick_device`.
-        resume: go on from ``last.pt``.
-        ranks: the processes that share the run; the first one writes and says.
-        bar: goes through the cases that are prepared, of which there are so many, and may show how far it is.
+        resume: whether to go on from ``last.pt``.
+        ranks: the processes that share the run; the first one writes the files and the lines.
+        bar: called with the cases that are being prepared and their number; returns an iterable over the same cases,
+            which may show the progress.
     """
 
     def __init__(
@@ -130,11 +133,11 @@ class Run:
     def train(
         self, on_progress: Callable[[Progress], None] | None = None, stop: Callable[[], bool] = lambda: False
     ) -> bool:
-        """Train to the end, validating on the way, or until it is stopped; in both cases ``last.pt`` is written.
+        """Train, with validations, to the end or until stopped; ``last.pt`` is written in both cases.
 
         Args:
             on_progress: called after every step.
-            stop: asked after every step and before every case that is validated.
+            stop: asked after every step and before every case of a validation.
 
         Returns:
             Whether the end was reached.
@@ -153,14 +156,14 @@ class Run:
                 board.step(progress)
             if progress.share * validations >= self.validated + 1:
                 self._validate(board, stop)
-            # By the clock that all ranks agree on: they save together.
+            # By the clock of the first rank, which all ranks know: they must save together.
             elif progress.seconds - saved > SECONDS_BETWEEN_CHECKPOINTS:
                 self.save_last()
                 saved = progress.seconds
 
         try:
             if progress.step == 0:
-                # A folder that cannot hold it is found now, not after hours.
+                # If the folder cannot hold the file, this fails now and not after hours.
                 self.save_last()
             self.trainer.train(on_step, stop)
             if progress.share < 1:
@@ -172,13 +175,13 @@ class Run:
                 board.close()
 
     def save_last(self) -> None:
-        """Write ``last.pt``: the averaged model, and the state of training beside it; all ranks must ask."""
+        """Write ``last.pt``: the averaged model and the state of training. All ranks must call this."""
         state = {"trainer": self.trainer.state(), "best": self.best, "validated": self.validated}
         if self.ranks.first:
             save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
 
     def _validate(self, board: Board | None, stop: Callable[[], bool]) -> bool:
-        """Validate, keep the model if it is the best, and save the state; False if it was stopped before its end."""
+        """Validate, keep the model if it is the best so far, and save the state; False if this was stopped."""
         progress = self.trainer.progress
         average = replace(self.model, network=self.trainer.average)
         result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop)
@@ -196,7 +199,7 @@ class Run:
         return result is not None
 
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
-        """A model to train, with the weights of `source` where they fit."""
+        """A model to train; those of its weights that fit are taken from `source`."""
         settings, seed = self.settings, self.config.seed
         network_config = source.network.config if source is not None else NETWORKS[settings.network]
         if source is not None and source.plan.fixed_shape is not None:
@@ -234,7 +237,7 @@ class Run:
         return f", until {self.config.small_patches:.0%} of the run {' x '.join(map(str, small))}"
 
     def _fit_into_memory(self, plan: Plan, network: UNetConfig, channels: int) -> Plan:
-        """The plan with a patch that a step has memory for; one that was asked for is refused where it is too large."""
+        """The plan with a patch for which there is memory; a patch that the user asked for is refused if too large."""
         config, free = self.config, min(self.ranks.gather(free_bytes(self.device) or math.inf))
         batch = {
             "batch_size": config.batch_size // self.ranks.size,
@@ -280,15 +283,15 @@ class Run:
             ) from error
 
     def _best_so_far(self) -> float:
-        """The score of ``model.pt``, which is written before ``last.pt`` and may be all that a killed run got done."""
+        """The score of ``model.pt``, which is written before ``last.pt``: a run may be killed between the two."""
         path = self.folder / "model.pt"
         return float(read_entries(path).get("training", {}).get("best", -1.0)) if path.exists() else -1.0
 
     def _prepare(self, cases: list[Case]) -> list[PreparedCase]:
-        """The cases, each prepared by one rank and then opened by all.
+        """The cases, each prepared by one rank and then opened by all ranks.
 
         Raises:
-            DatasetError: listing all images that cannot be used, of the cases to validate too.
+            DatasetError: with a list of all images that cannot be used, including those of the validation cases.
         """
         folder, plan = self.settings.dataset, self.model.plan
         cache = self.settings.cache or self.folder / "cache"
@@ -304,7 +307,7 @@ class Run:
                 if case in cases:
                     prepare(case, notes.append)
                 else:
-                    # A bad case that is only validated would else be found when much of the run is over.
+                    # Else a bad validation case would be found only when much of the run is over.
                     notes += read_case(case, plan.reading).notes
             except FileError as error:
                 return [from_folder(folder, str(error))], []

@@ -1,6 +1,6 @@
-"""What happens when in a run: the order of the cases, the size of patches, the share of clicks, the learning rate.
+"""The schedule of a run: the order of the cases, the size of patches, the share of clicks, the learning rate.
 
-All of it is a function of the seed and of how much of the run is over.
+Everything here is a function of the seed and of the share of the run that is over.
 """
 
 import hashlib
@@ -16,24 +16,24 @@ from deepedit.training.config import TrainingConfig
 
 @dataclass(frozen=True)
 class Visit:
-    """One visit to a case: the epoch, and the case by its number."""
+    """One visit to a case: the epoch, and the number of the case."""
 
     epoch: int
     case: int
 
     def generator(self, seed: int, use: str = "") -> torch.Generator:
-        """A CPU generator of this visit's own: nothing that other visits do changes what it draws."""
+        """A CPU generator for this visit alone, so that what it draws does not depend on other visits."""
         return generator_for(seed, self.epoch, self.case, use)
 
 
 def generator_for(seed: int, *key: object) -> torch.Generator:
-    """A CPU generator that depends on a seed and on the use that `key` names."""
+    """A CPU generator that depends on a seed and on `key`, which names its use."""
     digest = hashlib.sha256(repr((seed, *key)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
 
 
 def visits(num_cases: int, seed: int) -> Iterator[Visit]:
-    """Every case once an epoch, each epoch in an order of its own, without end."""
+    """Visits without end: every case once in each epoch, in a random order."""
     epoch = 0
     while True:
         for case in torch.randperm(num_cases, generator=generator_for(seed, "order", epoch)).tolist():
@@ -42,18 +42,19 @@ def visits(num_cases: int, seed: int) -> Iterator[Visit]:
 
 
 SMALL_SIDE = 0.75
-"""Side of a small patch, as a share of the full one's."""
+"""Side of a small patch, as a share of the side of the full patch."""
 
 
 def patch_sides(progress: float, plan: Plan, divisor: Sequence[int], config: TrainingConfig) -> tuple[int, ...]:
-    """Sides in voxels of the patches of a share `progress` of the run: at first small ones, then full ones.
+    """Sides in voxels of the patches when a share `progress` of the run is over: small at first, then full.
 
-    A step on small ones is faster and teaches nearly as much. The full ones at the end get the network used to as much
-    image at once as it will be shown. On a fixed grid all are full: such a network sees every image whole.
+    A step on small patches is faster and teaches nearly as much. The full patches at the end prepare the network for
+    the size of the windows in inference. On a fixed grid all patches are full, since such a network always gets whole
+    images.
 
     Args:
-        plan: with the full patch.
-        divisor: what the network needs each side to be a multiple of.
+        plan: the plan, with the sides of the full patch.
+        divisor: each side is a multiple of this, as the network needs.
 
     Source: the idea is that of Fischer et al., Progressive Growing of Patch Size, MICCAI 2024.
     """
@@ -74,8 +75,8 @@ def click_share(progress: float, config: TrainingConfig) -> float:
 
 
 def click_weight(progress: float, config: TrainingConfig) -> float:
-    """Weight of the loss around the clicks: half of it until the clicks are learned, since early it costs the automatic
-    mode, then rising to its full height over a fifth of the run."""
+    """Weight of the loss around the clicks: half of it until the clicks are learned, since early in a run it would harm
+    the automatic mode, then rising to the full weight over a fifth of the run."""
     return config.click_loss * (0.5 + 0.5 * linear_ramp(progress, CLICKS_LEARNED, CLICKS_LEARNED + 0.2))
 
 
@@ -85,11 +86,11 @@ def linear_ramp(progress: float, start: float, end: float) -> float:
 
 
 def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig) -> tuple[int, bool]:
-    """How many passes a new sample stays, and whether it begins with an initial segmentation.
+    """The number of passes of a new sample, and whether it begins with an initial segmentation.
 
-    A sample is either left alone, after one pass, or gets from 1 to `max_clicks` clicks, each number as likely: a
-    network that has seldom seen many clicks does little with the later ones. Of the samples so many are clicked that
-    the passes with clicks are `share` of all, or as near to it as `max_clicks` lets them come.
+    A sample either has a single pass without clicks, or it gets from 1 to `max_clicks` clicks, all numbers with equal
+    probability: a network that has seldom seen many clicks would respond little to the later ones. The share of samples
+    with clicks is such that a share `share` of all passes has clicks, or as near to it as `max_clicks` allows.
     """
     chosen, count, start = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
     mean = (1 + config.max_clicks) / 2
@@ -103,7 +104,7 @@ def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig
 
 
 def learning_rate(progress: float, config: TrainingConfig) -> float:
-    """Up in a line, then down along a polynomial.
+    """The learning rate: it rises linearly, then decays along a polynomial.
 
     Source of the decay: Isensee et al., nnU-Net, Nature Methods 2021.
     """

@@ -1,4 +1,4 @@
-"""How good a network in training is: Dice at native resolution, without clicks and with."""
+"""Validation of a network in training: Dice at native resolution, without and with clicks."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from deepedit.training.ranks import Ranks
 CLICKS_REPORTED = (0, 1, 3, 5, 10)
 
 Answer = tuple[dict[int, dict[str, float]], np.ndarray | None]
-"""Of one case: Dice by number of clicks and label, and the picture if one was asked for."""
+"""The result of one case: Dice by number of clicks and label, and the picture if one was asked for."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Validation:
     """Mean Dice over the cases.
 
     Attributes:
-        dice: by number of clicks, then by label name.
+        dice: Dice by number of clicks, then by label name.
         pictures: by case name, ``[H, W, 3]`` uint8: truth, automatic result and result with clicks.
     """
 
@@ -33,12 +33,12 @@ class Validation:
     pictures: dict[str, np.ndarray]
 
     def mean(self, clicks: int) -> float:
-        """Mean over the labels after that many clicks."""
+        """Mean Dice over the labels after that many clicks."""
         return float(np.mean(list(self.dice[clicks].values())))
 
     @property
     def score(self) -> float:
-        """What the best model is chosen by: the mean over all numbers of clicks reported."""
+        """The score by which the best model is chosen: the mean over all reported numbers of clicks."""
         return float(np.mean([self.mean(clicks) for clicks in self.dice]))
 
 
@@ -50,14 +50,17 @@ def validate(
     ranks: Ranks | None = None,
     stop: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
-    """Dice of every label after 0, 1, 3, 5 and 10 clicks of the evaluation's annotator.
+    """Dice of every label after 0, 1, 3, 5 and 10 clicks of the annotator of evaluation.
 
     Args:
         model: in evaluation mode.
-        cases: with labels.
-        pictures: how many cases to draw.
-        ranks: the processes that share the cases out; all get the same result.
-        stop: asked before every case; where one rank says yes, there is no result.
+        cases: cases with labels.
+        pictures: number of cases to draw.
+        ranks: the processes among which the cases are divided; all get the same result.
+        stop: asked before every case. If it returns True on any rank, there is no result.
+
+    Returns:
+        The result, the same on all ranks; None if it was stopped.
     """
     ranks = ranks or Ranks()
     session = InteractiveSession(model, amp)
