@@ -1,4 +1,4 @@
-"""How well a segmentation agrees with the truth."""
+"""Measures of the agreement of a segmentation with the truth."""
 
 from collections.abc import Sequence
 
@@ -8,23 +8,23 @@ from deepedit.boxes import bounding_box
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
-    """Dice of two masks of one shape, in [0, 1]; 1 where both are empty."""
+    """Dice of two boolean masks of the same shape, in [0, 1]; 1 if both are empty."""
     total = np.count_nonzero(prediction) + np.count_nonzero(truth)
     return 2 * np.count_nonzero(prediction & truth) / total if total else 1.0
 
 
 def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], tolerance: float = 2.0) -> float:
-    """Normalised surface distance: the share of both surfaces that lies within a tolerance of the other.
+    """Normalised surface distance: the share of the two surfaces that is within a tolerance of the other surface.
 
-    A surface is the set of a mask's voxels with a 6-neighbour outside of it, the outside of the volume included.
+    The surface of a mask is the set of its voxels with a 6-neighbour outside of the mask or of the volume.
 
     Args:
         prediction, truth: ``[X, Y, Z]`` bool.
         spacing: mm between voxels along each axis.
-        tolerance: mm.
+        tolerance: distance in mm up to which surfaces agree.
 
     Returns:
-        In [0, 1]; 1 where both are empty, 0 where one is.
+        A value in [0, 1]; 1 if both masks are empty, 0 if one is.
 
     Source: Nikolov et al., Clinically applicable segmentation of head and neck anatomy, JMIR 2021, with voxels in
     place of surface elements.

@@ -1,4 +1,4 @@
-"""What a model is worth to its users: Dice and surface distance against the number of clicks, over a dataset."""
+"""Evaluation of a model over a dataset: Dice and surface distance against the number of clicks."""
 
 from deepedit.evaluation.protocol import evaluate_dataset, redundant_click
 from deepedit.evaluation.rows import ClickEffect, Row

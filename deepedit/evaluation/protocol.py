@@ -1,4 +1,4 @@
-"""The field's protocol: look at the result, click where it is most wrong, look again."""
+"""The usual protocol of interactive segmentation: click where the result is most wrong, then look at the new result."""
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -44,31 +44,31 @@ def evaluate_dataset(
     mapping: Mapping[int, str] | None = None,
     same_grid: bool = False,
 ) -> list[Row]:
-    """Segment every case, then click the deepest voxel of its largest error, again and again.
+    """Segment every case, then repeatedly click the deepest voxel of its largest error.
 
-    All is measured on the file's own grid.
+    Everything is measured on the grid of the image file.
 
     Args:
         model: in evaluation mode, on the device to use.
-        cases: with label files, whose values are those of the model's labels.
-        max_clicks: clicks a case; fewer are made where nothing is wrong any more.
-        initial: what the first click corrects: None for the automatic result, a folder with segmentations named as
-            the cases, or a `Corruption` of the truth. A perfect one, ``Corruption(1, 1)``, has no error to click:
-            there the first click is a redundant one.
-        seed: of the corruption, which depends on it and the case's name only.
-        tolerance: of the surface distance, in mm.
+        cases: cases with label files, whose values are those of the model's labels.
+        max_clicks: clicks for each case; fewer are made if nothing is wrong any more.
+        initial: what the first click corrects: None for the automatic result, a folder with initial segmentations that
+            are named as the cases, or a `Corruption` of the truth. The perfect truth, ``Corruption(1, 1)``, has no
+            error to click, and its first click is a redundant one.
+        seed: seed of the corruption, which depends on nothing else but the name of the case.
+        tolerance: tolerance of the surface distance, in mm.
         amp, look_once: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
         on_note: called with a line on each file that contradicts itself, or of which something is left out or moved;
             without it, a warning is issued.
-        ignore: the value of voxels of which nothing is known, which count nowhere; default: that of the model's plan.
-        mapping, same_grid: of the segmentations in the folder `initial`, see `InteractiveSession.set_segmentation`.
+        ignore: the value of voxels whose class is not known, which count nowhere; default: that of the model's plan.
+        mapping, same_grid: for the segmentations in the folder `initial`, see `InteractiveSession.set_segmentation`.
 
     Returns:
-        For each case, number of clicks from 0 to `max_clicks`, and label, in this order, one row.
+        One row for each case, number of clicks from 0 to `max_clicks`, and label, in this order.
 
     Raises:
-        DeepEditError: if a disk is full; any other failure costs the case that it came with.
+        DeepEditError: if a disk is full. Any other failure costs only the case in which it occurs.
     """
     if max_clicks < 0:
         raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
@@ -86,19 +86,19 @@ def evaluate_dataset(
     for case in cases:
         try:
             rows += _evaluate_case(session, case, max_clicks, correct, perfect, tolerance, on_note or _warn_of, ignore)
-        except Exception as error:  # whatever it is, it costs this case only
+        except Exception as error:  # whatever fails, it costs only this case
             (on_failure or _warn)(case, one_line(why_it_failed(error), 500))
     return rows
 
 
 def redundant_click(truth: np.ndarray) -> tuple[tuple[int, int, int], int] | None:
-    """The click that a user makes although all is right: the deepest voxel of the largest label.
+    """A click that a user makes although everything is right: at the deepest voxel of the largest label.
 
     Args:
         truth: ``[X, Y, Z]`` class indices.
 
     Returns:
-        The voxel, in the label's largest 6-connected component, and the class; None where there is no label.
+        The voxel, which is in the label's largest 6-connected component, and the class; None if there is no label.
     """
     sizes = np.bincount(truth.ravel())
     if len(sizes) < 2 or not sizes[1:].any():
@@ -165,7 +165,7 @@ def _evaluate_case(
 def _read_truth(
     case: Case, image: Volume, labels: Labels, reading: Reading, on_note: Callable[[str], None], ignore: int | None
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """``[X, Y, Z]`` class indices, and where they are not known, as a mask or None; they are background there."""
+    """Class indices ``[X, Y, Z]``, and a mask of the voxels whose class is not known, or None. Their index is 0."""
     if case.label is None:
         raise DatasetError(f"{one_line(case.name)}: has no label file to compare with")
     label = read_label(case.label, reading.affine, reading.units)
@@ -195,7 +195,7 @@ def _read_truth(
 def _rounds(
     session: InteractiveSession, truth: np.ndarray, max_clicks: int, perfect: bool, unknown: np.ndarray | None
 ) -> Iterator[Round]:
-    """The rounds of `annotate`, after a redundant click if the start is perfect."""
+    """The rounds of `annotate`, after a redundant click if the initial segmentation is perfect."""
     click = redundant_click(truth) if perfect and max_clicks else None
     if click is None:
         yield from annotate(session, truth, max_clicks, unknown)
@@ -221,7 +221,8 @@ def _scores(
     tolerance: float,
     known: tuple[np.ndarray, list[tuple[float, float]]] | None,
 ) -> list[tuple[float, float]]:
-    """Dice and surface Dice of each label; taken from `known`, earlier classes with their scores, where they fit."""
+    """Dice and surface Dice of each label. `known` holds earlier class indices and their scores, which are used again
+    for labels that have not changed."""
     result = []
     for index in range(1, labels.num_classes):
         mask = classes == index
@@ -236,7 +237,7 @@ def _scores(
 def click_effect(
     before: np.ndarray, after: np.ndarray, truth: np.ndarray, voxel: tuple[int, int, int], label: int, labels: Labels
 ) -> ClickEffect:
-    """What a click did; `before`, `after` and `truth` are ``[X, Y, Z]`` class indices. `kept` is that of right now."""
+    """The effect of a click on class indices ``[X, Y, Z]``; its `kept` is that after this click, not after the last."""
     from scipy import ndimage
 
     region = region_left = 0

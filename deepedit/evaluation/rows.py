@@ -1,4 +1,4 @@
-"""The rows that an evaluation yields."""
+"""The rows of an evaluation."""
 
 from dataclasses import dataclass
 
@@ -8,15 +8,16 @@ class ClickEffect:
     """A click and what it did, on the image's own grid.
 
     Attributes:
-        label: what was clicked, and what truly is there.
-        voxel: where.
+        label: the label that was clicked, which is the true one at that voxel.
+        voxel: the clicked voxel.
         kept: whether the voxel has that label after the last click of the case.
-        replaced: the label that the voxel had before; the same as `label` for a redundant click.
-        replaced_before, replaced_after: voxels that had that label before and after the click.
-        region: voxels of the error that was clicked, the 6-connected component that holds the voxel; 0 for a
-            redundant click.
-        region_left: how many of them are still wrong after the click.
-        changed_far: share of the voxels farther than ten voxels from the click that changed; None if there are none.
+        replaced: the label of the voxel before the click; the same as `label` for a redundant click.
+        replaced_before, replaced_after: number of voxels with the label `replaced` before and after the click.
+        region: number of voxels of the error that was clicked, which is the 6-connected component that holds the voxel;
+            0 for a redundant click.
+        region_left: number of these voxels that are still wrong after the click.
+        changed_far: share of the voxels more than ten voxels away from the click that changed; None if no voxel is so
+            far away.
     """
 
     label: str
@@ -35,13 +36,13 @@ class Row:
     """How well one label of one case is segmented after a number of clicks.
 
     Attributes:
-        clicks: how many were allowed so far. Where nothing is wrong any more, no click is made, and the row repeats
-            the last state with None for all that describes a click.
-        dice, nsd: in [0, 1]; see `deepedit.metrics`.
-        obeyed: whether the newest click's voxel had the clicked label right afterwards, be it by the network or by the
-            session's last resort; alike for all labels of the case, as is all that follows.
-        seconds: from the newest click to the result; at 0 clicks from the question to the automatic result.
-        click: the newest click.
+        clicks: number of clicks allowed so far. If nothing is wrong any more, no click is made, and the row repeats the
+            last scores, with None for everything that describes a click.
+        dice, nsd: Dice and normalised surface distance in [0, 1]; see `deepedit.metrics`.
+        obeyed: whether the voxel of the newest click had the clicked label right after it, whether the network decided
+            so or the session enforced the click. This and the attributes below are the same for all labels of the case.
+        seconds: time from the newest click to the result; for 0 clicks, the time of the automatic result.
+        click: the newest click and its effect.
     """
 
     case: str

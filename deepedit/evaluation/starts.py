@@ -21,10 +21,10 @@ BISECTIONS = 12
 
 @dataclass(frozen=True)
 class Corruption:
-    """The truth, made wrong until its mean Dice over the labels of a case falls in a range.
+    """The truth with errors added until its mean Dice over the labels of a case is in a certain range.
 
     Attributes:
-        lowest, highest: the range; 1 and 1 leave the truth as it is.
+        lowest, highest: the range of the Dice; with 1 and 1 the truth is not changed.
     """
 
     lowest: float
@@ -43,17 +43,18 @@ Start = None | str | Path | Corruption
 
 
 def initial_segmentation(start: Start, case: Case, truth: np.ndarray, labels: Labels, seed: int) -> Path | np.ndarray:
-    """What a session's `set_segmentation` takes.
+    """The initial segmentation of a case, in a form for `InteractiveSession.set_segmentation`.
 
     Args:
-        start: a folder with segmentations named as the cases, or a corruption.
+        start: a folder with segmentations that are named as the cases, or a corruption.
         truth: ``[X, Y, Z]`` class indices.
+        seed: seed of the corruption, which also depends on the name of the case.
 
     Returns:
         A file, or ``[X, Y, Z]`` in file values.
 
     Raises:
-        DeepEditError: if the folder has no segmentation of this case, or no corruption falls in the range.
+        DeepEditError: if the folder has no segmentation of this case, or if no corruption is in the range.
     """
     if isinstance(start, Corruption):
         return labels.to_values(corrupt_to_range(truth, labels.num_classes, start, f"{seed}:{case.name}"))
@@ -66,21 +67,21 @@ def initial_segmentation(start: Start, case: Case, truth: np.ndarray, labels: La
 
 
 def corrupt_to_range(truth: np.ndarray, num_classes: int, corruption: Corruption, key: str) -> np.ndarray:
-    """A corrupted copy of a label map whose mean Dice falls in a range.
+    """A corrupted copy of a label map whose mean Dice is in a certain range.
 
-    A place in the range is drawn, then the severity is bisected until the Dice comes near it. Where what was drawn
-    to go wrong cannot bring the Dice into the range at all, it is drawn anew.
+    A Dice in the range is drawn at random, then the severity is bisected until the Dice is near it. If the errors that
+    were drawn cannot bring the Dice into the range, other errors are drawn.
 
     Args:
         truth: ``[X, Y, Z]`` class indices.
-        num_classes: background included.
-        key: whatever the result should depend on besides the truth, as seed and name of the case.
+        num_classes: number of classes, background included.
+        key: what the result should depend on besides the truth, such as the seed and the name of the case.
 
     Returns:
         ``[X, Y, Z]`` class indices.
 
     Raises:
-        DeepEditError: if the truth is empty of labels, or no attempt falls in the range.
+        DeepEditError: if the truth has no labels, or if no attempt is in the range.
     """
     if corruption.perfect:
         return truth.copy()
@@ -108,7 +109,7 @@ def mean_dice(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _bisect(inner: torch.Tensor, num_classes: int, corruption: Corruption, seed: int) -> np.ndarray | None:
-    """The corruption, of those that a seed stands for, with a Dice in the range and nearest to a place drawn in it."""
+    """Of the corruptions with this seed, the one in the range whose Dice is nearest to a value drawn from the range."""
     generator = torch.Generator().manual_seed(seed)
     place = torch.rand((), generator=generator).item()
     target = corruption.lowest + place * (corruption.highest - corruption.lowest)
@@ -129,6 +130,6 @@ def _bisect(inner: torch.Tensor, num_classes: int, corruption: Corruption, seed:
 
 
 def _around_labels(truth: np.ndarray) -> Box:
-    """The box of all labels with a margin of half its longest side: errors happen there, and the rest costs time."""
+    """The box of all labels with a margin of half its longest side. Errors occur only there, and a box saves time."""
     box = bounding_box(truth > 0)
     return grown(box, max(span.stop - span.start for span in box) // 2, truth.shape)

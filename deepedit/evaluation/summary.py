@@ -1,4 +1,4 @@
-"""What the rows of an evaluation come to: curves over the clicks, and how far clicks can be relied on."""
+"""Summary of the rows of an evaluation: curves over the number of clicks, and how reliably clicks work."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,12 +14,12 @@ DICE_TO_REACH = (0.85, 0.90, 0.95)
 
 @dataclass(frozen=True)
 class ClicksToReach:
-    """Number of clicks to reach a Dice.
+    """Number of clicks needed to reach a certain Dice.
 
     Attributes:
-        dice: to reach.
-        clicks: mean over the cases; a case that never gets there counts as all clicks.
-        failed: share of the cases that never get there.
+        dice: the Dice to reach.
+        clicks: mean over the cases; a case that never reaches it counts with the greatest number of clicks.
+        failed: share of the cases that never reach it.
     """
 
     dice: float
@@ -29,15 +29,15 @@ class ClicksToReach:
 
 @dataclass(frozen=True)
 class Curve:
-    """One label, or the mean of the labels, over the clicks.
+    """The scores of one label, or the mean of the labels, against the number of clicks.
 
     Attributes:
-        dice, nsd: after 0, 1, ... clicks, mean over the cases.
-        dice_sd, nsd_sd: standard deviation over the cases (that of the population: 0 for one case).
-        dice_auc, nsd_auc: area under the mean curve from 0 to 5 clicks (or to the last, if there are fewer) by the
-            trapezoid rule, divided by that number of clicks: 1 is perfect from the start. The interactive
-            segmentation challenge of CVPR 2025 has the same area without the division.
-        clicks_to_reach: for Dice 0.85, 0.90 and 0.95.
+        dice, nsd: mean over the cases after 0, 1, ... clicks.
+        dice_sd, nsd_sd: standard deviation over the cases (of the population, so that it is 0 for one case).
+        dice_auc, nsd_auc: area under the mean curve from 0 to 5 clicks (or to the last click, if there are fewer) by
+            the trapezoid rule, divided by that number of clicks; 1 means perfect from the start. The interactive
+            segmentation challenge of CVPR 2025 uses the same area without the division.
+        clicks_to_reach: clicks needed for Dice 0.85, 0.90 and 0.95.
     """
 
     label: str
@@ -52,18 +52,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class ClickSummary:
-    """What all clicks did; a figure without a click to take it from is None.
+    """The effect of all clicks. A value for which there is no click is None.
 
     Attributes:
-        count: clicks made; fewer than allowed where cases became perfect.
-        obeyed: share whose voxel had the clicked label right afterwards.
-        kept: share whose voxel has it after the last click of the case.
-        seconds: median from click to result.
-        changed_far: mean share of the voxels farther than ten voxels from the click that changed.
-        removing: background clicks on false-positive regions.
-        removing_reduced: share of those that made the region smaller.
-        removing_left: mean share of the region that was still wrong afterwards.
-        removing_volume: mean relative change in volume of the label that was removed from; below 0 it shrinks.
+        count: number of clicks made; fewer than allowed if cases became perfect.
+        obeyed: share of the clicks whose voxel had the clicked label right after the click.
+        kept: share of the clicks whose voxel has the clicked label after the last click of the case.
+        seconds: median time from click to result.
+        changed_far: mean share of the voxels more than ten voxels away from the click that changed.
+        removing: number of background clicks on false-positive regions.
+        removing_reduced: share of these clicks that made the region smaller.
+        removing_left: mean share of the region that was still wrong after such a click.
+        removing_volume: mean relative change of the volume of the label that such a click removes; it is below 0 if the
+            label shrinks.
     """
 
     count: int
@@ -79,12 +80,14 @@ class ClickSummary:
 
 @dataclass(frozen=True)
 class Summary:
-    """An evaluation in brief.
+    """Summary of an evaluation.
 
     Attributes:
-        cases, max_clicks: how many.
-        labels: a curve for each.
-        mean: of the labels; standard deviation and clicks are those of each case's mean over its labels.
+        cases, max_clicks: number of cases, and of clicks allowed for each.
+        labels: a curve for each label.
+        mean: the curve of the mean over the labels. Its standard deviation and clicks to reach a Dice are computed from
+            the mean over the labels of each case.
+        clicks: the effect of the clicks.
     """
 
     cases: int
@@ -102,7 +105,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
     """Mean and spread over the cases of what `evaluate_dataset` measured.
 
     Raises:
-        ValueError: if there is no row, or a case lacks rows that another has.
+        ValueError: if there is no row, or a case lacks rows that another case has.
     """
     if not rows:
         raise ValueError("there is nothing to summarise: no case was evaluated")
