@@ -1,4 +1,4 @@
-"""What the command lines share: how they end, how they tell where they are, how they read their arguments.
+"""What the command lines share: exit status and errors, messages and progress bars, and types of arguments.
 
 A command line is three steps::
 
@@ -30,16 +30,17 @@ INTERRUPTED = 130
 
 
 def run(program: str, body: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
-    """Run a command line; what the user can mend becomes ``program: message`` on standard error, without a traceback.
+    """Run a command line. Errors that the user can mend are printed on standard error as ``program: message``, without
+    a traceback.
 
     Args:
-        program: the name that messages begin with.
-        body: does the work, given `argv`, and returns an exit status or None for 0.
+        program: name at the beginning of messages.
+        body: function that does the work; it takes `argv` and returns an exit status, or None for 0.
         argv: the arguments; those of the process unless given.
 
     Returns:
         The exit status: that of `body`, 2 after a `DeepEditError`, 130 after Ctrl-C. Every other exception is a bug
-        and goes on to the caller.
+        and is raised to the caller.
     """
     # Torch asks at its first allocation whether to take large pages, with which training on a CPU is a tenth faster.
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
@@ -58,12 +59,12 @@ def run(program: str, body: Callable[[Sequence[str] | None], int | None], argv: 
 
 
 def complain(program: str, message: str) -> None:
-    """One message on standard error, beside a progress bar if there is one."""
+    """Print a message on standard error; a progress bar, if there is one, stays intact."""
     _write(f"{program}: {message}", sys.stderr)
 
 
 def say(text: str) -> None:
-    """One line on standard output, beside a progress bar if there is one."""
+    """Print a line on standard output; a progress bar, if there is one, stays intact."""
     _write(text, sys.stdout)
 
 
@@ -75,12 +76,12 @@ def _write(text: str, stream: Any) -> None:
 
 
 def on_terminal() -> bool:
-    """Whether somebody watches: bars are for them, lines for everyone else."""
+    """Whether standard error is a terminal: progress bars are shown only there, plain lines elsewhere."""
     return sys.stderr.isatty()
 
 
 def progress(items: Iterable, description: str, total: int | None = None, unit: str = "case") -> Iterator:
-    """Goes through `items`: under a bar on a terminal; elsewhere in silence, as the caller says a line an item."""
+    """Iterate over `items`: with a progress bar on a terminal; elsewhere without, as the caller prints lines."""
     if not on_terminal():
         yield from items
         return
@@ -90,18 +91,18 @@ def progress(items: Iterable, description: str, total: int | None = None, unit: 
 
 
 class Parser(argparse.ArgumentParser):
-    """An argument parser whose errors are one line, as all others; options are not abbreviated."""
+    """An argument parser whose errors are one line, like all other errors; options cannot be abbreviated."""
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
 class UsageError(DeepEditError):
-    """Arguments that cannot be meant."""
+    """Arguments that make no sense, alone or together."""
 
 
 def parser(program: str, description: str, epilog: str | None = None) -> Parser:
-    """An argument parser; `epilog` keeps its line breaks and is the place for examples."""
+    """An argument parser; `epilog` is for examples and keeps its line breaks."""
     return Parser(
         program,
         description=description,
@@ -132,12 +133,12 @@ def share(text: str) -> float:
 
 
 def overlap(text: str) -> float:
-    """A share from 0 to 0.9, of windows that must not stand still."""
+    """A share from 0 to 0.9; with more, windows would hardly advance."""
     return _number(text, float, "a share from 0 to 0.9", 0, 0.9)
 
 
 def spacing(text: str) -> tuple[float, float, float]:
-    """Three sizes of voxels in mm, as ``1.5,1.5,3``; one stands for all three."""
+    """Three sizes of voxels in mm, as in ``1.5,1.5,3``; one size stands for all three."""
     meaning = f"a size from {MIN_SPACING:g} to {MAX_SPACING:g} mm"
     return _triple(text, lambda part: _number(part, float, meaning, MIN_SPACING, MAX_SPACING))
 
@@ -148,7 +149,7 @@ def int_triple(text: str) -> tuple[int, int, int]:
 
 
 def device(text: str) -> str:
-    """The name of a device that is there, or ``auto``."""
+    """The name of an available device, or ``auto``."""
     import torch
 
     try:
@@ -178,23 +179,21 @@ def _number(text: str, kind: type, meaning: str, lowest: float, highest: float =
 
 
 def add_common(options: argparse.ArgumentParser) -> None:
-    """The options that all command lines that run a network have: ``--device``, ``--amp``, ``--overwrite``."""
-    options.add_argument(
-        "--device", type=device, default="auto", help="auto (a GPU where there is one), cpu, cuda, ..."
-    )
+    """Add ``--device``, ``--amp`` and ``--overwrite``, for all command lines that run a network."""
+    options.add_argument("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, cuda, ...")
     options.add_argument("--amp", choices=("auto", "off"), default="auto", help="mixed precision (default: auto)")
     options.add_argument("--overwrite", action="store_true", help="replace what is there already")
 
 
 def add_start(options: argparse.ArgumentParser) -> None:
-    """``--map`` and ``--same-grid``, of the command lines that take a segmentation to correct."""
+    """Add ``--map`` and ``--same-grid``, for the command lines that take an initial segmentation."""
     options.add_argument(
         "--map",
         action="append",
         default=[],
         type=value_and_label,
         metavar="VALUE=LABEL",
-        help="what a value in --initial-segmentation stands for, as in 255=spleen; may be given again",
+        help="label of a value in --initial-segmentation, as in 255=spleen; may be given several times",
     )
     options.add_argument(
         "--same-grid",
@@ -204,14 +203,14 @@ def add_start(options: argparse.ArgumentParser) -> None:
 
 
 def chosen_mapping(options: Any, labels: Any) -> dict[int, str]:
-    """What ``--map`` says.
+    """The label of each value, as given by ``--map``.
 
     Args:
-        labels: of the model.
+        labels: the labels of the model.
 
     Raises:
-        DeepEditError: if a label is unknown, a value has two, or there is no segmentation for ``--map`` and
-            ``--same-grid`` to be about.
+        DeepEditError: if a label is unknown, if a value has two labels, or if ``--map`` or ``--same-grid`` is given
+            without an initial segmentation.
     """
     if (options.map or options.same_grid) and not options.initial_segmentation:
         raise UsageError("--map and --same-grid are about --initial-segmentation; give one, or leave them out")
@@ -227,7 +226,7 @@ def chosen_mapping(options: Any, labels: Any) -> dict[int, str]:
 
 
 def value_and_label(text: str) -> tuple[int, str]:
-    """A value of a label file and what it stands for, as ``255=spleen``."""
+    """A value of a label file and its label, as in ``255=spleen``."""
     value, separator, label = (part.strip() for part in text.partition("="))
     if not separator or not label or not re.fullmatch(r"[0-9]{1,10}", value) or not int(value):
         raise argparse.ArgumentTypeError(f"{text!r} is not a value above 0 and a label, as 255=spleen")
@@ -244,17 +243,17 @@ def add_look_once(options: argparse.ArgumentParser) -> None:
 
 
 def add_reading(options: argparse.ArgumentParser, default: str) -> None:
-    """``--affine`` and ``--units``: what is believed of headers that contradict themselves, or lie."""
+    """Add ``--affine`` and ``--units``, which say how headers are read that contradict themselves or are wrong."""
     options.add_argument(
-        "--affine", choices=("sform", "qform"), help=f"which one counts where an image has both (default: {default})"
+        "--affine", choices=("sform", "qform"), help=f"which affine is used if an image has both (default: {default})"
     )
     options.add_argument(
-        "--units", choices=("header", "mm"), help=f"of headers; mm: whatever they say (default: {default})"
+        "--units", choices=("header", "mm"), help=f"unit of lengths: as headers say, or always mm (default: {default})"
     )
 
 
 def chosen_reading(options: Any, default: Any) -> Any:
-    """The `Reading` that ``--affine`` and ``--units`` say, and `default` where they are silent."""
+    """The `Reading` given by ``--affine`` and ``--units``; what is not given is taken from `default`."""
     from dataclasses import replace
 
     given = {name: value for name in ("affine", "units") if (value := getattr(options, name)) is not None}
@@ -262,7 +261,7 @@ def chosen_reading(options: Any, default: Any) -> Any:
 
 
 def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
-    """Keep what is there from being overwritten, before long work begins.
+    """Refuse to overwrite an existing file, before long work begins.
 
     Raises:
         FileError: if `path` exists and `overwrite` is not set.

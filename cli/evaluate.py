@@ -30,16 +30,16 @@ from deepedit_cli.common import (
 
 PROGRAM = "deepedit-evaluate"
 DESCRIPTION = """\
-Segment the cases of a dataset, then let a simulated annotator click the deepest voxel of the largest error, one click
-at a time, and measure what each click is worth. All is measured on the files' own grids.
+Segment the cases of a dataset, let a simulated annotator click the deepest voxel of the largest error, one click at a
+time, and measure how much each click improves the result. Everything is measured on the files' own grids.
 """
 EXAMPLES = """\
 examples:
   deepedit-evaluate --model RUN/model.pt --input DATASET --output report
   deepedit-evaluate --model RUN/model.pt --input DATASET --output report --initial-segmentation OTHER_TOOLS_RESULTS
   deepedit-evaluate --model RUN/model.pt --input DATASET --output report --corrupt 0.60,0.75
-      start from the truth, made wrong until its mean Dice is in that range; 1,1 leaves it perfect, and the first
-      click is then a redundant one
+      start from the truth with errors added until its mean Dice is in that range; with 1,1 the truth stays perfect,
+      and the first click is a redundant one
 """
 
 
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def evaluate(argv: Sequence[str] | None) -> None:
-    """Evaluate what the arguments say, print a table and write the report."""
+    """Evaluate the model that the arguments name, print a table and write the report."""
     options = _parse(argv)
     # Late, so that --help does not wait for torch.
     from deepedit.evaluation import evaluate_dataset, summarise
@@ -104,10 +104,10 @@ def evaluate(argv: Sequence[str] | None) -> None:
 
 
 def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
-    """The cases of the dataset to evaluate; what is odd about the others is said.
+    """The cases of the dataset to evaluate; messages are printed about cases that are left out.
 
     Raises:
-        DatasetError: if there is none, or the dataset's labels are not those of the model.
+        DatasetError: if there is no case, or if the dataset's labels are not those of the model.
     """
     from deepedit.io.dataset_json import read_description
     from deepedit.io.left_out import left_out_of_dataset
@@ -135,10 +135,10 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
 
 
 def check_starts(folder: Path | None, cases: Sequence[Any]) -> None:
-    """Say what is not read in the folder of segmentations to correct.
+    """Print which files in the folder of initial segmentations are not read.
 
     Raises:
-        DatasetError: if there is none for any of the cases.
+        DatasetError: if the folder has no segmentation of any of the cases.
     """
     from deepedit.io.left_out import left_out
     from deepedit.io.pairing import nifti_files
@@ -157,14 +157,14 @@ def check_starts(folder: Path | None, cases: Sequence[Any]) -> None:
 
 
 def check_labels(folder: Path, described: dict[str, int] | None, labels: Any) -> None:
-    """Refuse a dataset whose file values mean something else than the model's.
+    """Refuse a dataset whose file values have another meaning than those of the model.
 
     Args:
-        described: foreground names and values of the dataset; None where they are not known.
-        labels: of the model.
+        described: foreground names and values of the dataset; None if they are not known.
+        labels: labels of the model.
 
     Raises:
-        DatasetError: if a name has another value in the dataset, or none of the model's values is there.
+        DatasetError: if a label has another value in the dataset, or if the dataset has none of the model's values.
     """
     if described is None:
         return
@@ -184,27 +184,39 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(PROGRAM, DESCRIPTION, EXAMPLES)
     options.add_argument("--model", type=Path, required=True, help="model.pt, as deepedit-train writes it")
     options.add_argument("--input", type=Path, required=True, metavar="DATASET", help="folder: imagesTr and labelsTr")
-    options.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the report; made if needed")
-    options.add_argument("--max-clicks", type=count, default=10, metavar="N", help="clicks a case (default: 10)")
+    options.add_argument(
+        "--output", type=Path, required=True, metavar="FOLDER", help="folder for the report; made if needed"
+    )
+    options.add_argument("--max-clicks", type=count, default=10, metavar="N", help="clicks for each case (default: 10)")
     options.add_argument(
         "--cases",
         choices=("validation", "all"),
         default="validation",
-        help="validation (default): those that the model was not trained on; all: those too",
+        help="validation (default): cases that the model was not trained on; all: training cases, too",
     )
-    options.add_argument("--limit", type=positive_int, metavar="N", help="only the first N of them")
+    options.add_argument("--limit", type=positive_int, metavar="N", help="only the first N of these cases")
     start = options.add_mutually_exclusive_group()
     start.add_argument(
-        "--initial-segmentation", type=_folder, metavar="FOLDER", help="correct these, named as the cases"
+        "--initial-segmentation",
+        type=_folder,
+        metavar="FOLDER",
+        help="start from these, named as the cases",
     )
     start.add_argument(
-        "--corrupt", type=_corruption, metavar="LOW,HIGH", help="correct the truth, made wrong on purpose"
+        "--corrupt",
+        type=_corruption,
+        metavar="LOW,HIGH",
+        help="start from the truth with errors, at such a mean Dice",
     )
     add_start(options)
     options.add_argument(
-        "--tolerance", type=positive, default=2.0, metavar="MM", help="of the surface distance (default: 2 mm)"
+        "--tolerance",
+        type=positive,
+        default=2.0,
+        metavar="MM",
+        help="tolerance of the surface distance (default: 2 mm)",
     )
-    options.add_argument("--seed", type=count, default=0, help="of --corrupt (default: 0)")
+    options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: 0)")
     add_look_once(options)
     add_reading(options, "as the model was trained")
     add_common(options)
@@ -233,7 +245,7 @@ def _in_brief(dice: Sequence[float]) -> str:
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
-    """How the figures came about, fit for JSON."""
+    """The settings of the evaluation, fit for JSON."""
     corrupt = options.corrupt
     return {
         "version": version("deepedit"),

@@ -1,4 +1,4 @@
-"""What an evaluation is told by: a table for the terminal, rows, a summary and a picture as files."""
+"""The report of an evaluation: a table for the terminal, and files with the rows, a summary and a picture."""
 
 import csv
 import io
@@ -20,11 +20,11 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
 def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: Mapping[str, Any]) -> list[str]:
-    """Write the report's files, each whole or not at all; the picture only where matplotlib is installed.
+    """Write the files of the report, each completely or not at all; the picture only if matplotlib is installed.
 
     Args:
-        folder: exists.
-        settings: how the rows were made, fit for JSON; `tolerance` in mm is among them.
+        folder: an existing folder.
+        settings: how the rows were made, fit for JSON; among them `tolerance` in mm.
 
     Returns:
         The names of the files written.
@@ -45,7 +45,7 @@ def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: 
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """A line for each row, under a header; empty where there is nothing to say, 1 and 0 for yes and no."""
+    """A header and a line for each row. Yes and no are 1 and 0; a cell without a value is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow((*ROW_COLUMNS, "i", "j", "k", "clicked", *EFFECT_COLUMNS))
@@ -60,13 +60,13 @@ def csv_text(rows: Sequence[Row]) -> str:
 
 
 def table(summary: Summary, tolerance: float) -> str:
-    """The summary for a terminal."""
+    """The summary as a table for a terminal."""
     parts = [_curves(summary, "dice", "Dice"), _curves(summary, "nsd", f"NSD {tolerance:g} mm")]
     return "\n\n".join([*parts, _clicks(summary.clicks)])
 
 
 def _curves(summary: Summary, score: str, title: str) -> str:
-    """One score after some numbers of clicks, a line for each label, then their mean and its deviation."""
+    """One score after some numbers of clicks: a line for each label, then their mean and its standard deviation."""
     last = summary.max_clicks
     shown = sorted({clicks for clicks in CLICKS_SHOWN if clicks < last} | {last})
     area = f"AUC 0-{min(5, last)}"
@@ -90,7 +90,7 @@ def _reach(curve: Curve) -> list[str]:
 
 
 def _clicks(clicks: ClickSummary) -> str:
-    """What the clicks did, a line for each question."""
+    """Lines about the effect of the clicks."""
     if not clicks.count:
         return "no clicks were made"
     lines = [
@@ -108,7 +108,7 @@ def _clicks(clicks: ClickSummary) -> str:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:
-    """Cells in columns: the first to the left, the others to the right."""
+    """Lines with cells in columns, the first one aligned to the left and the others to the right."""
     widths = [max(len(line[column]) for line in lines if column < len(line)) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
@@ -120,7 +120,7 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def picture(summary: Summary, tolerance: float) -> bytes:
-    """A PNG: Dice and surface distance against clicks, a line a label with one standard deviation about it."""
+    """A PNG of Dice and surface distance against clicks: a line and a band of one standard deviation for each label."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10, 4.4), layout="constrained")

@@ -1,4 +1,4 @@
-"""``deepedit-infer``: segment an image, or a folder of them, automatically, from clicks, or by correcting a result."""
+"""``deepedit-infer``: segment one image or a folder of images, automatically, from clicks, or from a segmentation."""
 
 import argparse
 import contextlib
@@ -43,8 +43,8 @@ from deepedit_cli.infer_jobs import Job, find_jobs
 
 PROGRAM = "deepedit-infer"
 DESCRIPTION = """\
-Segment an image, or every image of a folder: automatically; from clicks; or, given a segmentation, by correcting it
-with clicks. Labels are written on the image's own grid with the values they had in the training files.
+Segment an image, or every image of a folder: automatically; from clicks; or by correcting an initial segmentation with
+clicks. Labels are written on the image's own grid, with the values that they had in the training files.
 """
 EXAMPLES = """\
 examples:
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def infer(argv: Sequence[str] | None) -> int:
-    """Segment what the arguments say; returns the exit status."""
+    """Segment the images that the arguments name, and return the exit status."""
     options = _parse(argv)
     clicks = [parse_click(text, options.space) for text in options.click]
     if Path(options.input).is_dir() and clicks:
@@ -92,7 +92,7 @@ def infer(argv: Sequence[str] | None) -> int:
     for job in progress(jobs, PROGRAM):
         try:
             done = segment(session, job, clicks, mapping, options.same_grid)
-        except Exception as error:  # whatever it is, it costs this image only
+        except Exception as error:  # whatever fails, it costs only this image
             failed += 1
             complain(PROGRAM, job.naming(why_it_failed(error)))
         else:
@@ -109,16 +109,16 @@ def segment(
     mapping: Mapping[int, str] | None = None,
     same_grid: bool = False,
 ) -> str:
-    """Segment one image and write all that was asked for; returns a line that says what came out.
+    """Segment one image, write all files that the job asks for, and return a line about the result.
 
     Args:
-        session: any; starts over.
+        session: a session, which is started over.
         job: what to read and what to write.
-        clicks: to give after those of the job's file.
-        mapping, same_grid: of the segmentation to correct, see `InteractiveSession.set_segmentation`.
+        clicks: clicks to give after those of the job's file.
+        mapping, same_grid: for the initial segmentation, see `InteractiveSession.set_segmentation`.
 
     Raises:
-        DeepEditError: what went wrong, naming the file.
+        DeepEditError: if something fails; the message names the file.
     """
     start = time.perf_counter()
     plan = session.model.plan
@@ -138,7 +138,7 @@ def segment(
     result = session.predict()
     _tell(job, session.notes)
     _write_extras(session, job, volume, result)
-    # Last: where the segmentation is, all else is there too.
+    # Last, so that if the segmentation exists, all other files do, too.
     session.save(job.output)
     done = f"{job.output}: {_volumes(result, volume, session.model)}"
     count = len(session.clicks)
@@ -146,7 +146,7 @@ def segment(
 
 
 def _tell(job: Job, notes: Iterable[str]) -> None:
-    """Say what is worth knowing of an image and of what belongs to it."""
+    """Print notes about an image and the files that belong to it."""
     for note in notes:
         about = {one_line(path) for path in (*job.case.image, job.initial, job.clicks) if path is not None}
         named = any(note.startswith(name) for name in about)
@@ -157,7 +157,7 @@ def parse_click(text: str, space: str = "voxel") -> PointClick:
     """A click from ``label:i,j,k``.
 
     Raises:
-        UsageError: if it reads differently.
+        UsageError: if the text has another form.
     """
     label, separator, position = text.rpartition(":")
     try:
@@ -179,26 +179,31 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="append",
         default=[],
         metavar="LABEL:I,J,K",
-        help="a click, or several in order; label background takes away",
+        help="a click; may be given several times, in order; the label background removes",
     )
-    options.add_argument("--space", choices=SPACES, default="voxel", help="of --click: voxels (default), or mm")
+    options.add_argument(
+        "--space", choices=SPACES, default="voxel", help="space of --click: voxels (default), or mm in RAS or LPS"
+    )
     options.add_argument(
         "--clicks",
         metavar="FILE|FOLDER",
-        help="clicks to give before those of --click: JSON of ours, MONAI Label's, or 3D Slicer's .mrk.json",
+        help="clicks to give before those of --click: JSON of this package or MONAI Label, .mrk.json, .fcsv or .csv",
     )
-    options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="what the clicks are to correct")
+    options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="segmentation that the clicks correct")
     add_start(options)
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
-    options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI, a volume a class")
+    options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI with a volume for each class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
     options.add_argument(
-        "--overlap", type=overlap, default=0.5, help="of the windows of a large image, from 0 to 0.9 (default: 0.5)"
+        "--overlap",
+        type=overlap,
+        default=0.5,
+        help="overlap of the windows of a large image, from 0 to 0.9 (default: 0.5)",
     )
     options.add_argument(
         "--skip-air",
         action="store_true",
-        help="for CT: leave windows out that hold nothing but air; they become background",
+        help="for CT: leave out windows that hold only air; they become background",
     )
     add_look_once(options)
     add_reading(options, "as the model was trained")
@@ -207,7 +212,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _device(name: str) -> torch.device:
-    """The device of that name; of several GPUs the one that torchrun gave this process."""
+    """The device of that name; if there are several GPUs, the one that torchrun assigned to this process."""
     device = pick_device(name)
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -230,7 +235,7 @@ def _write_extras(session: InteractiveSession, job: Job, volume: Volume, result:
 
 
 def _volumes(result: np.ndarray, volume: Volume, model: Model) -> str:
-    """How much there is of each label: the first thing that tells a result from nonsense."""
+    """The volume of each label, by which a nonsensical result is noticed first."""
     labels = model.plan.labels
     voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
     sizes = np.bincount(labels.to_classes(result).ravel(), minlength=labels.num_classes)[1:] * voxel_ml
@@ -240,7 +245,7 @@ def _volumes(result: np.ndarray, volume: Volume, model: Model) -> str:
 
 @contextlib.contextmanager
 def _naming(path: str | Path) -> Iterator[None]:
-    """Errors that do not say which file they are about say it."""
+    """A context in which errors get the name of the file in front, unless they name it already."""
     try:
         yield
     except DeepEditError as error:

@@ -1,4 +1,4 @@
-"""What ``deepedit-infer`` reads and writes: all found, matched and checked before the first image is segmented."""
+"""What ``deepedit-infer`` reads and writes. All files are found and checked before the first image is segmented."""
 
 import argparse
 import os
@@ -20,7 +20,7 @@ CLICK_ENDINGS = (".mrk.json", ".json", ".fcsv", ".csv", ".tsv")
 
 @dataclass(frozen=True)
 class Job:
-    """One image, what to read besides it, and what to write; None for what was not asked for."""
+    """One image, the other files to read with it, and the files to write; None for files that are not asked for."""
 
     case: Case
     output: Path
@@ -36,17 +36,17 @@ class Job:
         return [path for path in paths if path is not None]
 
     def naming(self, message: str) -> str:
-        """The message, with the image's name before it where it names none of the files that are read."""
+        """The message, with the image's name in front if it names none of the files that are read."""
         read = [one_line(path) for path in (*self.case.image, self.clicks, self.initial) if path is not None]
         return message if any(name in message for name in read) else f"{read[0]}: {message}"
 
 
 def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
-    """The images that the options name, one job each.
+    """A job for each image that the options name.
 
     Args:
         options: as `deepedit_cli.infer` parses them.
-        image_channels: of the model.
+        image_channels: number of image channels of the model.
 
     Raises:
         DeepEditError: if something is missing or does not match, would be overwritten, or cannot be written.
@@ -133,13 +133,13 @@ def _matching(
     """The files of a folder by the name of the case that they belong to.
 
     Args:
-        endings: of the files that are meant, in letters of either case.
-        notes: get a line on what is left out, and on cases that have no file.
+        endings: endings of the files to find, in any case of letters.
+        notes: a list to which lines are added about files that are left out, and about cases without a file.
 
     Raises:
-        DatasetError: if two files belong to one case, if there is none for any, or if files belong to none while a
-            case has none: then a name is wrong somewhere.
-        UsageError: if it is no folder.
+        DatasetError: if two files belong to one case, if no case has a file, or if some files belong to no case while
+            some case has no file, so that a name must be wrong.
+        UsageError: if the path is no folder.
     """
     folder = _path(options, option)
     if folder is None:

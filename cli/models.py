@@ -1,4 +1,4 @@
-"""What ``deepedit-train`` does to models besides training them: bring one in from MONAI, write one out for others."""
+"""What ``deepedit-train`` does with models besides training: importing one from MONAI, and exporting one."""
 
 import argparse
 import json
@@ -15,39 +15,44 @@ if TYPE_CHECKING:  # importing it for good would make --help wait for torch
 EXPORTS = ("torchscript", "monai")
 
 MODEL_OPTIONS = ("import_monai", "channel_order", "strides", "grid", "widen", "export")
-"""Options that say nothing about training."""
+"""Options that are not about training."""
 
 ORDERS = """\
-channel order (--channel-order), when a model comes from MONAI or goes there:
-  MONAI 1.6 and later order the channels of guidance and output by name, the background first: sorted. Earlier ones
-  take the order of the dictionary of labels, the background last: dict; then give --labels in that dictionary's order.
-  Nothing in the weights tells which. If you do not know the version that trained the model, import it both ways and
-  click once on an organ: in the wrong order the click takes away instead of adding, or comes out as another label.
+channel order (--channel-order), for a model that comes from MONAI or is exported to MONAI:
+  MONAI 1.6 and later order the channels of guidance and output by name, with the background first: sorted. Earlier
+  versions use the order of the dictionary of labels, with the background last: dict; then give --labels in the order
+  of that dictionary. Nothing in the weights tells which order was used. If you do not know which version trained the
+  model, import it both ways and click once on an organ: with the wrong order the click removes instead of adding, or
+  gives another label.
 """
 
 
 def add_model_options(options: argparse.ArgumentParser) -> None:
-    """The options that say what to do to a model instead of training."""
-    add = options.add_argument_group("models from and for elsewhere")
+    """Add the options for importing or exporting a model instead of training."""
+    add = options.add_argument_group("import and export of models")
     add.add_argument(
         "--import-monai", type=Path, metavar="WEIGHTS", help="DynUNet of MONAI's DeepEdit, to --output RUN"
     )
-    add.add_argument("--channel-order", choices=("sorted", "dict"), help="of MONAI's channels, see below")
-    add.add_argument("--strides", type=_strides, help="of MONAI's network, to be checked: 1,2,2,2,2,(2,2,1)")
-    add.add_argument("--grid", type=int_triple, help="voxels MONAI resized images to (default: 128,128,128)")
-    add.add_argument("--widen", action="store_true", help="give the imported network inputs for a segmentation to edit")
+    add.add_argument("--channel-order", choices=("sorted", "dict"), help="order of MONAI's channels, see below")
+    add.add_argument(
+        "--strides", type=_strides, help="strides of MONAI's network, to be checked, as in 1,2,2,2,2,(2,2,1)"
+    )
+    add.add_argument("--grid", type=int_triple, help="shape to which MONAI resized images (default: 128,128,128)")
+    add.add_argument(
+        "--widen", action="store_true", help="add inputs for a previous segmentation to the imported network"
+    )
     add.add_argument(
         "--export",
         nargs="?",
         const="torchscript",
         type=_export_format,
         metavar="torchscript|monai",
-        help="write --input, a model, for use elsewhere (default: torchscript; true means that, too)",
+        help="export the model --input (default: torchscript; true means torchscript, too)",
     )
 
 
 def import_monai(arguments: argparse.Namespace) -> "Model":
-    """The model that the weights of a DynUNet make."""
+    """The model with the weights of a DynUNet."""
     if arguments.input is not None:
         raise UsageError(
             "--import-monai does not train; leave --input out, then train with --init-weights RUN/model.pt"
@@ -77,7 +82,7 @@ def import_monai(arguments: argparse.Namespace) -> "Model":
 
 
 def write_imported(path: Path, model: "Model") -> None:
-    """Write an imported model, and say what it is and what to do with it."""
+    """Write an imported model, and print its properties and what to do with it."""
     from deepedit.network.checkpoint import save_model
 
     save_model(path, model)
@@ -104,7 +109,7 @@ def export(arguments: argparse.Namespace) -> None:
 
 
 def _export_torchscript(source: Path, target: Path) -> None:
-    """TorchScript, and a torch.export program beside it where torch can."""
+    """Write TorchScript, and a torch.export program beside it if this version of torch can."""
     from deepedit.network.checkpoint import load_model
     from deepedit.network.export import export_program, export_torchscript
 
@@ -122,7 +127,7 @@ def _export_torchscript(source: Path, target: Path) -> None:
 
 
 def _export_monai(arguments: argparse.Namespace) -> None:
-    """A state dict for DynUNet, and on the terminal how to load it."""
+    """Write a state dict for DynUNet, and print how to load it."""
     import torch
 
     from deepedit.io.dataset_json import parse_labels

@@ -1,4 +1,4 @@
-"""deepedit-train: train on a dataset folder, go on with a run, or bring a model in from elsewhere or out."""
+"""``deepedit-train``: train on a dataset folder, resume a run, import a model of MONAI, or export a model."""
 
 import argparse
 import signal
@@ -28,9 +28,9 @@ from deepedit_cli.common import (
 from deepedit_cli.models import MODEL_OPTIONS, ORDERS, add_model_options, export, import_monai, write_imported
 
 EXAMPLES = f"""examples:
-  deepedit-train --output run                                 train on a synthetic dataset that is written on the spot
-  deepedit-train --input Task09_Spleen --output run           train on your own
-  deepedit-train --output run --resume                        go on with a run that was interrupted
+  deepedit-train --output run                                 train on a synthetic dataset that is written first
+  deepedit-train --input Task09_Spleen --output run           train on your own dataset
+  deepedit-train --output run --resume                        resume a run that was interrupted
   torchrun --nproc-per-node 2 -m deepedit_cli.train --input Task09_Spleen --output run      on two GPUs
   deepedit-train --input run/model.pt --output run/model.ts --export
   deepedit-train --import-monai weights.pt --labels spleen=1,background=0 --channel-order sorted --output run
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def options() -> argparse.ArgumentParser:
-    """All options of the command line."""
+    """The parser with all options of the command line."""
     add = parser(
         "deepedit-train", "Train a network that segments automatically, from clicks, and by correction.", EXAMPLES
     )
@@ -56,14 +56,14 @@ def options() -> argparse.ArgumentParser:
     data = add.add_argument_group("data")
     data.add_argument(
         "--labels",
-        help="names and file values, as in spleen=1,liver=6; others become background, that of ignore counts nowhere",
+        help="names and file values, as in spleen=1,liver=6; others become background, those of ignore count nowhere",
     )
     add_reading(data, "that of --init-weights, else sform and header")
     data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
-    data.add_argument("--split-seed", type=count, default=0, help="which cases those are (default: 0)")
+    data.add_argument("--split-seed", type=count, default=0, help="seed of the choice of these cases (default: 0)")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
     data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
-    data.add_argument("--limit", type=positive_int, help="use only so many training cases")
+    data.add_argument("--limit", type=positive_int, help="use only this many training cases")
     data.add_argument("--cache-dir", type=Path, help="where prepared cases are kept (default: RUN/cache)")
     data.add_argument("--workers", type=positive_int, default=2, help="threads that prepare data (default: 2)")
 
@@ -71,22 +71,24 @@ def options() -> argparse.ArgumentParser:
     how.add_argument("--network", choices=("light", "reference"), default="light", help="architecture (default: light)")
     how.add_argument("--epochs", type=positive_int, default=100, help="visits to each case (default: 100)")
     how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
-    how.add_argument("--batch-size", type=positive_int, help="patches a step (default: 4)")
+    how.add_argument("--batch-size", type=positive_int, help="patches in each step (default: 4)")
     how.add_argument(
-        "--accumulate", type=positive_int, help="parts to work a batch through in, to save memory (default: 1)"
+        "--accumulate", type=positive_int, help="process a batch in this many parts, to save memory (default: 1)"
     )
     how.add_argument(
-        "--checkpointing", action="store_true", help="compute activations twice: less memory, a third more time"
+        "--checkpointing",
+        action="store_true",
+        help="compute activations twice, which takes less memory and a third more time",
     )
     how.add_argument(
         "--eager", action="store_true", help="on a GPU, start a network's kernels one by one, never as a CUDA graph"
     )
     how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.02)")
     how.add_argument(
-        "--click-probability", type=share, help="share of the network's passes that see clicks (default: 0.75)"
+        "--click-probability", type=share, help="share of the network's passes that have clicks (default: 0.75)"
     )
-    how.add_argument("--max-clicks", type=count, help="most clicks that a sample gets (default: 10)")
-    how.add_argument("--seed", type=count, default=0, help="of all that is random but the split (default: 0)")
+    how.add_argument("--max-clicks", type=count, help="greatest number of clicks in a sample (default: 10)")
+    how.add_argument("--seed", type=count, default=0, help="seed of everything random except the split (default: 0)")
     add_model_options(add)
     add_common(add)
     return add
@@ -110,7 +112,7 @@ def train(argv: Sequence[str] | None) -> int:
         given, resume = vars(arguments), False
         if arguments.resume:
             given = restored(folder, given)
-            # A run may have been ended before it had anything to go on with.
+            # A run may have ended before it wrote a checkpoint.
             resume = (folder / "last.pt").exists()
         elif arguments.config is not None:
             given = restored(arguments.config, given)
@@ -125,14 +127,14 @@ def train(argv: Sequence[str] | None) -> int:
 
 
 def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
-    """Train with these arguments, and say what to do next; returns the exit status."""
+    """Train with these arguments, print what to do next, and return the exit status."""
     from deepedit.training.record import write_config
     from deepedit.training.run import Run
 
     settings = run_settings(given)
     training = Run(folder, settings, say, given["device"], resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
-        # Not before all is checked: a start that failed is no run that --overwrite must replace.
+        # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
         write_config(folder, given, settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         finished = training.train(bar.show if bar.bar else None, stop)
@@ -148,9 +150,9 @@ def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
 
 
 class Stop:
-    """Whether Ctrl-C or SIGTERM asked for the end, for as long as the block lasts; a second Ctrl-C does not wait.
+    """Tells, during a block, whether Ctrl-C or SIGTERM was received. A second Ctrl-C interrupts at once.
 
-    A run looks between its steps: what it saves then is whole.
+    A run asks between its steps, so that the state that it then saves is complete.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -176,7 +178,7 @@ class Stop:
 
 
 def run_settings(given: dict[str, Any]) -> Any:
-    """The settings that the arguments mean; what is not given keeps its default."""
+    """The settings given by the arguments; what is not given has its default."""
     from deepedit.io.dataset_json import parse_labels
     from deepedit.training.config import TrainingConfig
     from deepedit.training.run import RunSettings
@@ -206,14 +208,14 @@ def run_settings(given: dict[str, Any]) -> Any:
 
 
 def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an earlier run, but for where this one runs and writes."""
+    """The arguments of an earlier run, except those about where this run computes and writes."""
     from deepedit.training.record import read_run_config
 
     if given["resume"] and not (source / "config.json").exists():
         raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
-    # Runs that were begun before there were these settings go on with their defaults.
+    # Runs of earlier versions, which lack these settings, go on with their defaults.
     earlier = {"affine": None, "units": None, **read_run_config(source)}
-    # Before, the seed of the run chose its cases too.
+    # In earlier versions the seed of the run also chose the training cases.
     earlier = {"split_seed": earlier.get("seed", 0), **earlier}
     own = ("output", "device", "workers", "eager", "resume", "overwrite", "config", *MODEL_OPTIONS)
     here = {name: given[name] for name in own}
@@ -224,7 +226,7 @@ def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
 
 
 def claim(folder: Path, overwrite: bool) -> None:
-    """Make the run folder; what a finished or broken run left there goes only with --overwrite."""
+    """Make the run folder; the files of an earlier run in it are removed only with --overwrite."""
     if folder.is_dir() and any((folder / name).exists() for name in ("model.pt", "last.pt", "config.json")):
         if not overwrite:
             raise FileError(f"{folder}: holds a run already; go on with it by --resume, or replace it by --overwrite")
@@ -236,7 +238,7 @@ def claim(folder: Path, overwrite: bool) -> None:
 
 
 def phantom(folder: Path, seed: int) -> None:
-    """Write the synthetic dataset of a run without one of its own, if it is not there yet."""
+    """Write the synthetic dataset for a run without --input, if it is not there yet."""
     from deepedit.io.phantom import write_phantom
 
     target = folder / "phantom"
@@ -254,7 +256,7 @@ def _unseen(cases: Iterable, count: int) -> Iterable:
 
 
 class _Bar:
-    """A tqdm bar over the share of the run that is over; on a terminal only."""
+    """A tqdm bar that shows the share of the run that is over; on a terminal only."""
 
     def __init__(self, share: float, shown: bool) -> None:
         self.bar = None

@@ -132,7 +132,7 @@ def test_what_the_weights_do_not_tell_is_asked_for(source, tmp_path, capsys):
     assert not run.exists()
     with pytest.raises(SystemExit):
         train.main(["--help"])
-    assert "in the wrong order the click takes away instead of adding" in capsys.readouterr().out
+    assert "with the wrong order the click removes instead of adding" in capsys.readouterr().out
 
 
 def test_mistakes_are_one_line_and_leave_nothing_behind(source, tmp_path, capsys):
