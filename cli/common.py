@@ -233,12 +233,13 @@ def value_and_label(text: str) -> tuple[int, str]:
     return int(value), label
 
 
-def add_look_once(options: argparse.ArgumentParser) -> None:
-    """``--look-once``, of the command lines that ask a network for segmentations."""
+def add_tta(options: argparse.ArgumentParser) -> None:
+    """``--tta``, of the command lines that ask a network for segmentations."""
     options.add_argument(
-        "--look-once",
+        "--tta",
         action="store_true",
-        help="answer clicks, and segment what one window covers, in half of the time and a little worse",
+        help="test-time augmentation: the mean of two answers to each click, and for what one window covers, in twice "
+        "the time",
     )
 
 

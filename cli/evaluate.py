@@ -12,9 +12,9 @@ from deepedit.errors import DatasetError, DeepEditError
 from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
     add_common,
-    add_look_once,
     add_reading,
     add_start,
+    add_tta,
     chosen_mapping,
     chosen_reading,
     complain,
@@ -81,7 +81,7 @@ def evaluate(argv: Sequence[str] | None) -> None:
             options.seed,
             tolerance=options.tolerance,
             amp=options.amp,
-            look_once=options.look_once,
+            tta=options.tta,
             on_failure=on_failure,
             ignore=ignore,
             mapping=mapping,
@@ -217,7 +217,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="tolerance of the surface distance (default: 2 mm)",
     )
     options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: 0)")
-    add_look_once(options)
+    add_tta(options)
     add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
@@ -258,7 +258,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "tolerance": options.tolerance,
         "device": options.device,
         "amp": options.amp,
-        "look_once": options.look_once,
+        "tta": options.tta,
         "map": dict(options.map),
         "same_grid": options.same_grid,
         "affine": options.affine,

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,9 +26,9 @@ from deepedit.volume import Volume
 from deepedit_cli.common import (
     UsageError,
     add_common,
-    add_look_once,
     add_reading,
     add_start,
+    add_tta,
     chosen_mapping,
     chosen_reading,
     complain,
@@ -76,12 +76,11 @@ def infer(argv: Sequence[str] | None) -> int:
     mapping = chosen_mapping(options, model.plan.labels)
     jobs = find_jobs(options, model.plan.image_channels)
     single = not Path(options.input).is_dir()
-    session = InteractiveSession(
-        model, options.amp, single and on_terminal(), options.overlap, options.skip_air, options.look_once
-    )
+    session = InteractiveSession(model, options.amp, options.overlap, options.skip_air, options.tta)
     if single:
         try:
-            done = segment(session, jobs[0], clicks, mapping, options.same_grid)
+            with _bar(on_terminal()) as on_progress:
+                done = segment(session, jobs[0], clicks, mapping, options.same_grid, on_progress)
         except (MemoryError, RuntimeError) as error:
             if reason := no_memory(error):
                 raise DeepEditError(f"{one_line(options.input)}: {reason}") from error
@@ -108,6 +107,7 @@ def segment(
     clicks: Sequence[PointClick] = (),
     mapping: Mapping[int, str] | None = None,
     same_grid: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
     """Segment one image, write all files that the job asks for, and return a line about the result.
 
@@ -116,6 +116,7 @@ def segment(
         job: what to read and what to write.
         clicks: clicks to give after those of the job's file.
         mapping, same_grid: for the initial segmentation, see `InteractiveSession.set_segmentation`.
+        on_progress: called with the numbers of windows that are done and that are needed in all.
 
     Raises:
         DeepEditError: if something fails; the message names the file.
@@ -128,6 +129,8 @@ def segment(
         session.set_image(volume)
     if job.initial is not None:
         session.set_segmentation(job.initial, mapping, same_grid)
+    # Before the clicks: all of it is wanted in the end, and then they need not be answered twice.
+    session.predict(on_progress)
     from_file = [] if job.clicks is None else read_clicks(job.clicks, plan.labels.names)
     for click in from_file:
         with _naming(job.clicks):
@@ -143,6 +146,23 @@ def segment(
     done = f"{job.output}: {_volumes(result, volume, session.model)}"
     count = len(session.clicks)
     return f"{done} ({count} click{'s' * (count != 1)}, {time.perf_counter() - start:.1f} s)"
+
+
+@contextlib.contextmanager
+def _bar(shown: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """What shows a bar over the windows of one image."""
+    if not shown:
+        yield None
+        return
+    from tqdm import tqdm
+
+    with tqdm(desc="windows", leave=False) as bar:
+
+        def on_progress(done: int, needed: int) -> None:
+            bar.total, bar.n = needed, done
+            bar.refresh()
+
+        yield on_progress
 
 
 def _tell(job: Job, notes: Iterable[str]) -> None:
@@ -205,7 +225,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="for CT: leave out windows that hold only air; they become background",
     )
-    add_look_once(options)
+    add_tta(options)
     add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)

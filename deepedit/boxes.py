@@ -1,6 +1,6 @@
 """Boxes of voxels: a slice with start and stop along each axis."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -47,3 +47,16 @@ def overlap(start: Sequence[int], window: Sequence[int], shape: Sequence[int]) -
     in_volume = tuple(slice(min(max(a, 0), size), min(max(a + side, 0), size)) for a, side, size in axes)
     in_window = tuple(slice(min(max(-a, 0), side), min(max(size - a, 0), side)) for a, side, size in axes)
     return in_volume, in_window
+
+
+def hull(boxes: Iterable[Box]) -> Box:
+    """The smallest box that holds all of these; empty if they are."""
+    boxes = [box for box in boxes if not is_empty(box)]
+    if not boxes:
+        return (slice(0, 0),) * 3
+    return tuple(slice(min(s.start for s in spans), max(s.stop for s in spans)) for spans in zip(*boxes, strict=True))
+
+
+def is_empty(box: Box) -> bool:
+    """Whether a box holds no voxel."""
+    return min(span.stop - span.start for span in box) <= 0

@@ -14,11 +14,15 @@ class DatasetError(DeepEditError):
 
 
 class ClickError(DeepEditError):
-    """A click outside the image, or for a label that the model does not know."""
+    """A click outside the image, for a label that the model does not know, or into a locked label."""
 
 
 class ModelError(DeepEditError):
     """A model file that cannot be used: damaged, too new, or made for something else."""
+
+
+class Cancelled(DeepEditError):
+    """A call that was cancelled while it worked; it changed nothing."""
 
 
 class TrainingError(DeepEditError):

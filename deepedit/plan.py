@@ -107,6 +107,47 @@ class Intensity:
 
 
 @dataclass(frozen=True)
+class MergePolicy:
+    """What the network's answer to a click may change, see `deepedit.inference.merge`.
+
+    Attributes:
+        ownership: the answer counts less where an earlier click, or an initial segmentation, has the older claim; else
+            it replaces all that was there.
+        softness: voxels by which one click has to be nearer than another claim for most of the difference.
+        initial_distance: voxels from which an initial segmentation claims everywhere, if the network agrees with it.
+        agreement: Dice between the two up to which that segmentation claims nothing, and from which on it claims fully.
+        initial_logit: the logit of an initial segmentation's label, where the others have as much below 0.
+        enforce: a clicked voxel that the network leaves wrong takes its label all the same.
+        margin: by how much, in logits, a class leads where it is made to.
+        ball: width, in voxels, of the Gaussian by which the surroundings of such a voxel are raised too.
+    """
+
+    ownership: bool = True
+    softness: float = 2.0
+    initial_distance: float = 6.0
+    agreement: tuple[float, float] = (0.7, 0.85)
+    initial_logit: float = 4.0
+    enforce: bool = True
+    margin: float = 0.1
+    ball: float = 2.0
+
+    @classmethod
+    def plain(cls) -> "MergePolicy":
+        """The answer as it is, as MONAI shows it."""
+        return cls(ownership=False, enforce=False)
+
+    def __post_init__(self) -> None:
+        numbers = (self.softness, self.initial_distance, self.initial_logit, self.margin, self.ball)
+        if not all(_finite(number) and number > 0 for number in numbers):
+            raise ValueError(f"the distances and logits of a merge policy are numbers above 0; got {numbers}")
+        lowest, highest = self.agreement
+        if not (_finite(lowest) and _finite(highest) and lowest < highest):
+            raise ValueError(f"the agreement of a merge policy must be two ascending numbers; got {self.agreement}")
+        if type(self.ownership) is not bool or type(self.enforce) is not bool:
+            raise ValueError("ownership and enforce of a merge policy must be true or false")
+
+
+@dataclass(frozen=True)
 class Plan:
     """All that is decided before training, and that inference must repeat.
 
@@ -121,6 +162,7 @@ class Plan:
             it touches, clicks truncated: as models imported from MONAI were trained. `spacing` is unused then.
         guidance: how clicks of one class are joined, see `render_guidance`.
         previous: whether the network takes a previous segmentation, without which it cannot correct one.
+        merge: what the network's answer to a click may change.
         reading: what is believed of the headers of images that contradict themselves.
         ignore: the file value of voxels of which nothing is known; in training they count nowhere.
     """
@@ -134,6 +176,7 @@ class Plan:
     fixed_shape: tuple[int, int, int] | None = None
     guidance: str = "max"
     previous: bool = True
+    merge: MergePolicy = field(default_factory=MergePolicy)
     reading: Reading = field(default_factory=Reading)
     ignore: int | None = None
 
@@ -153,14 +196,6 @@ class Plan:
         if self.ignore is not None and (type(self.ignore) is not int or self.ignore in (0, *self.labels.values)):
             raise ValueError("the value to ignore must be a whole number that is no label's")
 
-    @property
-    def plain_answers(self) -> bool:
-        """Whether the network's answers are shown as they are, as MONAI shows those of a model that comes from there.
-
-        Else a window is looked at twice, a click has the last word on its voxel, and earlier clicks weaken the answer.
-        """
-        return self.guidance != "max"
-
     def to_dict(self) -> dict:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""
         return asdict(self)
@@ -176,6 +211,10 @@ class Plan:
             if not isinstance(entries, Mapping) or not isinstance(entries["labels"], Mapping):
                 raise TypeError("the plan and its labels must be dictionaries")
             fixed = entries.get("fixed_shape")
+            # Until format 2 it went without saying.
+            policy = MergePolicy() if entries.get("guidance", "max") == "max" else MergePolicy.plain()
+            if "merge" in entries:
+                policy = MergePolicy(**{**entries["merge"], "agreement": tuple(_list(entries["merge"]["agreement"]))})
             return cls(
                 **{
                     **entries,
@@ -184,6 +223,7 @@ class Plan:
                     "spacing": tuple(float(mm) for mm in _list(entries["spacing"])),
                     "patch_size": tuple(int(side) for side in _list(entries["patch_size"])),
                     "intensity": Intensity(**entries["intensity"]),
+                    "merge": policy,
                     "reading": Reading(**entries.get("reading", {})),  # models of format 1 have none
                 }
             )

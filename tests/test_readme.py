@@ -45,6 +45,6 @@ def test_the_library_in_ten_lines(model, tmp_path, monkeypatch):
 
 
 def test_a_session_of_a_file_takes_all_options(model):
-    session = InteractiveSession.from_checkpoint(model, "cpu", amp="off", look_once=True, overlap=0.25)
+    session = InteractiveSession.from_checkpoint(model, "cpu", amp="off", tta=False, overlap=0.25)
     session.set_image(np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
     assert session.predict().shape == (20, 20, 20)

@@ -14,7 +14,7 @@ from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
 from deepedit.files import one_line
 from deepedit.inference.annotation import Round, annotate, known_classes
 from deepedit.inference.failure import why_it_failed
-from deepedit.inference.given import named_values
+from deepedit.inference.initial import named_values
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.dataset_checks import misfit, near_misfit
 from deepedit.io.msd import Case, read_case
@@ -37,7 +37,7 @@ def evaluate_dataset(
     *,
     tolerance: float = 2.0,
     amp: str = "auto",
-    look_once: bool = False,
+    tta: bool = False,
     on_failure: Callable[[Case, str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
     ignore: int | None = None,
@@ -57,7 +57,7 @@ def evaluate_dataset(
             error to click, and its first click is a redundant one.
         seed: seed of the corruption, which depends on nothing else but the name of the case.
         tolerance: tolerance of the surface distance, in mm.
-        amp, look_once: of the session.
+        amp, tta: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
         on_note: called with a line on each file that contradicts itself, or of which something is left out or moved;
             without it, a warning is issued.
@@ -72,7 +72,7 @@ def evaluate_dataset(
     """
     if max_clicks < 0:
         raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
-    session = InteractiveSession(model, amp, look_once=look_once)
+    session = InteractiveSession(model, amp, tta=tta)
     ignore = model.plan.ignore if ignore is None else ignore
     rows = []
 

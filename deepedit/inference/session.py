@@ -1,42 +1,45 @@
 """One image, asked about again and again: what a viewer talks to."""
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from deepedit.clicks import Clicks, obey_clicks
-from deepedit.devices import upload
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.files import one_line
-from deepedit.inference.given import add_evidence, given_classes
+from deepedit.inference.history import Answered, Click, Locked, Unlocked, clicks_of
+from deepedit.inference.initial import initial_classes
 from deepedit.inference.memory import refuse_too_large
-from deepedit.inference.sliding_window import (
-    crop,
-    fade_weight,
-    newest_weight,
-    predict_alone,
-    sliding_window,
-    window_around,
-    window_shape,
-)
-from deepedit.inference.turn import Turn, bounding_box, within
+from deepedit.inference.segmentation import Scene
+from deepedit.inference.session_file import image_digest, read_session, write_session
+from deepedit.inference.sliding_window import window_shape
+from deepedit.inference.suggest import Suggestion, suggest_click
+from deepedit.inference.timeline import Timeline
+from deepedit.inference.watch import Watch
 from deepedit.io.click_files import PointClick
 from deepedit.io.nifti import read_volume, write_label
 from deepedit.io.nifti_affine import is_placed
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import at_precision, pick_device
-from deepedit.transforms.decide import class_type
 from deepedit.transforms.geometry import Box, inside, nearest_voxel, to_voxel
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
 
-GIVEN_LOGIT = 4.0
-"""How sure a segmentation from elsewhere counts where a window fades out over it."""
+OnProgress = Callable[[int, int], None] | None
+"""Called after each pass of the network with the windows that are done and those that are needed in all."""
+
+Cancelled = Callable[[], bool] | None
+"""Asked before each pass; where it says yes, the call raises `deepedit.errors.Cancelled` and has changed nothing."""
+
+
+class LabelVolume(NamedTuple):
+    """The volume of a label in ml, and by how much the newest click changed it."""
+
+    ml: float
+    change: float
 
 
 class InteractiveSession:
@@ -44,15 +47,17 @@ class InteractiveSession:
 
     A click is answered by the network over one window, the one with the click in its middle: for a volume no larger
     than the window that is all of it, in a larger one the rest keeps its result. The network sees all clicks so far
-    and, as previous segmentation, the result before the newest click; it looks twice, see `predict_alone`. Where an
-    earlier click is nearer, most of the result before is kept, see `newest_weight`. A segmentation that was given, and
-    that the network largely agrees with, is overruled only near the clicks or where the network is sure. As a last
-    resort a clicked voxel that the network leaves wrong takes its label all the same, see `obey_clicks`.
+    and, as previous segmentation, the result before the newest click. What its answer may change is decided by
+    `deepedit.inference.merge`. On the image's own grid a clicked voxel has its label from the click on.
 
-    In memory: on the network's grid the image (float32), the logits (float16, one channel a class), their decision and
-    a segmentation that was given (a byte a voxel each); on the image's grid the result and the network's decision (a
-    byte a voxel each); and for each click that can be undone or redone the logits of one window and the classes in the
-    box that changed. The image itself is not kept.
+    In a volume of several windows a first click is answered before the automatic result of the other windows is worked
+    out: see `is_partial`.
+
+    In memory: on the network's grid the image (float32), the logits (float16, one channel a class) and their decision
+    (a byte a voxel); on the image's grid the result and the network's decision (a byte a voxel each); and for each step
+    that can be undone or redone the logits of its windows. Of those steps the newest are held, up to `KEPT_BYTES`; once
+    there are more, the state before the first step is held beside them, and undoing an older step answers those before
+    it anew. The image itself is not kept.
 
     `notes` has a line for each thing worth knowing of the files and clicks since `set_image`, as where a header
     contradicts itself.
@@ -60,9 +65,12 @@ class InteractiveSession:
     Args:
         model: in evaluation mode, on the device to use. On a GPU later changes of its weights are not seen.
         amp: precision, ``"auto"`` or ``"off"``.
-        progress: show a bar while many windows are worked through.
         overlap, skip_air: of the windows of a large volume, see `sliding_window`.
-        look_once: answer clicks in half of the time, and a little worse, see `predict_alone`.
+        tta: test-time augmentation, see `predict_alone`: twice the time for a click, and a little better.
+
+    Methods that ask the network take `on_progress` and `cancelled`: the one is called with the windows done and needed
+    in all after each pass, the other is asked before each, and where it says yes the call raises
+    `deepedit.errors.Cancelled` and leaves the session as it was.
 
     Example::
 
@@ -77,19 +85,17 @@ class InteractiveSession:
         self,
         model: Model,
         amp: str = "auto",
-        progress: bool = False,
         overlap: float = 0.5,
         skip_air: bool = False,
-        look_once: bool = False,
+        tta: bool = False,
     ) -> None:
         self.model = model
         self._answering = replace(model, network=at_precision(model.network, model.device, amp))
-        self._pass = {"amp": amp, "look_once": look_once}
-        self._passes = {**self._pass, "progress": progress, "overlap": overlap, "skip_air": skip_air}
+        self._passes = {"amp": amp, "overlap": overlap, "skip_air": skip_air, "tta": tta}
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
+        self._timeline: Timeline | None = None
         self.notes: list[str] = []
-        self._forget()
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", **options: Any) -> "InteractiveSession":
@@ -98,7 +104,7 @@ class InteractiveSession:
         Args:
             path: of the model.
             device: ``"auto"`` takes a GPU where there is one.
-            options: as of the class: `amp`, `progress`, `overlap`, `skip_air`, `look_once`.
+            options: as of the class: `amp`, `overlap`, `skip_air`, `tta`.
         """
         return cls(load_model(path, pick_device(device)), **options)
 
@@ -111,22 +117,10 @@ class InteractiveSession:
 
         A file is read as ``model.plan.reading`` says; to choose otherwise, give what `read_volume` returns.
         """
-        notes: list[str] = []
-        if isinstance(image, np.ndarray):
-            image = Volume(image, np.eye(4) if affine is None else affine)
-        elif not isinstance(image, Volume):
-            name, reading = one_line(image), self.model.plan.reading
-            image = read_volume(image, reading.affine, reading.units)
-            notes = [f"{name}: {note}" for note in image.notes]
-        self._volume, self._image, self.notes = None, None, notes
-        self._forget()
-        refuse_too_large(self._preprocess.grid(image.shape, image.affine), self.model)
-        self._image, self._grid = self._preprocess(image)
-        # Only the grid is still needed: the header to write results with, not the voxels.
-        self._volume = replace(image, data=np.broadcast_to(np.uint8(0), image.shape))
-        self._window = window_shape(
-            self._image.shape[1:], self.model.plan.patch_size, self.model.network.config.divisor
-        )
+        volume, notes = self._read(image, affine)
+        # The memory of the image before is needed for the next one.
+        self._volume, self._timeline, self.notes = None, None, notes
+        self._open(volume)
 
     def set_segmentation(
         self,
@@ -134,7 +128,7 @@ class InteractiveSession:
         mapping: Mapping[int, str] | None = None,
         same_grid: bool = False,
     ) -> None:
-        """Start over from a segmentation of this image, in file values.
+        """Start over from an initial segmentation of this image, in file values.
 
         Args:
             segmentation: a file, a volume, or an array on the image's grid. A file or volume on another grid is
@@ -148,7 +142,7 @@ class InteractiveSession:
                 on the image, or is an array of another shape.
             ClickError: if a label in `mapping` is unknown.
             ModelError: if the model takes no previous segmentation, as one imported from MONAI does not: its answer to
-                the first click would replace the given segmentation instead of correcting it.
+                the first click would replace the initial segmentation instead of correcting it.
         """
         if not self.model.plan.previous:
             raise ModelError(
@@ -157,16 +151,41 @@ class InteractiveSession:
             )
         plan = self.model.plan
         image = self._require_image()
-        given = given_classes(segmentation, image, plan.labels, plan.reading, self._note, mapping, same_grid)
-        self._forget()
-        self._given = given
+        initial = initial_classes(segmentation, image, plan.labels, plan.reading, self._note, mapping, same_grid)
+        self._timeline = Timeline(replace(self._timeline.scene, initial=initial))
 
-    def predict(self) -> np.ndarray:
+    def predict(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> np.ndarray:
         """The segmentation now: ``[X, Y, Z]`` on the image's own grid, in file values. Asking changes nothing."""
-        self._start()
-        return self.model.plan.labels.to_values(self._result)
+        state = self._require_timeline().whole(Watch(on_progress, cancelled))
+        return self.model.plan.labels.to_values(state.result)
 
-    def add_click(self, position: Sequence[float], label: str, space: str = "voxel") -> Box | None:
+    @property
+    def is_partial(self) -> bool:
+        """Whether clicks have been answered in their windows while the automatic result of others is still missing.
+
+        `predict`, and all that tells of the whole volume, works that out and then answers the clicks anew, so that the
+        result is the same as if the automatic result had been there before the first click.
+        """
+        return self._timeline is not None and self._timeline.is_partial
+
+    def shown(self, box: Box | None = None) -> np.ndarray:
+        """What is worked out so far, in file values; background where nothing is. Never asks the network.
+
+        Args:
+            box: slices into the image's grid, as of `add_click`; all of it unless given.
+        """
+        state = self._require_timeline().state
+        result = np.broadcast_to(np.uint8(0), self._volume.shape) if state is None else state.result
+        return self.model.plan.labels.to_values(result if box is None else result[box])
+
+    def add_click(
+        self,
+        position: Sequence[float],
+        label: str,
+        space: str = "voxel",
+        on_progress: OnProgress = None,
+        cancelled: Cancelled = None,
+    ) -> Box | None:
         """Click, and let the network answer.
 
         Args:
@@ -178,63 +197,115 @@ class InteractiveSession:
             The smallest box, as slices into the image's grid, that holds all voxels that changed; None if none did.
 
         Raises:
-            ClickError: if the point lies outside the image, or the label is unknown.
+            ClickError: if the point lies outside the image, the label is unknown, or a lock forbids it.
         """
-        volume = self._require_image()
+        return self.add_clicks([(position, label)], space, on_progress, cancelled)
+
+    def add_clicks(
+        self,
+        clicks: Iterable[tuple[Sequence[float], str]],
+        space: str = "voxel",
+        on_progress: OnProgress = None,
+        cancelled: Cancelled = None,
+    ) -> Box | None:
+        """Click several times, as in a scribble, and let the network answer all of it at once.
+
+        That is one step to undo. A window of the network answers all clicks that lie well within it.
+
+        Args:
+            clicks: position and label of each, see `add_click`.
+            space: of all positions.
+
+        Returns:
+            As of `add_click`.
+
+        Raises:
+            ClickError: as of `add_click`; then none of them is added.
+        """
+        timeline = self._require_timeline()
+        step = Answered(tuple(self._click(position, label, space) for position, label in clicks))
+        return timeline.make(step, Watch(on_progress, cancelled)) if step.clicks else None
+
+    def remove_click(self, number: int, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Box | None:
+        """Take any click away; those after it are answered anew, as if it had never been.
+
+        Voxels that were locked after it stay as they were locked.
+
+        Args:
+            number: of the click, its place in `clicks`.
+
+        Returns:
+            The smallest box that holds all voxels that changed; None if none did.
+
+        Raises:
+            ClickError: if there is no such click.
+        """
+        self._require_image()
+        count = len(self.clicks)
+        if not 0 <= number < count:
+            raise ClickError(f"there is no click {number}; there are {count}, counted from 0")
+        return self._timeline.remove(number, Watch(on_progress, cancelled))
+
+    def lock(self, label: str, on_progress: OnProgress = None, cancelled: Cancelled = None) -> None:
+        """Approve a label: no answer takes a voxel from it or gives it one, until it is unlocked.
+
+        Args:
+            label: a name; the background can be locked too.
+        """
         index = self.model.plan.labels.index(label)
-        if np.shape(position) != (3,):
-            raise ClickError(f"a click is three numbers; got {position!r}")
-        voxel = to_voxel(position, space, volume.affine)
-        if space != "voxel" and not is_placed(volume.header):
-            self._note(
-                "a click in mm, and the image's header says neither by a qform nor by an sform where its voxels lie: "
-                "its middle is taken to be at 0; check the result, or click on voxels"
-            )
-        # Clipped first: what is far outside does not fit into an integer.
-        if not np.isfinite(voxel).all() or not inside(voxel.clip(-1, max(volume.shape)), volume.shape):
-            place = f"voxel {_point(voxel)} lies"
-            if space != "voxel":
-                place = f"{_point(position)} ({space}) is voxel {_point(voxel)},"
-            raise ClickError(
-                f"the click at {place} outside the image of {' x '.join(map(str, volume.shape))} voxels; "
-                "check its position and its space"
-            )
-        self._start()
-        target = tuple(self._preprocess.click(nearest_voxel(voxel), self._grid).tolist())
-        click = PointClick(label, tuple(float(value) for value in position), space)
-        return self._answer(click, target, index)
+        timeline = self._require_timeline()
+        state = timeline.whole(Watch(on_progress, cancelled))
+        if index not in self._locked():
+            timeline.make(Locked(index, state.result == index))
 
-    def undo(self) -> Box | None:
-        """Take the newest click back; returns the box that changed. Nothing happens without a click."""
-        if not self._turns:
-            return None
-        turn = self._turns.pop()
-        self._undone.append(turn)
-        return self._put(turn, 0)
+    def unlock(self, label: str) -> None:
+        """Let answers change a label again."""
+        index = self.model.plan.labels.index(label)
+        timeline = self._require_timeline()
+        if index in self._locked():
+            timeline.make(Unlocked(index))
 
-    def redo(self) -> Box | None:
-        """Give back the click that was undone last; returns the box that changed."""
-        if not self._undone:
-            return None
-        turn = self._undone.pop()
-        self._turns.append(turn)
-        return self._put(turn, 1)
+    @property
+    def locked(self) -> list[str]:
+        """Names of the labels that are locked."""
+        names = self.model.plan.labels.class_names
+        return [names[index] for index in sorted(self._locked())]
+
+    def undo(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Box | None:
+        """Take the newest step back: a click, clicks that were added together, or a lock.
+
+        Returns:
+            The box that changed. Nothing happens where there is no step.
+        """
+        return None if self._timeline is None else self._timeline.undo(Watch(on_progress, cancelled))
+
+    def redo(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Box | None:
+        """Make the step again that was undone last; returns the box that changed."""
+        return None if self._timeline is None else self._timeline.redo(Watch(on_progress, cancelled))
 
     def reset(self) -> None:
-        """Forget all clicks, and the segmentation that was given, if any; the image stays."""
-        self._require_image()
-        if self._given is not None:
-            self._forget()
-        while self._turns:  # what was before the first click need not be worked out again
-            self.undo()
-        self._undone.clear()
+        """Forget all clicks and locks, and the initial segmentation, if there is one; the image stays."""
+        timeline = self._require_timeline()
+        if timeline.scene.initial is None:
+            timeline.reset()
+        else:
+            self._timeline = Timeline(replace(timeline.scene, initial=None))
 
     @property
     def clicks(self) -> list[PointClick]:
         """The clicks so far, as they were given."""
-        return [turn.click for turn in self._turns]
+        return [] if self._timeline is None else [click.given for click in clicks_of(self._timeline.done)]
 
-    def probabilities(self, label: str | None = None) -> np.ndarray:
+    @property
+    def obeyed_alone(self) -> bool | None:
+        """Whether the network's answer to the newest click, before anything was merged with it, had the clicked label
+        at the click's voxel; None where the newest step is no click."""
+        done = [] if self._timeline is None else self._timeline.done
+        return done[-1].change.heard[-1] if done and done[-1].change.heard else None
+
+    def probabilities(
+        self, label: str | None = None, on_progress: OnProgress = None, cancelled: Cancelled = None
+    ) -> np.ndarray:
         """Probabilities on the image's own grid.
 
         Args:
@@ -242,21 +313,92 @@ class InteractiveSession:
 
         Returns:
             ``[X, Y, Z]`` float32 for one label, else ``[L + 1, X, Y, Z]``, the background first. Largest for the
-            label that `predict` shows, but where a segmentation that was given is finer than the network's grid.
+            label that `predict` shows.
         """
-        self._start()
+        state = self._require_timeline().whole(Watch(on_progress, cancelled))
         index = None if label is None else [self.model.plan.labels.index(label)]
-        result = self._preprocess.probabilities_to_native(self._logits, self._grid, index)
+        result = self._preprocess.probabilities_to_native(state.logits, self._timeline.scene.grid, index, state.result)
         return result if label is None else result[0]
 
-    def uncertainty(self) -> np.ndarray:
+    def uncertainty(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> np.ndarray:
         """``[X, Y, Z]`` float32 in [0, 1]: the entropy of the classes as a share of its largest possible value."""
-        self._start()
-        return self._preprocess.uncertainty_to_native(self._logits, self._grid)
+        state = self._require_timeline().whole(Watch(on_progress, cancelled))
+        return self._preprocess.uncertainty_to_native(state.logits, self._timeline.scene.grid)
+
+    def suggest(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Suggestion | None:
+        """Where a click would tell most: the deepest voxel of the largest region in doubt, and the label in question
+        there; None where nothing is in doubt. Locked voxels and labels are not."""
+        timeline = self._require_timeline()
+        state = timeline.whole(Watch(on_progress, cancelled))
+        doubt = self._preprocess.next_best_to_native(state.logits, timeline.scene.grid, state.result)
+        found = suggest_click(state.result, *doubt, state.locks)
+        return found and Suggestion(found[0], self.model.plan.labels.class_names[found[1]])
+
+    def volumes(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> dict[str, LabelVolume]:
+        """The volume of each label in ml, and by how much the newest step changed it."""
+        timeline = self._require_timeline()
+        result = timeline.whole(Watch(on_progress, cancelled)).result
+        voxel = abs(np.linalg.det(self._volume.affine[:3, :3])) / 1000
+        labels = self.model.plan.labels
+        counts = np.bincount(result.ravel(), minlength=labels.num_classes)
+        changes = timeline.done[-1].change.voxels if timeline.done else (0,) * labels.num_classes
+        return {
+            name: LabelVolume(float(counts[index] * voxel), float(changes[index] * voxel))
+            for index, name in enumerate(labels.names, start=1)
+        }
 
     def save(self, path: str | Path) -> None:
         """Write the segmentation to a NIfTI file on the image's own grid."""
         write_label(path, self.predict(), self._require_image())
+
+    def save_session(self, path: str | Path, on_progress: OnProgress = None, cancelled: Cancelled = None) -> None:
+        """Write all that it takes to go on later: clicks, locks, the initial segmentation, the result, and its logits.
+
+        The image and the model are not in the file.
+        """
+        timeline = self._require_timeline()
+        timeline.whole(Watch(on_progress, cancelled))
+        write_session(path, timeline, self._digest, self.model)
+
+    def load_session(
+        self, path: str | Path, image: str | Path | Volume | np.ndarray, affine: np.ndarray | None = None
+    ) -> None:
+        """Go on from a file that `save_session` wrote.
+
+        What is shown, and what comes next, is the same as there; steps that are undone or redone are answered anew.
+
+        Args:
+            image, affine: as of `set_image`.
+
+        Raises:
+            FileError: if it is no session, is damaged, or belongs to another image or another model. The session then
+                stays as it was.
+        """
+        volume, notes = self._read(image, affine)
+        other = copy.copy(self)
+        other.notes = notes
+        other._open(volume)
+        read_session(path, other._timeline, other._digest, self.model, other._located)
+        self.__dict__.update(other.__dict__)
+
+    def _read(self, image: str | Path | Volume | np.ndarray, affine: np.ndarray | None) -> tuple[Volume, list[str]]:
+        """A volume, and what is worth knowing of its file."""
+        if isinstance(image, np.ndarray):
+            return Volume(image, np.eye(4) if affine is None else affine), []
+        if isinstance(image, Volume):
+            return image, []
+        reading = self.model.plan.reading
+        volume = read_volume(image, reading.affine, reading.units)
+        return volume, [f"{one_line(image)}: {note}" for note in volume.notes]
+
+    def _open(self, volume: Volume) -> None:
+        refuse_too_large(self._preprocess.grid(volume.shape, volume.affine), self.model)
+        tensor, grid = self._preprocess(volume)
+        window = window_shape(tensor.shape[1:], self.model.plan.patch_size, self.model.network.config.divisor)
+        self._digest = image_digest(volume)
+        # Only the grid is still needed: the header to write results with, not the voxels.
+        self._volume = replace(volume, data=np.broadcast_to(np.uint8(0), volume.shape))
+        self._timeline = Timeline(Scene(self._answering, tensor, grid, window, **self._passes))
 
     def _note(self, note: str) -> None:
         if note not in self.notes:
@@ -267,92 +409,59 @@ class InteractiveSession:
             raise DeepEditError("the session has no image yet; call set_image first")
         return self._volume
 
-    def _forget(self) -> None:
-        self._given: np.ndarray | None = None
-        self._trusted: Tensor | None = None
-        self._turns: list[Turn] = []
-        self._undone: list[Turn] = []
-        self._logits: Tensor | None = None
-
-    def _start(self) -> None:
-        """Make the state before the first click, if it is not there yet."""
+    def _require_timeline(self) -> Timeline:
         self._require_image()
-        if self._logits is not None:
-            return
-        classes = self.model.plan.labels.num_classes
-        if self._given is None:
-            logits = sliding_window(self._answering, self._image, **self._passes).half().to(self.model.device)
-        else:
-            given = torch.from_numpy(self._given.astype(np.uint8 if classes <= 256 else np.int16))
-            on_grid = self._grid.labels_to_network(given.to(self.model.device), classes)
-            self._trusted = on_grid
-            logits = torch.stack([(on_grid == index).half() for index in range(classes)])
-            logits.mul_(2 * GIVEN_LOGIT).sub_(GIVEN_LOGIT)
-        self._classes = logits.argmax(0).to(class_type(classes))
-        self._decided = self._grid.labels_to_native(logits).cpu().numpy()
-        self._result = (self._decided if self._given is None else self._given).copy()
-        self._logits = logits
+        return self._timeline
 
-    def _answer(self, click: PointClick, voxel: tuple[int, int, int], label: int) -> Box | None:
-        shape = self._image.shape[1:]
-        start = window_around(voxel, shape, self._window)
-        place = tuple(slice(max(a, 0), min(a + n, size)) for a, n, size in zip(start, self._window, shape, strict=True))
-        turn = Turn(click, voxel, label, place, self._grid.native_box(place))
-        clicks = self._clicks([*self._turns, turn])
-        answer = predict_alone(self._answering, self._image, clicks, self._classes, start, self._window, **self._pass)
+    def _locked(self) -> frozenset[int]:
+        """Class indices of the labels that are locked."""
+        state = None if self._timeline is None else self._timeline.state
+        return frozenset() if state is None or state.locks is None else state.locks.classes
 
-        before = self._logits[(slice(None), *place)].clone()
-        origin = upload([span.start for span in place], before.device)
-        here = Clicks(clicks.batch, clicks.label, clicks.position - origin, clicks.valid)
-        weight = fade_weight(place, shape, before.device)
-        if not self.model.plan.plain_answers:
-            newest, *earlier = (
-                [index - span.start for index, span in zip(each, place, strict=True)]
-                for each in dict.fromkeys((voxel, *(turn.voxel for turn in self._turns)))
+    def _click(self, position: Sequence[float], label: str, space: str) -> Click:
+        """A click, checked."""
+        if np.shape(position) != (3,):
+            raise ClickError(f"a click is three numbers; got {position!r}")
+        click = self._located(PointClick(label, tuple(float(value) for value in position), space))
+        self._refuse_locked(click)
+        return click
+
+    def _located(self, given: PointClick) -> Click:
+        """A click and where it lies."""
+        volume, index = self._volume, self.model.plan.labels.index(given.label)
+        position, space = given.position, given.space
+        exact = to_voxel(position, space, volume.affine)
+        if space != "voxel" and not is_placed(volume.header):
+            self._note(
+                "a click in mm, and the image's header says neither by a qform nor by an sform where its voxels lie: "
+                "its middle is taken to be at 0; check the result, or click on voxels"
             )
-            weight = weight * newest_weight(weight.shape, newest, earlier, before.device)
-        after = torch.lerp(before.float(), crop(answer, start, shape), weight)
-        if self._trusted is not None:
-            add_evidence(after, self._trusted[place], here, weight)
-        if not self.model.plan.plain_answers:
-            obey_clicks(after[None], here)
-        turn.logits = (before, after.half())
-        old, shown = self._decided[turn.box].copy(), self._result[turn.box]
-        new = self._put_logits(turn, 1)
-        # Where the network's decision stays the same, so does the result, to the last voxel: a segmentation from
-        # elsewhere may be finer than the network's grid.
-        changed = bounding_box((old != new) & (new != shown))
-        if changed is not None:
-            classes = np.where(old != new, new, shown)[changed]
-            turn.classes = (shown[changed].copy(), classes)
-            turn.changed = within(turn.box, changed)
-            self._result[turn.changed] = classes
-        self._turns.append(turn)
-        self._undone.clear()
-        return turn.changed
+        # Clipped first: what is far outside does not fit into an integer.
+        if not np.isfinite(exact).all() or not inside(exact.clip(-1, max(volume.shape)), volume.shape):
+            place = f"voxel {_point(exact)} lies"
+            if space != "voxel":
+                place = f"{_point(position)} ({space}) is voxel {_point(exact)},"
+            raise ClickError(
+                f"the click at {place} outside the image of {' x '.join(map(str, volume.shape))} voxels; "
+                "check its position and its space"
+            )
+        voxel = tuple(nearest_voxel(exact).tolist())
+        grid = self._timeline.scene.grid
+        place = tuple(grid.points_to_network(voxel).tolist())
+        return Click(given, index, voxel, place, tuple(self._preprocess.click(voxel, grid).tolist()))
 
-    def _clicks(self, turns: Sequence[Turn]) -> Clicks:
-        """All clicks; of several on one voxel the newest, as two labels there would contradict each other."""
-        newest = {turn.voxel: turn.label for turn in turns}
-        device = self.model.device
-        position = upload(list(newest), device, torch.int64).reshape(-1, 3)
-        label = upload(list(newest.values()), device, torch.int64)
-        return Clicks(torch.zeros_like(label), label, position)
-
-    def _put(self, turn: Turn, side: int) -> Box | None:
-        """Put back what was there before a turn (`side` 0) or after it (1)."""
-        self._put_logits(turn, side)
-        if turn.changed is not None:
-            self._result[turn.changed] = turn.classes[side]
-        return turn.changed
-
-    def _put_logits(self, turn: Turn, side: int) -> np.ndarray:
-        """Put a turn's logits in place; returns the network's decision in the turn's box of the image's grid."""
-        self._logits[(slice(None), *turn.place)] = turn.logits[side]
-        self._classes[turn.place] = turn.logits[side].argmax(0).to(self._classes.dtype)
-        if min(span.stop - span.start for span in turn.box) > 0:
-            self._decided[turn.box] = self._grid.labels_to_native(self._logits, turn.box).cpu().numpy()
-        return self._decided[turn.box]
+    def _refuse_locked(self, click: Click) -> None:
+        """Raise a ClickError where a lock forbids that a voxel takes a label."""
+        if not self._locked():
+            return
+        now = int(self._timeline.state.result[click.voxel])
+        locked = sorted({now, click.label} & self._locked())
+        if locked and click.label != now:
+            verb = "take it from" if locked[0] == now else "give it to"
+            raise ClickError(
+                f"the click at voxel {_point(click.voxel)} would {verb} "
+                f"{self.model.plan.labels.class_names[locked[0]]}, which is locked; unlock it first"
+            )
 
 
 def _point(position: Sequence[float]) -> str:

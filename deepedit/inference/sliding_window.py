@@ -2,14 +2,15 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from functools import reduce
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepedit.boxes import overlap as box_overlap
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.devices import upload
+from deepedit.inference.watch import UNWATCHED, Watch
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import assemble_input, mixed_precision
 from deepedit.network.unet import more_than_one_voxel
@@ -22,19 +23,10 @@ STRETCH = 1.25
 
 VALUES_AT_ONCE = 16 * 128**3
 """On a GPU windows go through the network together while all that goes in and comes out is no more than that, and two
-always, such as the two looks at one: a single small one would not fill it. A CPU is at its best with one."""
+always: a single small one would not fill it. A CPU is at its best with one."""
 
 AIR_LOGIT = 10.0
 """How sure it is that what was left out as air is background."""
-
-BEYOND_OTHERS = 0.3
-"""How much the answer to a click counts where an earlier click is much nearer."""
-
-CLICKS_AT_ONCE = 8
-"""Distances to so many clicks are held in memory together."""
-
-NEARER = 2.0
-"""Voxels by which one click has to be nearer than another for most of the difference that it makes."""
 
 
 def sliding_window(
@@ -44,9 +36,9 @@ def sliding_window(
     previous: Tensor | None = None,
     overlap: float = 0.5,
     amp: str = "auto",
-    progress: bool = False,
     skip_air: bool = False,
-    look_once: bool = False,
+    tta: bool = False,
+    watch: Watch = UNWATCHED,
 ) -> Tensor:
     """Logits of a whole volume.
 
@@ -59,10 +51,10 @@ def sliding_window(
         previous: ``[X, Y, Z]`` class indices of the previous segmentation; none unless given.
         overlap: of neighbouring windows, as a share of their sides, in [0, 1).
         amp: precision, see `autocast_dtype`.
-        progress: show a bar.
         skip_air: leave windows out in which every voxel has the image's lowest value, as air has in a CT's window,
             and no click or previous segmentation lies; they become background.
-        look_once: where one window covers the volume, see `predict_alone`.
+        tta: test-time augmentation where one window covers the volume, see `predict_alone`.
+        watch: told of every window, and asked before it whether to go on.
 
     Returns:
         ``[L + 1, X, Y, Z]`` float32, on the image's device or on the CPU.
@@ -71,7 +63,10 @@ def sliding_window(
     window = window_shape(shape, model.plan.patch_size, model.network.config.divisor)
     starts = list(window_starts(shape, window, overlap))
     if len(starts) == 1:
-        alone = predict_alone(model, image, clicks, previous, starts[0], window, amp, look_once)
+        watch.expect(1)
+        watch.check()
+        alone = predict_alone(model, image, clicks, previous, starts[0], window, amp, tta)
+        watch.done(1)
         return crop(alone, starts[0], shape)
     if skip_air:
         starts = [start for start in starts if not _is_air(image, clicks, previous, start, window)]
@@ -80,12 +75,15 @@ def sliding_window(
     weight = gaussian_weight(window, where)
     total = torch.zeros((classes, *shape), device=where)
     weights = torch.zeros(shape, device=where)
-    for group in _bar(_groups(starts, window, model.plan, image.device), progress):
+    watch.expect(len(starts))
+    for group in _groups(starts, window, model.plan, image.device):
+        watch.check()
         answers = predict_windows(model, image, clicks, previous, group, window, amp).to(where)
         for start, logits in zip(group, answers, strict=True):
-            inside, part = _spans(start, window, shape)
+            inside, part = box_overlap(start, window, shape)
             total[(slice(None), *inside)].addcmul_(logits[(slice(None), *part)], weight[part])
             weights[inside] += weight[part]
+        watch.done(len(group))
     unseen = weights == 0
     total.div_(weights.masked_fill_(unseen, 1))
     if skip_air:
@@ -138,24 +136,21 @@ def predict_alone(
     start: Sequence[int],
     window: Sequence[int],
     amp: str = "auto",
-    look_once: bool = False,
+    tta: bool = False,
 ) -> Tensor:
-    """Logits of a window that stands alone: the mean of two looks, the second from a voxel further on along every axis.
-
-    A network that halves its resolution answers a little differently wherever its window begins, as every level then
-    samples other voxels. Where windows overlap such answers are averaged anyway.
+    """Logits of a window that stands alone.
 
     Args:
         start, window: first voxel and sides of the window, which may reach beyond the volume.
-        look_once: the first look is all, in half of the time; so it is where the plan wants plain answers.
+        tta: test-time augmentation, for twice the time: the mean with a second answer, from a window that begins a
+            voxel later along every axis. A network that halves its resolution answers a little differently wherever
+            its window begins, as every level then samples other voxels.
 
     Returns:
-        ``[L + 1, *window]`` float32; the first voxels along each axis are of the first look alone.
+        ``[L + 1, *window]`` float32; the first voxels along each axis are of the first answer alone.
     """
-    looks = [tuple(start), tuple(place + 1 for place in start)]
-    if look_once or model.plan.plain_answers:
-        looks = looks[:1]
-    groups = _groups(looks, window, model.plan, image.device)
+    starts = [tuple(start), *([tuple(place + 1 for place in start)] if tta else [])]
+    groups = _groups(starts, window, model.plan, image.device)
     first, *second = (
         logits for each in groups for logits in predict_windows(model, image, clicks, previous, each, window, amp)
     )
@@ -234,70 +229,9 @@ def gaussian_weight(window: Sequence[int], device: torch.device | str = "cpu") -
     return weight
 
 
-def fade_weight(place: Sequence[slice], shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
-    """How much the answer of a single window counts against what is there already.
-
-    Args:
-        place: slices of the part of the window that lies in the volume.
-        shape: of the volume.
-
-    Returns:
-        The weight of each voxel of `place`: 1 inside, and from an eighth of a side away from a rim less and less,
-        so that no seam shows. Rims that are the volume's own do not fade.
-    """
-    profiles = []
-    for span, size in zip(place, shape, strict=True):
-        side = span.stop - span.start
-        steps = torch.arange(side) + 0.5
-        profile = torch.ones(side)
-        if span.start > 0:
-            profile = torch.minimum(profile, steps / (side / 8))
-        if span.stop < size:
-            profile = torch.minimum(profile, steps.flip(0) / (side / 8))
-        profiles.append(profile)
-    x, y, z = upload(torch.cat(profiles), device).split([len(profile) for profile in profiles])
-    return x[:, None, None] * y[:, None] * z
-
-
-def newest_weight(
-    shape: Sequence[int],
-    newest: Sequence[int],
-    earlier: Sequence[Sequence[int]],
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """How much the answer to the newest click counts against what the earlier clicks were answered with.
-
-    All where the newest click is much nearer than every earlier one, `BEYOND_OTHERS` where an earlier one is much
-    nearer, and something in between where they are about as near. Now and then an answer turns over, beyond an earlier
-    click, what that one had settled.
-
-    Args:
-        shape: ``[X, Y, Z]`` of the window.
-        newest: the voxel of the newest click, counted from the window's first.
-        earlier: those of the others, which may lie outside of the window.
-
-    Returns:
-        ``[X, Y, Z]``; a plain 1 where there are no earlier ones.
-    """
-    if not earlier:
-        return torch.ones((), device=device)
-    clicks = torch.tensor([newest, *earlier])
-    along = [(torch.arange(side) - clicks[:, axis, None]).square().float() for axis, side in enumerate(shape)]
-    squares = upload(torch.cat(along, dim=1), device).split(list(shape), dim=1)
-
-    def nearest(rows: slice) -> Tensor:
-        x, y, z = (each[rows] for each in squares)
-        return ((x[:, :, None] + y[:, None])[..., None] + z[:, None, None]).amin(0)
-
-    groups = [slice(first, first + CLICKS_AT_ONCE) for first in range(1, len(clicks), CLICKS_AT_ONCE)]
-    others = reduce(torch.minimum, map(nearest, groups)).sqrt()
-    share = torch.sigmoid((others - nearest(slice(0, 1)).sqrt()) / NEARER)
-    return BEYOND_OTHERS + (1 - BEYOND_OTHERS) * share
-
-
 def cut(tensor: Tensor, start: Sequence[int], window: Sequence[int]) -> Tensor:
     """``[C, *window]`` of ``[C, X, Y, Z]``, 0 where the window leaves it."""
-    inside, _ = _spans(start, window, tensor.shape[1:])
+    inside, _ = box_overlap(start, window, tensor.shape[1:])
     padding = [
         pad
         for a, side, size in reversed(list(zip(start, window, tensor.shape[1:], strict=True)))
@@ -309,24 +243,15 @@ def cut(tensor: Tensor, start: Sequence[int], window: Sequence[int]) -> Tensor:
 
 def crop(tensor: Tensor, start: Sequence[int], shape: Sequence[int]) -> Tensor:
     """The part of a window's ``[C, *window]`` that lies in the volume."""
-    _, part = _spans(start, tensor.shape[1:], shape)
+    _, part = box_overlap(start, tensor.shape[1:], shape)
     return tensor[(slice(None), *part)]
-
-
-def _spans(
-    start: Sequence[int], window: Sequence[int], shape: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Where a window lies in the volume, and which part of the window that is."""
-    inside = tuple(slice(max(a, 0), min(a + side, size)) for a, side, size in zip(start, window, shape, strict=True))
-    part = tuple(slice(span.start - a, span.stop - a) for span, a in zip(inside, start, strict=True))
-    return inside, part
 
 
 def _is_air(
     image: Tensor, clicks: Clicks | None, previous: Tensor | None, start: Sequence[int], window: Sequence[int]
 ) -> bool:
     """Whether a window holds nothing but the lowest value of every channel, no click, and nothing segmented before."""
-    inside, _ = _spans(start, window, image.shape[1:])
+    inside, _ = box_overlap(start, window, image.shape[1:])
     if previous is not None and previous[inside].any():
         return False
     if clicks is not None:
@@ -340,11 +265,3 @@ def _is_air(
 def _fits(needed: int, device: torch.device) -> bool:
     """Whether that many bytes, and as many again for the network, are free on a GPU; elsewhere there is no choice."""
     return device.type != "cuda" or 2 * needed < torch.cuda.mem_get_info(device)[0]
-
-
-def _bar(items: Sequence, progress: bool) -> Sequence:
-    if not progress:
-        return items
-    from tqdm import tqdm
-
-    return tqdm(items, desc="passes", leave=False)

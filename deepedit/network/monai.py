@@ -17,7 +17,7 @@ from deepedit.files import brief, one_line
 from deepedit.network.checkpoint import Model
 from deepedit.network.dynunet import ALIASES, HEADS, channel_orders, dynunet_alias, dynunet_name
 from deepedit.network.unet import ResidualUNet, Triple, UNetConfig, triple
-from deepedit.plan import Intensity, Labels, Plan
+from deepedit.plan import Intensity, Labels, MergePolicy, Plan
 
 
 def import_dynunet(
@@ -137,6 +137,7 @@ def import_model(
         fixed_shape=grid,
         guidance="sum-normalized",
         previous=False,
+        merge=MergePolicy.plain(),
     )
     return Model(network, plan)
 

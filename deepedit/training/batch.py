@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepedit.clicks import Clicks, obey_clicks, render_guidance, simulate_clicks
+from deepedit.clicks import Clicks, enforce_clicks, render_guidance, simulate_clicks
 from deepedit.devices import upload
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
@@ -140,8 +140,8 @@ class RollingBatch:
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
         if staying:
-            if not self.plan.plain_answers:
-                logits = obey_clicks(logits.float(), self._clicks())
+            if self.plan.merge.enforce:
+                logits = enforce_clicks(logits.float(), self._clicks())
             self._click(staying, logits[upload(staying, self.device)].argmax(1))
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:

@@ -15,6 +15,9 @@ from deepedit.transforms.intensity import normalise
 from deepedit.transforms.resample import resample
 from deepedit.volume import Volume
 
+TIE = 1e-4
+"""Logits that differ by less may have equal probabilities."""
+
 
 class Preprocessor:
     """Brings images and labels to the grid and intensities of a plan, and predictions back to the file's grid.
@@ -103,7 +106,7 @@ class Preprocessor:
         return self.plan.labels.to_values(grid.labels_to_native(logits).cpu().numpy())
 
     def probabilities_to_native(
-        self, logits: Tensor, grid: GridMap, classes: Sequence[int] | None = None
+        self, logits: Tensor, grid: GridMap, classes: Sequence[int] | None = None, shown: np.ndarray | None = None
     ) -> np.ndarray:
         """Probabilities on the file's grid; the largest of a voxel is that of the class that `to_native` gives.
 
@@ -111,12 +114,18 @@ class Preprocessor:
             logits: ``[num_classes, X, Y, Z]`` on the network's grid.
             grid: the map that was returned with the image.
             classes: class indices to return; all, unless given.
+            shown: ``[*native_shape]`` class indices; where others are decided, the logit of these is raised until
+                theirs is the largest probability.
 
         Returns:
             ``[len(classes), *native_shape]`` float32; outside of the network's grid the background has probability 1.
         """
         classes = list(range(len(logits)) if classes is None else classes)
-        return _from_probabilities(logits, grid, len(classes), lambda probabilities: probabilities[classes])
+
+        def chosen(probabilities: Tensor) -> Tensor:
+            return probabilities[classes]
+
+        return _from_probabilities(logits, grid, len(classes), chosen, shown, self.plan.merge.margin)
 
     def uncertainty_to_native(self, logits: Tensor, grid: GridMap) -> np.ndarray:
         """Entropy of the probabilities on the file's grid, as a share of its largest possible value.
@@ -135,21 +144,62 @@ class Preprocessor:
 
         return _from_probabilities(logits, grid, 1, entropy)[0]
 
+    def next_best_to_native(self, logits: Tensor, grid: GridMap, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The most probable class other than the one that is shown, and the lead of that one, on the file's grid.
 
-def _from_probabilities(logits: Tensor, grid: GridMap, channels: int, look: Callable[[Tensor], Tensor]) -> np.ndarray:
-    """``[channels, *native_shape]`` float32, what `look` returns for the probabilities of each slab."""
+        Args:
+            logits: ``[num_classes, X, Y, Z]`` on the network's grid.
+            grid: the map that was returned with the image.
+            shown: ``[*native_shape]`` class indices.
+
+        Returns:
+            ``[*native_shape]`` class indices, and ``[*native_shape]`` float32, the difference of the probabilities. It
+            is computed slab by slab, so that the probabilities of all classes are never held at once.
+        """
+
+        def lead_and_next(probabilities: Tensor) -> Tensor:
+            (first, second), (_, other) = probabilities.topk(2, 0)
+            return torch.stack([other.float(), first - second])
+
+        other, lead = _from_probabilities(logits, grid, 2, lead_and_next, shown, self.plan.merge.margin)
+        return other.astype(shown.dtype), lead
+
+
+def _from_probabilities(
+    logits: Tensor,
+    grid: GridMap,
+    channels: int,
+    look: Callable[[Tensor], Tensor],
+    shown: np.ndarray | None = None,
+    margin: float = 0.0,
+) -> np.ndarray:
+    """``[channels, *native_shape]`` float32, what `look` returns for the probabilities of each slab.
+
+    Where the class that is `shown` does not lead, its logit is raised first, until it leads by the margin.
+    """
     result = np.empty((channels, *grid.native_shape), dtype=np.float32)
     oriented = result.transpose(0, *(1 + axis for axis in grid.permutation))
     background = torch.zeros(len(logits), device=logits.device)
     background[0] = 1
     for rows, part, taps in grid.native_slabs(logits):
-        probabilities = resample(part, taps).softmax(0)
+        on_native = resample(part, taps)
+        if shown is not None:
+            leading = torch.from_numpy(shown.transpose(grid.permutation)[rows].astype(np.int64))
+            _lead(on_native, leading.to(logits.device), margin)
+        probabilities = on_native.softmax(0)
         for dim, each in enumerate(taps):
             if each.outside.any():
                 beyond = upload(each.outside.nonzero()[:, 0], probabilities.device)
                 probabilities.movedim((0, dim + 1), (-1, 0))[beyond] = background
         oriented[:, rows] = look(probabilities).cpu().numpy()
     return result
+
+
+def _lead(logits: Tensor, classes: Tensor, margin: float) -> None:
+    """Raise, in place, the logits ``[C, ...]`` of these classes ``[...]`` where another is as large, or nearly."""
+    classes = classes[None]
+    own, others = logits.gather(0, classes), logits.scatter(0, classes, -math.inf).amax(0, keepdim=True)
+    logits.scatter_(0, classes, own.where(own - others > TIE, others + margin))
 
 
 def _classes(labels: Labels, values: np.ndarray) -> np.ndarray:

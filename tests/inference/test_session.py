@@ -11,7 +11,7 @@ from deepedit.errors import ClickError, DeepEditError, FileError
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import read_label, write_volume
 from deepedit.network.checkpoint import save_model
-from deepedit.plan import Labels
+from deepedit.plan import Labels, MergePolicy
 from deepedit.volume import Volume
 from tests.inference.conftest import ball, box_of
 from tests.inference.networks import plan, random_model, sweeping_model
@@ -65,21 +65,21 @@ def test_an_answer_counts_little_where_an_earlier_click_is_nearer():
 
 def test_a_model_that_keeps_its_own_answers_is_not_asked_to_share_them():
     model = sweeping_model(patch=(24, 8, 8))
-    model.plan = dataclasses.replace(model.plan, guidance="sum-normalized")
+    model.plan = dataclasses.replace(model.plan, merge=MergePolicy.plain())
     _, second = answered_twice(model)
     assert np.ptp(second) < 1e-6
 
 
-@pytest.mark.parametrize(("look_once", "looks"), [(False, 2), (True, 1)])
-def test_a_click_takes_two_looks_or_where_that_is_asked_one(look_once, looks):
+@pytest.mark.parametrize(("tta", "answers"), [(False, 1), (True, 2)])
+def test_a_click_takes_one_answer_or_with_test_time_augmentation_two(tta, answers):
     model, passes = random_model(), []
     model.network.register_forward_hook(lambda *_: passes.append(1))
-    session = InteractiveSession(model, amp="off", look_once=look_once)
+    session = InteractiveSession(model, amp="off", tta=tta)
     session.set_image(np.zeros((40, 16, 16)))
     session.predict()
     before = len(passes)
     session.add_click((20, 8, 8), "left")
-    assert len(passes) - before == looks
+    assert len(passes) - before == answers
 
 
 def test_later_clicks_keep_what_earlier_ones_did(session):

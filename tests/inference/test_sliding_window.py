@@ -13,9 +13,7 @@ from deepedit.inference import sliding_window as module
 from deepedit.inference.sliding_window import (
     crop,
     cut,
-    fade_weight,
     gaussian_weight,
-    newest_weight,
     sliding_window,
     window_around,
     window_shape,
@@ -42,28 +40,19 @@ def whole_pass(model, image, clicks=None, previous=None):
         return model.network(assemble_input(image[None], guidance, previous[None]))[0]
 
 
-def of_plain_answers(model):
-    return replace(model, plan=replace(model.plan, guidance="sum-normalized"))
-
-
-def test_a_volume_of_one_window_gets_the_networks_own_answer_where_the_plan_wants_that():
-    model, image = of_plain_answers(random_model()), seeded(1, 16, 12, 16)
-    assert torch.equal(sliding_window(model, image, amp="off"), whole_pass(model, image))
-
-
-def test_a_volume_of_one_window_can_be_looked_at_once():
+def test_a_volume_of_one_window_gets_the_networks_own_answer():
     model, image = random_model(), seeded(1, 16, 12, 16)
-    assert torch.equal(sliding_window(model, image, amp="off", look_once=True), whole_pass(model, image))
+    assert torch.equal(sliding_window(model, image, amp="off"), whole_pass(model, image))
 
 
 def test_a_volume_smaller_than_the_network_allows_is_padded_with_zeros_around_it():
     model, image = random_model(), seeded(1, 14, 11, 16)
     padded = F.pad(image, (0, 0, 1, 0, 1, 1))
     expected = whole_pass(model, padded)[:, 1:-1, 1:]
-    assert torch.equal(sliding_window(model, image, amp="off", look_once=True), expected)
+    assert torch.equal(sliding_window(model, image, amp="off"), expected)
 
 
-def test_a_window_that_stands_alone_is_looked_at_once_more_from_a_voxel_further_on():
+def test_test_time_augmentation_is_the_mean_with_an_answer_from_a_voxel_further_on():
     model, shape = random_model(), (16, 12, 16)
     image, previous = seeded(1, *shape), (seeded(*shape) > 0).to(torch.uint8)
     place = torch.tensor([[10, 4, 15], [3, 2, 9]])
@@ -71,27 +60,29 @@ def test_a_window_that_stands_alone_is_looked_at_once_more_from_a_voxel_further_
     moved = [F.pad(tensor, (-1, 1) * 3) for tensor in (image, previous)]
     second = whole_pass(model, moved[0], Clicks([0, 0], [1, 0], place - 1), moved[1])
     expected[:, 1:, 1:, 1:] = (expected[:, 1:, 1:, 1:] + second[:, :-1, :-1, :-1]) / 2
-    result = sliding_window(model, image, Clicks([0, 0], [1, 0], place), previous, amp="off")
+    result = sliding_window(model, image, Clicks([0, 0], [1, 0], place), previous, amp="off", tta=True)
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_two_looks_at_once_give_what_one_after_another_gives(monkeypatch):
+def test_both_answers_at_once_give_what_one_after_another_gives(monkeypatch):
     model, image = random_model(), seeded(1, 14, 11, 16)
     clicks = Clicks([0, 0], [1, 0], [[10, 4, 15], [3, 2, 9]])
-    expected = sliding_window(model, image, clicks, amp="off")
+    expected = sliding_window(model, image, clicks, amp="off", tta=True)
     model, passes = counted(model)
     monkeypatch.setattr(module, "windows_at_once", lambda window, plan, device: 4)
-    torch.testing.assert_close(sliding_window(model, image, clicks, amp="off"), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(
+        sliding_window(model, image, clicks, amp="off", tta=True), expected, rtol=1e-4, atol=1e-5
+    )
     assert len(passes) == 1
 
 
 @given(st.tuples(*[st.integers(1, 12)] * 3), st.data())
 @settings(max_examples=30, deadline=None)
-def test_two_looks_leave_no_trace_where_a_network_looks_at_single_voxels(shape, data):
+def test_the_second_answer_leaves_no_trace_where_a_network_looks_at_single_voxels(shape, data):
     model, image = pointwise_model(patch=(12, 12, 12)), seeded(1, *shape)
     voxel = [data.draw(st.integers(0, side - 1)) for side in shape]
     clicks, previous = Clicks([0], [1], [voxel]), (seeded(*shape) > 0).to(torch.uint8)
-    result = sliding_window(model, image, clicks, previous, amp="off")
+    result = sliding_window(model, image, clicks, previous, amp="off", tta=True)
     torch.testing.assert_close(result, whole_pass(model, image, clicks, previous), rtol=1e-4, atol=1e-4)
 
 
@@ -175,25 +166,30 @@ def test_the_middle_of_a_window_weighs_most_and_its_corners_still_count():
     assert weight.min() > 0
 
 
-def test_a_single_answer_fades_towards_rims_inside_of_the_volume_only():
-    weight = fade_weight((slice(0, 16), slice(8, 24), slice(4, 20)), (40, 24, 40))
-    assert weight[8, 8, 8] == 1
-    assert weight[0, 8, 8] == 1  # the volume's own rim
-    assert weight[8, 15, 8] == 1
-    for rim in (weight[15, 8, 8], weight[8, 0, 8], weight[8, 8, 0], weight[8, 8, 15]):
-        assert 0 < rim <= 0.25
-
-
-@given(st.tuples(*[st.integers(1, 6)] * 3), st.lists(st.tuples(*[st.integers(-20, 20)] * 3), min_size=1, max_size=5))
+@given(shapes, windows, st.data())
 @settings(max_examples=60, deadline=None)
-def test_the_newest_answer_counts_by_which_click_is_nearer(shape, clicks):
-    newest, *earlier = clicks
-    weight = newest_weight(shape, newest, earlier)
-    for voxel in np.ndindex(shape) if earlier else ():
-        ahead = min(math.dist(voxel, other) for other in earlier) - math.dist(voxel, newest)
-        assert float(weight[voxel]) == pytest.approx(0.3 + 0.7 / (1 + math.exp(-ahead / 2)), abs=1e-5)
-    if not earlier:
-        assert torch.equal(weight, torch.ones(()))
+def test_the_window_around_a_voxel_holds_it_and_stays_inside(shape, window, data):
+    voxel = [data.draw(st.integers(0, size - 1)) for size in shape]
+    for index, first, side, size in zip(voxel, window_around(voxel, shape, window), window, shape, strict=True):
+        assert first <= index < first + side
+        if side <= size:
+            assert 0 <= first <= size - side
+            centred = abs(index - (first + side // 2))
+            assert centred == 0 or first in (0, size - side)
+
+
+def test_a_side_slightly_longer_than_the_patch_is_one_window():
+    assert window_shape((64, 70, 81), (64, 64, 64), (8, 8, 8)) == (64, 72, 64)
+    assert window_shape((5, 1, 64), (64, 64, 64), (8, 4, 8)) == (8, 4, 64)
+
+
+def test_the_middle_of_a_window_weighs_most_and_its_corners_still_count():
+    weight = gaussian_weight((8, 9, 4))
+    assert weight.shape == (8, 9, 4)
+    assert torch.equal(weight, weight.flip(0, 1, 2))
+    assert weight.argmax() == weight.flatten().argmax()
+    assert weight[4, 4, 2] == weight.max()
+    assert weight.min() > 0
 
 
 @given(shapes, windows, st.data())

@@ -176,7 +176,7 @@ def one_bad_case(folder: Path) -> Callable[[random.Random], object]:
         rows = evaluate_dataset(
             *(model, cases, 1, folder / "starts"),
             amp="off",
-            look_once=True,
+            tta=False,
             on_failure=lambda case, reason: failures.update({case.name: reason}),
             on_note=lambda note: None,
         )

@@ -1,4 +1,4 @@
-"""A segmentation that was given, beside a network that thinks otherwise."""
+"""An initial segmentation, beside a network that thinks otherwise."""
 
 import dataclasses
 
@@ -11,7 +11,8 @@ from numpy.testing import assert_array_equal
 from torch import nn
 
 from deepedit.errors import ClickError, FileError
-from deepedit.inference.given import agreement, given_classes
+from deepedit.inference.initial import initial_classes
+from deepedit.inference.merge import agreement
 from deepedit.inference.session import InteractiveSession
 from deepedit.network.checkpoint import Model
 from deepedit.network.unet import UNetConfig
@@ -103,9 +104,9 @@ def test_another_grid_is_that_of_the_nearest_voxels_up_to_their_outer_edges(shap
     notes = []
     if segmentation.data.any() and not expected.any():
         with pytest.raises(FileError, match="nothing of it is left there"):
-            given_classes(segmentation, image, LABELS)
+            initial_classes(segmentation, image, LABELS)
         return
-    assert_array_equal(given_classes(segmentation, image, LABELS, note=notes.append), expected)
+    assert_array_equal(initial_classes(segmentation, image, LABELS, note=notes.append), expected)
     assert len(notes) == 1
     assert ("lie outside of the image" in notes[0]) == (lost > 0)
     if lost:

@@ -1,13 +1,10 @@
-"""A segmentation from elsewhere: brought to the grid of its image, and weighed against the network's answer."""
+"""An initial segmentation: brought to the grid of its image."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from deepedit.clicks import Clicks, render_guidance
 from deepedit.errors import FileError
 from deepedit.files import one_line, pasted
 from deepedit.inference.memory import sides
@@ -17,17 +14,8 @@ from deepedit.io.nifti_affine import farthest
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.volume import DEFAULT_READING, Reading, Volume
 
-EVIDENCE = 6.0
-"""By how much, in logits, the network must be sure to overrule a segmentation that it largely agrees with."""
 
-EVIDENCE_SIGMA = 3.0
-"""How near to a click that ends, in voxels of the network's grid."""
-
-AGREES, AGREES_NOT = 0.85, 0.7
-"""Dice between the two from which on the segmentation counts fully, and up to which not at all."""
-
-
-def given_classes(
+def initial_classes(
     segmentation: str | Path | Volume | np.ndarray,
     image: Volume,
     labels: Labels,
@@ -174,33 +162,3 @@ def _share_outside(classes: np.ndarray, affine: np.ndarray, image: Volume) -> fl
         labelled += len(voxels)
         outside += int(((places < -0.5) | (places > size - 0.5)).any(axis=1).sum())
     return 100 * outside / labelled if labelled else 0.0
-
-
-def add_evidence(logits: Tensor, given: Tensor, clicks: Clicks, weight: Tensor) -> None:
-    """Let a segmentation that was given count as evidence beside the network's answer, but near the clicks.
-
-    The more so the better the two agree: a good segmentation differs from the network's along its borders only, and a
-    user who corrects it wants the rest left alone; a bad one is what the network is asked to replace.
-
-    Args:
-        logits: ``[C, X, Y, Z]`` float, the answer; changed in place.
-        given: ``[X, Y, Z]`` class indices.
-        clicks: all of them, on that grid.
-        weight: ``[X, Y, Z]`` or a number in [0, 1], how much the answer itself counts.
-    """
-    given = given.long()
-    trust = ((agreement(given, logits.argmax(0)) - AGREES_NOT) / (AGREES - AGREES_NOT)).clamp(0, 1)
-    of_any_class = Clicks(clicks.batch, torch.zeros_like(clicks.label), clicks.position, clicks.valid)
-    near = render_guidance(of_any_class, given.shape, 1, sigma=EVIDENCE_SIGMA)[0, 0]
-    logits.scatter_add_(0, given[None], (EVIDENCE * trust * (1 - near) * weight)[None])
-
-
-def agreement(one: Tensor, other: Tensor) -> Tensor:
-    """Dice of the foreground of two maps of class indices, voxels of different labels counting as different; float64.
-
-    A single value on the maps' device, which is not waited for.
-    """
-    inside = one > 0
-    foreground = inside.sum() + (other > 0).sum()
-    same = ((one == other) & inside).sum()
-    return torch.where(foreground > 0, 2 * same / foreground, 1.0).double()

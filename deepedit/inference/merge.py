@@ -1,0 +1,179 @@
+"""What a click may change: the only place that decides it.
+
+Each voxel belongs to its nearest claim. The newest click claims for the network's answer, an earlier click for what was
+there before, and so does an initial segmentation that the network largely agrees with: that one claims everywhere, from
+a distance that is the same for all voxels. The nearer the newest click is than every other claim, the more its answer
+counts.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from deepedit.clicks import Clicks, enforce_clicks
+from deepedit.devices import upload
+from deepedit.plan import MergePolicy
+
+RIM = 8
+"""The answer of a window fades within this part of its side from a rim that lies inside the volume."""
+
+FAR = 1e6
+"""A distance beyond all others, voxels."""
+
+
+def merge(
+    before: Tensor,
+    answer: Tensor,
+    clicks: Clicks,
+    newest: Tensor,
+    policy: MergePolicy,
+    *,
+    places: Tensor | None = None,
+    rim: Tensor | None = None,
+    initial: Tensor | None = None,
+    locked: Tensor | None = None,
+) -> Tensor:
+    """What is there after a click, or several that were answered together.
+
+    Args:
+        before: ``[B, C, X, Y, Z]`` logits of what was there.
+        answer: ``[B, C, X, Y, Z]`` float32, the logits of the network.
+        clicks: all that count, on this grid, B times N, those of the first sample first; they may lie outside of it.
+        newest: ``[B * N]`` bool, those that `answer` is the answer to.
+        policy: what an answer may change.
+        places: ``[B * N, 3]``, where exactly the clicks lie, see `enforce_clicks`.
+        rim: ``[X, Y, Z]``, see `rim_weight`; 1 everywhere unless given.
+        initial: ``[B, X, Y, Z]`` class indices of the initial segmentations; None where there are none.
+        locked: ``[B, X, Y, Z]``, at locked voxels the class index plus 1, elsewhere 0; None where nothing is locked.
+
+    Returns:
+        ``[B, C, X, Y, Z]`` float32 logits. No host synchronisation.
+    """
+    weight = torch.ones((), device=answer.device) if rim is None else rim
+    if policy.ownership:
+        claims = None if initial is None else _reach_of(initial, answer, policy)
+        weight = weight * ownership(clicks, newest, len(answer), answer.shape[2:], policy, claims)
+    after = torch.lerp(before.float(), answer, weight.expand(len(answer), *answer.shape[2:])[:, None])
+    if policy.enforce:
+        enforce_clicks(after, clicks, places, policy.margin, policy.ball)
+    return after if locked is None else keep_locked(after, locked, policy.margin)
+
+
+def ownership(
+    clicks: Clicks,
+    newest: Tensor,
+    samples: int,
+    shape: Sequence[int],
+    policy: MergePolicy,
+    claims: Tensor | None = None,
+) -> Tensor:
+    """How much the answer to the newest clicks counts at each voxel, in [0, 1].
+
+    One half where the newest click is as far away as the nearest other claim, and by a sigmoid more or less where it is
+    nearer or farther; 1 where there is no other claim, or no newest click.
+
+    Args:
+        clicks, newest: see `merge`.
+        samples: B.
+        shape: ``(X, Y, Z)``.
+        claims: ``[B]``, the distance in voxels from which an initial segmentation claims every voxel.
+
+    Returns:
+        ``[B, X, Y, Z]``.
+    """
+    each = len(newest) // samples
+    position = clicks.position.view(samples, each, 3)
+    newest, valid = newest.view(samples, each), clicks.valid.view(samples, each)
+    others = _distance(position, valid & ~newest, shape)
+    if claims is not None:
+        others = torch.minimum(others, claims[:, None, None, None])
+    # Without a new click, as in a first pass, the answer counts everywhere.
+    own = _distance(position, valid & newest, shape) * (valid & newest).any(1)[:, None, None, None]
+    return others.sub_(own).div_(policy.softness).sigmoid_()
+
+
+def _distance(position: Tensor, valid: Tensor, shape: Sequence[int]) -> Tensor:
+    """``[B, X, Y, Z]`` float32: distance in voxels to the nearest of those positions ``[B, N, 3]`` that are valid."""
+    device, (samples, count) = position.device, valid.shape
+    axes = upload(torch.cat([torch.arange(side) for side in shape]), device).split(list(shape))
+    squares = [(axis - position[..., dim, None]).square().float() for dim, axis in enumerate(axes)]
+    squares[0] = squares[0].masked_fill(~valid[..., None], FAR**2)
+    result = torch.full((samples, *shape), FAR**2, device=device)
+    # A CPU goes from slab to slab, each small enough to stay in its caches; a GPU wants as much as its memory takes.
+    at_once = 2**17 if device.type == "cpu" else 2**27
+    plane = shape[1] * shape[2]
+    together = max(1, min(count, at_once // (samples * plane)))
+    rows = max(1, at_once // (samples * plane * together))
+    for first in range(0, count, together):
+        x, y, z = (each[:, first : first + together] for each in squares)
+        plane_squares = y[..., :, None] + z[..., None, :]
+        for start in range(0, shape[0], rows):
+            part = slice(start, start + rows)
+            nearest = (x[..., part, None, None] + plane_squares[:, :, None]).amin(1)
+            torch.minimum(result[:, part], nearest, out=result[:, part])
+    return result.sqrt_()
+
+
+def _reach_of(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
+    """``[B]``: the distance from which an initial segmentation claims; the less the network agrees, the farther."""
+    lowest, highest = policy.agreement
+    trust = ((agreement(initial, answer.argmax(1)) - lowest) / (highest - lowest)).clamp(1 / FAR, 1)
+    return policy.initial_distance / trust
+
+
+def agreement(one: Tensor, other: Tensor) -> Tensor:
+    """``[B]``: Dice of the foreground of two maps of class indices, voxels of different labels counting as different.
+
+    Args:
+        one, other: ``[B, X, Y, Z]``.
+    """
+    inside = one > 0
+    foreground = (inside.sum((1, 2, 3)) + (other > 0).sum((1, 2, 3))).float()
+    same = ((one == other) & inside).sum((1, 2, 3))
+    return torch.where(foreground > 0, 2 * same / foreground, 1.0)
+
+
+def keep_locked(logits: Tensor, locked: Tensor, margin: float) -> Tensor:
+    """Logits in which locked voxels keep their class, and no other voxel takes it.
+
+    Args:
+        logits: ``[B, C, X, Y, Z]`` float.
+        locked: ``[B, X, Y, Z]``, at locked voxels the class index plus 1, elsewhere 0.
+        margin: by which they lead, and by which it stays below others elsewhere.
+    """
+    free = locked == 0
+    own = (locked.long() - 1).clamp(min=0)[:, None]
+    missing = logits.scatter(1, own, -math.inf).amax(1, keepdim=True) + margin - logits.gather(1, own)
+    logits = logits.scatter_add(1, own, missing.clamp(min=0).masked_fill(free[:, None], 0))
+    classes = torch.arange(1, logits.shape[1] + 1, device=logits.device)
+    closed = (locked.flatten()[:, None] == classes).any(0)
+    closed = closed[:, None, None, None]
+    highest = logits.masked_fill(closed, -math.inf).amax(1, keepdim=True) - margin
+    return torch.where(free[:, None] & closed, logits.minimum(highest), logits)
+
+
+def rim_weight(place: Sequence[slice], shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:
+    """How much the answer of a single window counts by where in the window a voxel lies.
+
+    Args:
+        place: slices of the part of the window that lies in the volume.
+        shape: of the volume.
+
+    Returns:
+        The weight of each voxel of `place`: 1 inside, and from an eighth of a side away from a rim less and less, so
+        that no seam shows. Rims that are the volume's own do not fade.
+    """
+    profiles = []
+    for span, size in zip(place, shape, strict=True):
+        side = span.stop - span.start
+        steps = torch.arange(side) + 0.5
+        profile = torch.ones(side)
+        if span.start > 0:
+            profile = torch.minimum(profile, steps / (side / RIM))
+        if span.stop < size:
+            profile = torch.minimum(profile, steps.flip(0) / (side / RIM))
+        profiles.append(profile)
+    x, y, z = upload(torch.cat(profiles), device).split([len(profile) for profile in profiles])
+    return x[:, None, None] * y[:, None] * z

@@ -1,0 +1,358 @@
+"""The segmentation of one image: what is shown, the logits behind it, and how an answer or a lock changes them."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from deepedit.boxes import Box, bounding_box, hull, is_empty, overlap, within
+from deepedit.clicks import Clicks
+from deepedit.clicks.enforce import class_at
+from deepedit.devices import upload
+from deepedit.inference.history import Answered, Change, Click, Locked, Step, Unlocked
+from deepedit.inference.locks import Locks
+from deepedit.inference.merge import RIM, keep_locked, merge, rim_weight
+from deepedit.inference.sliding_window import (
+    AIR_LOGIT,
+    Triple,
+    crop,
+    predict_alone,
+    sliding_window,
+    window_around,
+    window_starts,
+)
+from deepedit.inference.watch import UNWATCHED, Watch
+from deepedit.network.checkpoint import Model
+from deepedit.transforms.decide import class_type
+from deepedit.transforms.geometry import GridMap
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What stays the same while one image is worked on.
+
+    Attributes:
+        model: in evaluation mode.
+        image: ``[C, *network_shape]`` float32.
+        grid: between the image's own grid and the network's.
+        window: sides of the network's windows, voxels.
+        initial: class indices of the initial segmentation on the image's own grid; None without one.
+        amp, tta, overlap, skip_air: of the passes, see `sliding_window`.
+    """
+
+    model: Model
+    image: Tensor
+    grid: GridMap
+    window: Triple
+    initial: np.ndarray | None = None
+    amp: str = "auto"
+    tta: bool = False
+    overlap: float = 0.5
+    skip_air: bool = False
+
+    @property
+    def shape(self) -> Triple:
+        """Of the network's grid."""
+        return tuple(self.image.shape[1:])
+
+    @property
+    def num_classes(self) -> int:
+        return self.model.plan.labels.num_classes
+
+    @property
+    def is_one_window(self) -> bool:
+        return len(list(window_starts(self.shape, self.window, self.overlap))) == 1
+
+    def place(self, start: Triple) -> Box:
+        """The part of the network's grid that the window at `start` covers."""
+        return overlap(start, self.window, self.shape)[0]
+
+    def initial_on_network(self) -> Tensor | None:
+        """The initial segmentation on the network's grid."""
+        if self.initial is None:
+            return None
+        classes = self.initial.astype(np.uint8 if self.num_classes <= 256 else np.int16)
+        return self.grid.labels_to_network(torch.from_numpy(classes).to(self.image.device), self.num_classes)
+
+
+class Segmentation:
+    """The segmentation of an image as it is shown, and what further answers need of it.
+
+    Attributes:
+        logits: ``[C, *network_shape]`` float16.
+        classes: ``[*network_shape]``, their decision.
+        decided: class indices on the image's own grid, the decision of the interpolated logits.
+        result: class indices on the image's own grid, what is shown. Where the decision stays the same, it does too: an
+            initial segmentation may be finer than the network's grid.
+        locks: None where nothing is locked.
+        known: ``[*network_shape]`` bool, where the network has been asked yet; None: everywhere.
+    """
+
+    def __init__(self, scene: Scene, logits: Tensor, result: np.ndarray | None = None) -> None:
+        self.scene, self.logits = scene, logits
+        self.classes = logits.argmax(0).to(class_type(scene.num_classes))
+        self.decided = scene.grid.labels_to_native(logits).cpu().numpy()
+        self.result = self.decided.copy() if result is None else result.astype(self.decided.dtype)
+        self.locks: Locks | None = None
+        self.known: Tensor | None = None
+        self.initial = scene.initial_on_network()
+
+    @classmethod
+    def begin(cls, scene: Scene, watch: Watch = UNWATCHED) -> "Segmentation":
+        """The automatic result, or the initial segmentation."""
+        if scene.initial is None:
+            passes = {"overlap": scene.overlap, "amp": scene.amp, "skip_air": scene.skip_air, "tta": scene.tta}
+            return cls(
+                scene, sliding_window(scene.model, scene.image, **passes, watch=watch).half().to(scene.image.device)
+            )
+        initial, certainty = scene.initial_on_network(), scene.model.plan.merge.initial_logit
+        logits = torch.stack([(initial == index).half() for index in range(scene.num_classes)])
+        return cls(scene, logits.mul_(2 * certainty).sub_(certainty), scene.initial)
+
+    @classmethod
+    def unasked(cls, scene: Scene) -> "Segmentation":
+        """Background everywhere, until windows are asked for one by one."""
+        logits = torch.zeros((scene.num_classes, *scene.shape), dtype=torch.float16, device=scene.image.device)
+        logits[0] = AIR_LOGIT
+        segmentation = cls(scene, logits)
+        segmentation.known = torch.zeros(scene.shape, dtype=torch.bool, device=logits.device)
+        return segmentation
+
+    def copy(self) -> "Segmentation":
+        """Another one that changes by itself."""
+        other = object.__new__(Segmentation)
+        other.__dict__.update(self.__dict__)
+        other.logits, other.classes = self.logits.clone(), self.classes.clone()
+        other.decided, other.result = self.decided.copy(), self.result.copy()
+        other.known = None if self.known is None else self.known.clone()
+        return other
+
+    def apply(self, step: Step, earlier: Sequence[Click], watch: Watch = UNWATCHED) -> Change:
+        """Make a step.
+
+        Args:
+            earlier: the clicks before it.
+
+        Returns:
+            What it changed, to be swapped back.
+        """
+        if isinstance(step, Answered):
+            return self.answer(step.clicks, earlier, watch)
+        if isinstance(step, Locked):
+            return self.lock(step.label, step.voxels)
+        return self.unlock(step.label)
+
+    def swap(self, change: Change) -> None:
+        """Take a change back, or make it again."""
+        self.locks, change.locks = change.locks, self.locks
+        swapped = []
+        for place, logits in reversed(change.windows):
+            swapped.append((place, self.logits[(slice(None), *place)].clone()))
+            self._put(place, logits)
+        change.windows = swapped
+        if change.box is not None:
+            shown = self.result[change.box].copy()
+            self.result[change.box] = change.classes
+            change.classes = shown
+
+    def answer(self, clicks: Sequence[Click], earlier: Sequence[Click], watch: Watch = UNWATCHED) -> Change:
+        """Let the network answer clicks together, over the windows that they need, each once.
+
+        Args:
+            clicks: the new ones.
+            earlier: those before.
+        """
+        groups = list(windows_of(clicks, self.scene))
+        watch.expect(len(groups))
+        for start, _ in groups:
+            self._ask(start)
+        places = [self.scene.place(start) for start, _ in groups]
+        region = hull([self.scene.grid.native_box(place) for place in places])
+        shown, before = self.result[region].copy(), []
+        everyone = [*earlier, *clicks]
+        heard: dict[Click, bool] = {}
+        try:
+            for (start, own), place in zip(groups, places, strict=True):
+                watch.check()
+                logits, answered = self._merged(start, place, everyone, own)
+                heard.update(zip(own, answered, strict=True))
+                before.append((place, self.logits[(slice(None), *place)].clone()))
+                self._replace(place, logits, everyone)
+                watch.done(1)
+        except BaseException:
+            for place, logits in reversed(before):
+                self._put(place, logits)
+            self.result[region] = shown
+            raise
+        change = self._changed(Change(self.locks, before), region, shown)
+        change.heard = tuple(heard[click] for click in clicks)
+        return change
+
+    def lock(self, label: int, voxels: np.ndarray) -> Change:
+        """Keep the voxels of a label from now on; those given take it, if they have another."""
+        change, scene = Change(self.locks), self.scene
+        self.remember_lock(Locked(label, voxels))
+        held = self.locks.voxels
+        # The logits follow, so that the network is shown the same as the user.
+        place = bounding_box(((self.locks.on_network > 0) & (self.locks.on_network - 1 != self.classes)).cpu().numpy())
+        if place is not None:
+            logits = self.logits[(slice(None), *place)]
+            change.windows.append((place, logits.clone()))
+            kept = keep_locked(logits.float()[None], self.locks.on_network[place][None], scene.model.plan.merge.margin)
+            self._put(place, kept[0].half())
+        region = bounding_box(voxels & (self.result != label)) or (slice(0, 0),) * 3
+        shown = self.result[region].copy()
+        self.result[region][held[region] == label + 1] = label
+        return self._changed(change, region, shown)
+
+    def unlock(self, label: int) -> Change:
+        """Let the voxels of a label change again."""
+        change = Change(self.locks, voxels=(0,) * self.scene.num_classes)
+        self.remember_lock(Unlocked(label))
+        return change
+
+    def remember_lock(self, step: Step) -> None:
+        """Take note of what is locked after a step, and change nothing else."""
+        if isinstance(step, Answered):
+            return
+        grid, num_classes = self.scene.grid, self.scene.num_classes
+        if isinstance(step, Locked):
+            held = self.locks.voxels.copy() if self.locks else np.zeros(step.voxels.shape, Locks.dtype(num_classes))
+            held[step.voxels & (held == 0)] = step.label + 1
+            classes = {step.label, *(self.locks.classes if self.locks else ())}
+        else:
+            held = np.where(self.locks.voxels == step.label + 1, 0, self.locks.voxels)
+            classes = self.locks.classes - {step.label}
+        self.locks = Locks.of(frozenset(classes), held, grid, num_classes, self.logits) if classes else None
+
+    def _ask(self, start: Triple) -> None:
+        """Work out the automatic result within a window where it is not known yet."""
+        if self.known is None:
+            return
+        scene = self.scene
+        place = scene.place(start)
+        unknown = ~self.known[place]
+        if not unknown.any():
+            return
+        answer = predict_alone(scene.model, scene.image, None, None, start, scene.window, scene.amp, scene.tta)
+        answer = crop(answer, start, scene.shape).half()
+        self.known[place] = True
+        self._replace(place, torch.where(unknown, answer, self.logits[(slice(None), *place)]), [])
+
+    def _merged(
+        self, start: Triple, place: Box, clicks: Sequence[Click], own: Sequence[Click]
+    ) -> tuple[Tensor, list[bool]]:
+        """The logits of a window after an answer, float16, and whether it alone gave each of `own` its label."""
+        scene, device = self.scene, self.logits.device
+        answer = predict_alone(
+            scene.model, scene.image, self._seen(clicks), self._previous(), start, scene.window, scene.amp, scene.tta
+        )
+        answer = crop(answer, start, scene.shape)
+        origin = np.array([span.start for span in place])
+        # Of several clicks on one voxel of the image the newest counts.
+        obeyed = list({click.voxel: click for click in clicks}.values())
+        here = upload(np.array([click.place for click in obeyed]) - origin, device)
+        target = upload(np.array([click.target for click in obeyed]) - origin, device)
+        label = upload([click.label for click in obeyed], device, torch.int64)
+        now = set(own)
+        merged = merge(
+            self.logits[(slice(None), *place)][None],
+            answer[None],
+            Clicks(torch.zeros_like(label), label, target),
+            upload([click in now for click in obeyed], device),
+            scene.model.plan.merge,
+            places=here,
+            rim=rim_weight(place, scene.shape, device),
+            initial=None if self.initial is None else self.initial[place][None],
+            locked=None if self.locks is None else self.locks.on_network[place][None],
+        )
+        own_places = upload(np.array([click.place for click in own]) - origin, device)
+        leading = torch.stack([class_at(answer, each) for each in own_places]).tolist()
+        return merged[0].half(), [label == click.label for label, click in zip(leading, own, strict=True)]
+
+    def _seen(self, clicks: Sequence[Click]) -> Clicks:
+        """The clicks as the network sees them: of several on one of its voxels the newest, as two labels there would
+        contradict each other."""
+        newest = {click.target: click.label for click in clicks}
+        label = upload(list(newest.values()), self.logits.device, torch.int64)
+        return Clicks(torch.zeros_like(label), label, upload(list(newest), label.device, torch.int64))
+
+    def _previous(self) -> Tensor:
+        """The previous segmentation for the network."""
+        if self.locks is None:
+            return self.classes
+        held = self.locks.on_network
+        return torch.where(held > 0, held - 1, self.classes).to(self.classes.dtype)
+
+    def _replace(self, place: Box, logits: Tensor, clicks: Sequence[Click]) -> None:
+        """Put logits in place, and show what becomes of that."""
+        box = self.scene.grid.native_box(place)
+        before = self.decided[box].copy()
+        self._put(place, logits)
+        self._show(box, before, clicks)
+
+    def _put(self, place: Box, logits: Tensor) -> None:
+        """Put logits in place, and decide anew."""
+        self.logits[(slice(None), *place)] = logits
+        self.classes[place] = logits.argmax(0).to(self.classes.dtype)
+        box = self.scene.grid.native_box(place)
+        if not is_empty(box):
+            self.decided[box] = self.scene.grid.labels_to_native(self.logits, box).cpu().numpy()
+
+    def _show(self, box: Box, before: np.ndarray, clicks: Sequence[Click]) -> None:
+        """Show in a box of the image's own grid what is decided now, where that is not what was decided before.
+
+        This is where clicks and locks are promised for: a click's voxel has its label, whatever interpolation makes of
+        it, and a locked voxel keeps its own.
+        """
+        shown, decided = self.result[box], self.decided[box]
+        wanted = np.where(decided != before, decided, shown)
+        if self.scene.model.plan.merge.enforce and clicks:
+            voxels = np.array([click.voxel for click in clicks]) - [span.start for span in box]
+            within = ((voxels >= 0) & (voxels < wanted.shape)).all(1)
+            # In order, so that of several clicks on one voxel the newest counts.
+            for voxel, click in zip(voxels[within], np.array(clicks, dtype=object)[within], strict=True):
+                wanted[tuple(voxel)] = click.label
+        self.result[box] = wanted if self.locks is None else self.locks.keep(shown, wanted, box)
+
+    def _changed(self, change: Change, region: Box, shown: np.ndarray) -> Change:
+        """The change, with what it did to the result in a region where that was `shown` before."""
+        box = bounding_box(shown != self.result[region])
+        counts = np.zeros(self.scene.num_classes, int)
+        if box is not None:
+            change.box, change.classes = within(region, box), shown[box].copy()
+            for sign, classes in ((-1, change.classes), (1, self.result[change.box])):
+                counts += sign * np.bincount(classes.ravel(), minlength=len(counts))
+        change.voxels = tuple(counts.tolist())
+        return change
+
+
+def windows_of(clicks: Sequence[Click], scene: Scene) -> Iterator[tuple[Triple, list[Click]]]:
+    """The windows that answer clicks, each with those that it answers.
+
+    A window is placed around the first click that has none, and takes all others that lie in it where its answer counts
+    in full.
+    """
+    left = list(clicks)
+    while left:
+        start = window_around(left[0].target, scene.shape, scene.window)
+        place = scene.place(start)
+        full = [
+            slice(
+                span.start + (math.ceil((span.stop - span.start) / RIM) if span.start > 0 else 0),
+                span.stop - (math.ceil((span.stop - span.start) / RIM) if span.stop < size else 0),
+            )
+            for span, size in zip(place, scene.shape, strict=True)
+        ]
+        own = [
+            click
+            for click in left
+            if click is left[0]
+            or all(span.start <= at < span.stop for at, span in zip(click.target, full, strict=True))
+        ]
+        taken = set(map(id, own))
+        left = [click for click in left if id(click) not in taken]
+        yield start, own

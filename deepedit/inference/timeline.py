@@ -1,0 +1,153 @@
+"""A segmentation and the steps that led to it, each of which can be taken back."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from deepedit.boxes import Box, bounding_box
+from deepedit.inference.history import Entry, Step, clicks_of, without_click
+from deepedit.inference.segmentation import Scene, Segmentation
+from deepedit.inference.watch import UNWATCHED, Watch
+
+KEPT_BYTES = 2**28
+"""What the changes of the newest steps may take in memory, but for the very newest. Where there are more, the
+segmentation before the first step is held as well, and to take back an older step those before it are made anew."""
+
+
+class Timeline:
+    """The segmentation of an image, and what was done to it.
+
+    Whatever fails or is cancelled leaves it as it was.
+
+    Attributes:
+        state: None as long as nothing was asked.
+        first: the segmentation before the first step; None as long as the changes of all steps are kept.
+        done: the steps, in order.
+        undone: those that were taken back, the newest of them first.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.state: Segmentation | None = None
+        self.first: Segmentation | None = None
+        self.done: list[Entry] = []
+        self.undone: list[Entry] = []
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether steps were made while the automatic result of other windows is still missing."""
+        return self.state is not None and self.state.known is not None
+
+    def whole(self, watch: Watch = UNWATCHED) -> Segmentation:
+        """The segmentation, worked out everywhere; if it was not, the steps are made anew on the automatic result."""
+        if self.state is None:
+            self.state = Segmentation.begin(self.scene, watch)
+        elif self.is_partial:
+            first = Segmentation.begin(self.scene, watch)
+            state = first.copy()
+            self._become(state, self._made([entry.step for entry in self.done], state, [], watch), first)
+            for entry in self.undone:  # their changes are those of another automatic result
+                entry.change.forget()
+        return self.state
+
+    def make(self, step: Step, watch: Watch = UNWATCHED) -> Box | None:
+        """Make a step; in a volume of several windows before the automatic result of the others is worked out.
+
+        Returns:
+            The box of the image's own grid that changed, None if nothing did; likewise below.
+        """
+        state = self.state
+        if state is None:
+            waits = self.scene.initial is None and not self.scene.is_one_window
+            state = Segmentation.unasked(self.scene) if waits else Segmentation.begin(self.scene, watch)
+        change = state.apply(step, clicks_of(self.done), watch)
+        self.state, self.undone = state, []
+        self.done.append(Entry(step, change))
+        self._keep_within_bounds()
+        return change.box
+
+    def undo(self, watch: Watch = UNWATCHED) -> Box | None:
+        """Take the newest step back, if there is one."""
+        if not self.done:
+            return None
+        newest, undone = self.done[-1], self.undone
+        if newest.change.kept:
+            self.state.swap(newest.change)
+            self.done.pop()
+            box = newest.change.box
+        else:
+            state, done = self._before(len(self.done) - 1, watch)
+            box = self._become(state, done, self.first)
+        self.undone = [*undone, newest]
+        return box
+
+    def redo(self, watch: Watch = UNWATCHED) -> Box | None:
+        """Make the step again that was taken back last, if there is one."""
+        if not self.undone:
+            return None
+        entry = self.undone[-1]
+        if entry.change.kept:
+            self.state.swap(entry.change)
+        else:
+            entry.change = self.state.apply(entry.step, clicks_of(self.done), watch)
+        self.done.append(self.undone.pop())
+        self._keep_within_bounds()
+        return entry.change.box
+
+    def remove(self, number: int, watch: Watch = UNWATCHED) -> Box | None:
+        """Take a click away, as if it had never been; the steps after it are made anew."""
+        index, steps = without_click([entry.step for entry in self.done], number)
+        first = self.before_all()
+        state, before = self._before(index, watch)
+        box = self._become(state, self._made(steps, state, before, watch), first)
+        self.undone = []
+        return box
+
+    def reset(self) -> None:
+        """Take all steps back, for good."""
+        self.state = None if self.state is None or self.is_partial else self.before_all()
+        self.first, self.done, self.undone = None, [], []
+
+    def before_all(self) -> Segmentation:
+        """The segmentation before the first step; a copy, if it is not held."""
+        return self.first or self._before(0, UNWATCHED)[0]
+
+    def _before(self, index: int, watch: Watch) -> tuple[Segmentation, list[Entry]]:
+        """The segmentation before a step, a copy, and the steps before that."""
+        if all(entry.change.kept for entry in self.done[index:]):
+            state = self.state.copy()
+            for entry in reversed(self.done[index:]):
+                state.swap(replace(entry.change))
+            return state, self.done[:index]
+        state = self.first.copy()
+        return state, self._made([entry.step for entry in self.done[:index]], state, [], watch)
+
+    @staticmethod
+    def _made(steps: Sequence[Step], state: Segmentation, before: Sequence[Entry], watch: Watch) -> list[Entry]:
+        """Make steps on a state after others; returns all of them."""
+        done = list(before)
+        for step in steps:
+            done.append(Entry(step, state.apply(step, clicks_of(done), watch)))
+            _forget_oldest(done)
+        return done
+
+    def _become(self, state: Segmentation, done: list[Entry], first: Segmentation | None) -> Box | None:
+        """Go on from another segmentation, with the one before its first step."""
+        changed = bounding_box(state.result != self.state.result)
+        self.state, self.done = state, done
+        self.first = None if all(entry.change.kept for entry in done) else first
+        return changed
+
+    def _keep_within_bounds(self) -> None:
+        """Forget the changes of the oldest steps, where all together take too much memory."""
+        if self.first is None and sum(entry.change.bytes for entry in self.done) > KEPT_BYTES and len(self.done) > 1:
+            self.first = self.before_all()
+        _forget_oldest(self.done)
+
+
+def _forget_oldest(entries: Sequence[Entry]) -> None:
+    """Keep the changes of the newest entries, as far as the bound goes, and of the last one."""
+    held = 0
+    for number, entry in enumerate(reversed(entries)):
+        held += entry.change.bytes
+        if held > KEPT_BYTES and number > 0:
+            entry.change.forget()

@@ -1,0 +1,143 @@
+"""What an answer may change."""
+
+import dataclasses
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from deepedit.clicks import Clicks
+from deepedit.inference.merge import agreement, keep_locked, merge, ownership, rim_weight
+from deepedit.plan import MergePolicy
+
+POLICY = MergePolicy()
+POSITION = st.tuples(*[st.integers(-20, 20)] * 3)
+
+
+def table(positions, valid=None):
+    """Clicks of one label, ``[B][N]`` positions."""
+    flat = [position for row in positions for position in row]
+    batch = [number for number, row in enumerate(positions) for _ in row]
+    return Clicks(torch.tensor(batch), torch.zeros(len(flat)), torch.tensor(flat).reshape(-1, 3), valid)
+
+
+def nearest(voxel, clicks):
+    return min((math.dist(voxel, click) for click in clicks), default=math.inf)
+
+
+@given(
+    st.tuples(*[st.integers(1, 6)] * 3),
+    st.lists(
+        st.lists(st.tuples(POSITION, st.booleans(), st.booleans()), min_size=3, max_size=3), min_size=1, max_size=3
+    ),
+    st.one_of(st.none(), st.floats(1, 30)),
+)
+@settings(max_examples=40, deadline=None)
+def test_the_answer_counts_by_which_claim_is_nearer(shape, samples, claim):
+    clicks = table([[position for position, _, _ in row] for row in samples], [v for row in samples for _, _, v in row])
+    newest = torch.tensor([new for row in samples for _, new, _ in row])
+    claims = None if claim is None else torch.full((len(samples),), claim)
+    weight = ownership(clicks, newest, len(samples), shape, POLICY, claims)
+    for number, row in enumerate(samples):
+        new = [position for position, is_new, valid in row if is_new and valid]
+        old = [position for position, is_new, valid in row if not is_new and valid]
+        for voxel in np.ndindex(shape):
+            other = min(nearest(voxel, old), math.inf if claim is None else claim)
+            ahead = (other - nearest(voxel, new)) / POLICY.softness if new else math.nan
+            if new:
+                expected = 0.0 if ahead < -700 else 1 / (1 + math.exp(-ahead))
+                assert float(weight[number][voxel]) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_pass_without_new_clicks_counts_everywhere():
+    assert (ownership(Clicks.empty(), torch.zeros(0, dtype=torch.bool), 2, (3, 4, 5), POLICY) == 1).all()
+
+
+def test_a_first_answer_replaces_what_was_there_and_nothing_else_is_touched():
+    generator = torch.Generator().manual_seed(0)
+    before, answer = torch.randn(2, 1, 3, 6, 6, 6, generator=generator)
+    kept = before.clone(), answer.clone()
+    label = int(answer[0, :, 2, 3, 4].argmax())
+    answer[0, label, 2, 3, 4] += 1
+    kept[1].copy_(answer)
+    merged = merge(before, answer, Clicks([0], [label], [[2, 3, 4]]), torch.tensor([True]), POLICY)
+    torch.testing.assert_close(merged, answer)
+    assert torch.equal(before, kept[0])
+    assert torch.equal(answer, kept[1])
+
+
+@pytest.mark.parametrize("enforce", [True, False])
+def test_a_clicked_voxel_takes_its_label_if_the_policy_says_so(enforce):
+    before = answer = torch.stack([torch.full((5, 5, 5), 4.0), torch.zeros(5, 5, 5)])[None]
+    policy = dataclasses.replace(POLICY, enforce=enforce)
+    merged = merge(before, answer, Clicks([0], [1], [[2, 2, 2]]), torch.tensor([True]), policy)
+    assert bool(merged.argmax(1)[0, 2, 2, 2] == 1) is enforce
+
+
+def test_the_plain_policy_shows_the_answer():
+    generator = torch.Generator().manual_seed(0)
+    before, answer = torch.randn(2, 1, 3, 6, 6, 6, generator=generator)
+    clicks = Clicks([0, 0], [1, 2], [[0, 0, 0], [5, 5, 5]])
+    initial = answer.argmax(1)
+    merged = merge(before, answer, clicks, torch.tensor([False, True]), MergePolicy.plain(), initial=initial)
+    assert torch.equal(merged, answer)
+
+
+def test_an_initial_segmentation_is_kept_far_from_the_click_as_long_as_the_network_agrees_with_it():
+    initial = torch.zeros(1, 40, 12, 12, dtype=torch.uint8)
+    initial[:, 2:38, 2:10, 2:10] = 1
+    before = 8.0 * (torch.nn.functional.one_hot(initial.long(), 2).movedim(-1, 1) - 0.5)
+
+    def after(answered):
+        answer = 8.0 * (torch.nn.functional.one_hot(answered.long(), 2).movedim(-1, 1) - 0.5)
+        click = Clicks([0], [0], [[5, 6, 6]])
+        return merge(before, answer, click, torch.tensor([True]), POLICY, initial=initial).argmax(1)
+
+    nearly = initial.clone()
+    nearly[:, :4] = nearly[:, 36:] = 0
+    merged = after(nearly)
+    assert (merged[:, 2:4, 4:9, 4:9] == 0).all()  # near the click the answer counts
+    assert (merged[:, 36:38, 2:10, 2:10] == 1).all()  # far away the initial segmentation does
+    other = torch.zeros_like(initial)
+    other[:, 30:, :, 6:] = 1
+    assert torch.equal(after(other), other)  # with one that is found all wrong the network has its way
+
+
+def test_agreement_is_the_dice_of_what_is_labelled_alike():
+    one, other = torch.tensor([0, 1, 1, 2, 2]), torch.tensor([1, 1, 1, 2, 0])
+    one, other = (torch.stack([each, torch.zeros_like(each)]).reshape(2, 5, 1, 1) for each in (one, other))
+    assert agreement(one, other).tolist() == pytest.approx([2 * 3 / (4 + 4), 1])
+    assert agreement(one, one).tolist() == [1, 1]
+
+
+@given(st.integers(0, 2**32), st.integers(2, 5))
+@settings(max_examples=30, deadline=None)
+def test_locked_voxels_keep_their_class_and_no_other_takes_it(seed, classes):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(2, classes, 5, 4, 3, generator=generator)
+    # A locked class has all of its voxels locked, or it could not be shown elsewhere.
+    locked = torch.randint(0, classes, (2, 5, 4, 3), generator=generator)
+    kept = keep_locked(logits.clone(), locked, POLICY.margin)
+    decided = kept.argmax(1)
+    assert torch.equal(decided[locked > 0], locked[locked > 0] - 1)
+    for sample in range(2):
+        closed = locked[sample][locked[sample] > 0].unique() - 1
+        free = decided[sample][locked[sample] == 0]
+        assert not torch.isin(free, closed).any()
+
+
+def test_where_nothing_is_locked_nothing_changes():
+    logits = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    assert torch.equal(keep_locked(logits.clone(), torch.zeros(1, 4, 4, 4, dtype=torch.uint8), 0.1), logits)
+
+
+def test_a_single_answer_fades_towards_rims_inside_of_the_volume_only():
+    weight = rim_weight((slice(0, 16), slice(8, 24), slice(4, 20)), (40, 24, 40))
+    assert weight[8, 8, 8] == 1
+    assert weight[0, 8, 8] == 1  # the volume's own rim
+    assert weight[8, 15, 8] == 1
+    for rim in (weight[15, 8, 8], weight[8, 0, 8], weight[8, 8, 0], weight[8, 8, 15]):
+        assert 0 < rim <= 0.25

@@ -1,0 +1,392 @@
+"""Steps of a session: several clicks together, clicks that are removed, locks; and calls that are cancelled."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_array_equal
+
+from deepedit.errors import Cancelled, ClickError
+from deepedit.inference import timeline
+from deepedit.inference.session import InteractiveSession
+from deepedit.plan import Labels
+from tests.inference.conftest import box_of
+from tests.inference.networks import random_model
+from tests.obedient import obedient_model
+
+NAMES = ("background", "a", "b", "c")
+LABELS = Labels(NAMES[1:], (2, 5, 300))
+SHAPES = {"one window": (12, 10, 12), "several windows": (26, 10, 20)}
+
+
+def new_session(shape=SHAPES["one window"], initial=False, affine=None):
+    """A network with random weights, which answers every click all over its window."""
+    session = InteractiveSession(random_model(labels=LABELS, patch=(12, 12, 12)), amp="off")
+    rng = np.random.default_rng(0)
+    session.set_image(rng.uniform(0, 2, shape).astype(np.float32), affine)
+    if initial:
+        session.set_segmentation(np.array((0, 2, 5, 300))[rng.integers(0, 4, shape)])
+    return session
+
+
+def some_clicks(count, shape, seed=1):
+    rng = np.random.default_rng(seed)
+    return [(tuple(rng.integers(0, shape).tolist()), NAMES[rng.integers(4)]) for _ in range(count)]
+
+
+def assert_same(one, other):
+    """To the bit, in all that can be seen and in what follows from it."""
+    assert_array_equal(one.predict(), other.predict())
+    assert_array_equal(one.probabilities(), other.probabilities())
+    assert one.clicks == other.clicks
+    assert one.locked == other.locked
+
+
+def counted(session):
+    passes = []
+    session._answering.network.register_forward_hook(lambda *_: passes.append(1))
+    return passes
+
+
+# Several clicks together ---------------------------------------------------------------------------------------------
+
+
+def test_clicks_that_are_added_together_are_one_answer_and_one_step():
+    session = new_session()
+    before = session.predict()
+    passes = counted(session)
+    clicks = some_clicks(5, before.shape)
+    changed = session.add_clicks(clicks)
+    assert len(passes) == 1
+    after = session.predict()
+    assert changed == box_of(after != before)
+    wanted = dict(clicks)
+    assert {voxel: NAMES[LABELS.to_classes(after)[voxel]] for voxel in wanted} == wanted
+    assert len(session.clicks) == 5
+    assert session.undo() == changed
+    assert_array_equal(session.predict(), before)
+    assert session.clicks == []
+
+
+def test_clicks_far_apart_cost_the_windows_that_they_need_each_once():
+    session = new_session((60, 12, 12))
+    session.predict()
+    passes = counted(session)
+    session.add_clicks([((4, 6, 6), "a"), ((50, 6, 6), "b"), ((5, 5, 5), "c"), ((51, 7, 6), "a")])
+    assert len(passes) == 2
+
+
+def test_no_clicks_are_no_step():
+    session = new_session()
+    assert session.add_clicks([]) is None
+    assert session.undo() is None
+
+
+def test_one_bad_click_keeps_all_from_being_added():
+    session = new_session()
+    before = session.predict()
+    with pytest.raises(ClickError, match="outside"):
+        session.add_clicks([((1, 1, 1), "a"), ((99, 1, 1), "b")])
+    assert_array_equal(session.predict(), before)
+    assert session.clicks == []
+
+
+# Removal -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("initial", [False, True])
+@pytest.mark.parametrize("number", [0, 2, 5])
+def test_a_removed_click_has_never_been(shape, initial, number):
+    clicks = some_clicks(6, shape)
+    session, other = new_session(shape, initial), new_session(shape, initial)
+    other.predict()
+    for each in (session, other):
+        rest = [click for index, click in enumerate(clicks) if each is session or index != number]
+        for position, label in rest[:3]:
+            each.add_click(position, label)
+    # The last three together, of which one goes in one case.
+    session.add_clicks(clicks[3:]) if number > 2 else [session.add_click(*click) for click in clicks[3:]]
+    left = [click for index, click in enumerate(clicks) if index != number]
+    other = new_session(shape, initial)
+    for position, label in left[:3]:
+        other.add_click(position, label)
+    other.add_clicks(left[3:]) if number > 2 else [other.add_click(*click) for click in left[3:]]
+    before = session.predict()
+    changed = session.remove_click(number)
+    after = session.predict()
+    assert changed == (box_of(after != before) if (after != before).any() else None)
+    assert_same(session, other)
+    assert session.redo() is None
+    for each in (session, other):
+        each.undo()
+    assert_same(session, other)
+
+
+@pytest.mark.parametrize("number", [-1, 2, 99])
+def test_a_click_that_is_not_there_cannot_be_removed(number):
+    session = new_session()
+    session.add_clicks(some_clicks(2, SHAPES["one window"]))
+    before = session.predict()
+    with pytest.raises(ClickError, match=f"no click {number}"):
+        session.remove_click(number)
+    assert_array_equal(session.predict(), before)
+
+
+# Locks ---------------------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.integers(0, 2**32),
+    st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True),
+    st.tuples(*[st.sampled_from([0.5, 1.0, 1.3, 2.0])] * 3),
+)
+@settings(max_examples=15, deadline=None)
+def test_a_locked_label_neither_loses_a_voxel_nor_gets_one(seed, locked, ratios):
+    shape = tuple(round(11 * ratio) for ratio in ratios)
+    session = new_session(shape, affine=np.diag([*(1 / np.array(ratios)), 1.0]))
+    clicks = iter(some_clicks(30, shape, seed))
+    session.add_click(*next(clicks))
+    approved = session.predict()
+    for label in locked:
+        session.lock(label)
+    assert_array_equal(session.predict(), approved)
+    assert session.locked == [name for name in NAMES if name in locked]
+    values = [dict(zip(NAMES, (0, 2, 5, 300), strict=True))[label] for label in locked]
+    for position, label in clicks:
+        now = session.predict()
+        if label in locked or np.isin(now[position], values):
+            if now[position] != dict(zip(NAMES, (0, 2, 5, 300), strict=True))[label]:
+                with pytest.raises(ClickError, match="locked"):
+                    session.add_click(position, label)
+                assert_array_equal(session.predict(), now)
+                continue
+        session.add_click(position, label)
+        result = session.predict()
+        for value in values:
+            assert_array_equal(result == value, approved == value)
+        assert_array_equal(session.probabilities().argmax(0), LABELS.to_classes(result))
+
+
+def test_what_is_unlocked_can_change_again():
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(np.zeros((16, 16, 16)))
+    session.add_click((4, 8, 8), "left")
+    session.lock("left")
+    with pytest.raises(ClickError, match="take it from left, which is locked; unlock it"):
+        session.add_click((4, 8, 8), "right")
+    with pytest.raises(ClickError, match="give it to left, which is locked; unlock it"):
+        session.add_click((12, 8, 8), "left")
+    session.add_click((4, 8, 8), "left")  # it is left already
+    session.unlock("left")
+    assert session.locked == []
+    session.add_click((4, 8, 8), "right")
+    assert session.predict()[4, 8, 8] == 2
+
+
+def test_a_click_beside_a_locked_label_stops_at_it():
+    session = InteractiveSession(obedient_model(radius=4), amp="off")
+    session.set_image(np.zeros((16, 16, 16)))
+    session.add_click((4, 8, 8), "left")
+    approved = session.predict() == 1
+    session.lock("left")
+    session.add_click((9, 8, 8), "right")
+    result = session.predict()
+    assert_array_equal(result == 1, approved)
+    assert result[9, 8, 8] == 2
+
+
+def test_locks_are_steps_that_are_undone_and_redone():
+    session = new_session()
+    session.add_click((3, 3, 3), "a")
+    session.lock("a")
+    assert session.undo() is None
+    assert session.locked == []
+    assert len(session.clicks) == 1
+    session.redo()
+    assert session.locked == ["a"]
+    session.unlock("a")
+    session.undo()
+    assert session.locked == ["a"]
+    session.reset()
+    assert session.locked == []
+
+
+def test_locking_twice_is_locking_once():
+    session = new_session()
+    session.lock("a")
+    session.lock("a")
+    session.undo()
+    assert session.locked == []
+
+
+def test_locked_voxels_stay_even_if_the_click_that_made_them_is_removed():
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(np.zeros((16, 16, 16)))
+    session.add_click((4, 8, 8), "left")
+    session.add_click((12, 8, 8), "right")
+    approved = session.predict() == 1
+    session.lock("left")
+    session.add_click((12, 4, 8), "right")
+    session.remove_click(0)
+    result = session.predict()
+    assert_array_equal(result == 1, approved)
+    assert (result[12, 8, 8], result[12, 4, 8]) == (2, 2)
+    assert [click.label for click in session.clicks] == ["right", "right"]
+    session.unlock("left")
+    session.undo()
+    session.add_click((4, 4, 4), "right")
+    assert_array_equal(session.predict() == 1, approved)
+
+
+# Before all is worked out --------------------------------------------------------------------------------------------
+
+
+def test_a_first_click_in_a_large_volume_costs_its_window_and_the_result_is_the_same_in_the_end():
+    shape = (60, 12, 12)
+    session, other = new_session(shape), new_session(shape)
+    passes = counted(session)
+    assert not session.shown().any()
+    changed = session.add_click((30, 6, 6), "a")
+    assert len(passes) == 2  # what is there before the click, and the answer
+    assert session.is_partial
+    assert session.shown()[30, 6, 6] == 2
+    assert session.shown(changed).shape == tuple(span.stop - span.start for span in changed)
+    assert not session.shown()[:20].any()
+    session.add_click((33, 6, 6), "b")
+    assert len(passes) == 3 + (33 - 30 > 0)  # the window lies elsewhere, and a part of it is new
+    other.predict()
+    other.add_click((30, 6, 6), "a")
+    other.add_click((33, 6, 6), "b")
+    assert not other.is_partial
+    assert_same(session, other)
+    assert not session.is_partial
+    for each in (session, other):
+        each.undo()
+    assert_same(session, other)
+
+
+def test_what_was_undone_before_all_was_worked_out_can_be_redone_after():
+    shape = (60, 12, 12)
+    session, other = new_session(shape), new_session(shape)
+    other.predict()
+    for each in (session, other):
+        each.add_click((30, 6, 6), "a")
+        each.add_click((33, 6, 6), "b")
+        each.undo()
+    session.predict()
+    for each in (session, other):
+        each.redo()
+    assert_same(session, other)
+
+
+# Bounds --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_a_hundred_clicks_stay_within_bounds_and_can_all_be_undone(shape, monkeypatch):
+    session = new_session(shape)
+    session.predict()
+    window = 4 * 12 * 12 * 12 * 2
+    monkeypatch.setattr(timeline, "KEPT_BYTES", 6 * window)
+    results = [session.predict()]
+    for position, label in some_clicks(100, shape):
+        session.add_click(position, label)
+        results.append(session.predict())
+        held = [entry.change for entry in session._timeline.done if entry.change.kept]
+        assert sum(change.bytes for change in held) <= 6 * window
+    for expected in reversed(results[90:-1]):
+        session.undo()
+        assert_array_equal(session.predict(), expected)
+    for expected in results[91:]:
+        session.redo()
+        assert_array_equal(session.predict(), expected)
+    session.remove_click(50)
+    session.reset()
+    assert_array_equal(session.predict(), results[0])
+
+
+# Cancelled -----------------------------------------------------------------------------------------------------------
+
+
+def after(count):
+    """Says yes from the `count`-th question on."""
+    asked = []
+
+    def cancelled():
+        asked.append(1)
+        return len(asked) > count
+
+    return cancelled
+
+
+CALLS = {
+    "predict": lambda session, **watch: session.predict(**watch),
+    "click": lambda session, **watch: session.add_click((2, 2, 2), "c", **watch),
+    "clicks": lambda session, **watch: session.add_clicks([((2, 2, 2), "c"), ((55, 2, 2), "a")], **watch),
+    "remove": lambda session, **watch: session.remove_click(0, **watch),
+    "undo": lambda session, **watch: session.undo(**watch),
+    "lock": lambda session, **watch: session.lock("a", **watch),
+    "suggest": lambda session, **watch: session.suggest(**watch),
+}
+
+
+@pytest.mark.parametrize("partial", [True, False])
+@pytest.mark.parametrize("call", CALLS)
+def test_a_call_that_is_cancelled_leaves_the_session_as_it_was(call, partial, monkeypatch):
+    monkeypatch.setattr(timeline, "KEPT_BYTES", 1)  # so that undoing asks the network, too
+    session, other = new_session((60, 12, 12)), new_session((60, 12, 12))
+    for each in (session, other):
+        if not partial:
+            each.predict()
+        for position, label in (((10, 6, 6), "a"), ((50, 6, 6), "b"), ((30, 6, 6), "c")):
+            each.add_click(position, label)
+    shown = session.shown()
+    count = 0
+    while True:
+        try:
+            CALLS[call](session, cancelled=after(count))
+            break
+        except Cancelled:
+            assert_array_equal(session.shown(), shown)
+            assert session.clicks == other.clicks
+            assert session.is_partial == partial
+            count += 1
+    CALLS[call](other)
+    assert_same(session, other)
+
+
+def test_progress_counts_the_windows_of_a_call():
+    session, told = new_session((60, 12, 12)), []
+    session.predict(on_progress=lambda done, needed: told.append((done, needed)))
+    assert told == [(number, len(told)) for number in range(1, len(told) + 1)]
+    assert len(told) > 3
+
+
+# What viewers show ---------------------------------------------------------------------------------------------------
+
+
+def test_volumes_are_in_ml_and_tell_what_the_newest_click_changed():
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(np.zeros((16, 16, 16)), np.diag([1, 1, 2.0, 1]))
+    assert session.volumes() == {"left": (0, 0), "right": (0, 0)}
+    session.add_click((4, 8, 8), "left")
+    first = int((session.predict() == 1).sum())
+    assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, first * 2 / 1000))
+    session.add_click((12, 8, 8), "right")
+    second = int((session.predict() == 2).sum())
+    assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, 0))
+    assert session.volumes()["right"] == pytest.approx((second * 2 / 1000, second * 2 / 1000))
+    session.undo()
+    assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, first * 2 / 1000))
+
+
+def test_suggestions_lie_where_the_network_doubts_most():
+    session = new_session()
+    found = session.suggest()
+    probabilities = np.sort(session.probabilities()[(slice(None), *found.voxel)])
+    assert probabilities[-1] - probabilities[-2] < 0.5
+    runner_up = session.probabilities()[(slice(None), *found.voxel)].argsort()[-2]
+    assert found.label == NAMES[runner_up]
+    session.lock(found.label)
+    assert session.suggest() is None or session.suggest().label != found.label
