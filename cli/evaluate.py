@@ -2,8 +2,10 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from datetime import timedelta
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 from deepedit.errors import DatasetError, DeepEditError
 from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
+    USER_ERROR,
     add_common,
     add_reading,
     add_start,
@@ -29,6 +32,8 @@ from deepedit_cli.common import (
 )
 
 PROGRAM = "deepedit-evaluate"
+# For the largest case beside the smallest: many clicks and labels on a CPU.
+PATIENCE = timedelta(hours=6)
 DESCRIPTION = """\
 Segment the cases of a dataset, let a simulated annotator click the deepest voxel of the largest error, one click at a
 time, and measure how much each click improves the result. Everything is measured on the files' own grids.
@@ -40,6 +45,8 @@ examples:
   deepedit-evaluate --model RUN/model.pt --input DATASET --output report --corrupt 0.60,0.75
       start from the truth with errors added until its mean Dice is in that range; with 1,1 the truth stays perfect,
       and the first click is a redundant one
+  torchrun --nproc-per-node 2 -m deepedit_cli.evaluate --model RUN/model.pt --input DATASET --output report
+      two processes share the cases; each uses as many threads as OMP_NUM_THREADS says, or one
 """
 
 
@@ -47,52 +54,73 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(PROGRAM, evaluate, argv)
 
 
-def evaluate(argv: Sequence[str] | None) -> None:
+def evaluate(argv: Sequence[str] | None) -> int:
     """Evaluate the model that the arguments name, print a table and write the report."""
     options = _parse(argv)
     # Late, so that --help does not wait for torch.
-    from deepedit.evaluation import evaluate_dataset, summarise
+    from deepedit.ranks import joined_ranks
+
+    with joined_ranks("start all of them again", PATIENCE) as ranks:
+        return report(options, ranks)
+
+
+def report(options: argparse.Namespace, ranks: Any) -> int:
+    """Evaluate what the arguments say; the first rank tells of it and writes the report. Returns the exit status."""
+    from deepedit.evaluation import evaluate_shared
     from deepedit.io.dataset_json import read_description
     from deepedit.network.checkpoint import load_model
     from deepedit.network.inputs import pick_device
-    from deepedit_cli.evaluation_report import FILES, table, write_report
+    from deepedit_cli.evaluation_report import FILES
 
     for name in FILES:
         refuse_existing(options.output / name, options.overwrite)
     model = load_model(options.model, pick_device(options.device))
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     mapping = chosen_mapping(options, model.plan.labels)
-    cases, ignore = choose_cases(options, model), read_description(options.input).ignore
-    check_starts(options.initial_segmentation, cases)
-    make_folder(options.output)
-
+    tell = partial(complain, PROGRAM) if ranks.first else _untold
+    cases, ignore = choose_cases(options, model, tell), read_description(options.input).ignore
+    check_starts(options.initial_segmentation, cases, tell)
+    if ranks.first:
+        make_folder(options.output)
+    # One list for all, whatever happens in the folder meanwhile: ranks with other lists would wait for ever.
+    cases = ranks.gather(cases)[0]
+    outcomes = evaluate_shared(
+        model,
+        cases,
+        ranks,
+        max_clicks=options.max_clicks,
+        initial=options.corrupt or options.initial_segmentation,
+        seed=options.seed,
+        tolerance=options.tolerance,
+        amp=options.amp,
+        tta=options.tta,
+        ignore=ignore,
+        mapping=mapping,
+        same_grid=options.same_grid,
+    )
     rows, failures = [], {}
+    for outcome in progress(outcomes, PROGRAM, len(cases)) if ranks.first else outcomes:
+        rows += outcome.rows
+        if outcome.failure is not None:
+            failures[outcome.case] = outcome.failure
+        if ranks.first:
+            _tell_of(outcome)
+    if ranks.first:
+        _conclude(options, rows, failures, len(cases))
+    return USER_ERROR if failures else 0
 
-    def on_failure(case: Any, reason: str) -> None:
-        failures[case.name] = reason
-        complain(PROGRAM, f"{case.name} is left out: {reason}")
 
-    for case in progress(cases, PROGRAM):
-        found = evaluate_dataset(
-            model,
-            [case],
-            options.max_clicks,
-            options.corrupt or options.initial_segmentation,
-            options.seed,
-            tolerance=options.tolerance,
-            amp=options.amp,
-            tta=options.tta,
-            on_failure=on_failure,
-            ignore=ignore,
-            mapping=mapping,
-            same_grid=options.same_grid,
-            on_note=lambda note: complain(PROGRAM, f"note: {note}"),
-        )
-        rows += found
-        if found:
-            say(f"{case.name}: {_in_brief(summarise(found).mean.dice)}")
+def _conclude(options: argparse.Namespace, rows: Sequence[Any], failures: dict[str, str], count: int) -> None:
+    """Print a table and write the report of so many cases.
+
+    Raises:
+        DeepEditError: if some of them failed, after the others are reported.
+    """
+    from deepedit.evaluation import summarise
+    from deepedit_cli.evaluation_report import table, write_report
+
     if not rows:
-        raise DeepEditError(f"none of the {len(cases)} cases could be evaluated, as said above")
+        raise DeepEditError(f"none of the {count} cases could be evaluated, as said above")
     summary = summarise(rows)
     written = write_report(options.output, rows, summary, {**_settings(options), "failures": failures})
     say(f"\n{table(summary, options.tolerance)}\n")
@@ -100,11 +128,26 @@ def evaluate(argv: Sequence[str] | None) -> None:
     if "report.png" not in written:
         say("no report.png: matplotlib is not installed; pip install deepedit[plot]")
     if failures:
-        raise DeepEditError(f"{len(failures)} of {len(cases)} cases are left out, as said above")
+        raise DeepEditError(f"{len(failures)} of {count} cases are left out, as said above")
 
 
-def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
-    """The cases of the dataset to evaluate; messages are printed about cases that are left out.
+def _tell_of(outcome: Any) -> None:
+    from deepedit.evaluation import summarise
+
+    for note in outcome.notes:
+        complain(PROGRAM, f"note: {note}")
+    if outcome.failure is not None:
+        complain(PROGRAM, f"{outcome.case} is left out: {outcome.failure}")
+    else:
+        say(f"{outcome.case}: {_in_brief(summarise(outcome.rows).mean.dice)}")
+
+
+def _untold(line: str) -> None:
+    """What the first rank says, the others need not say again."""
+
+
+def choose_cases(options: argparse.Namespace, model: Any, tell: Callable[[str], None]) -> Sequence[Any]:
+    """The cases of the dataset to evaluate; messages are told about cases that are left out.
 
     Raises:
         DatasetError: if there is no case, or if the dataset's labels are not those of the model.
@@ -120,7 +163,7 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
     cases = pair_files(options.input, description, problems, problems)
     problems = [*description.problems, *problems, *left_out_of_dataset(options.input)]
     for problem in problems:
-        complain(PROGRAM, problem)
+        tell(problem)
     if not cases:
         reason = "no case is left to evaluate, as said above" if problems else why_no_cases(options.input)
         raise DatasetError(f"{one_line(options.input)}: {reason}")
@@ -134,8 +177,8 @@ def choose_cases(options: argparse.Namespace, model: Any) -> Sequence[Any]:
     return chosen[: options.limit]
 
 
-def check_starts(folder: Path | None, cases: Sequence[Any]) -> None:
-    """Print which files in the folder of initial segmentations are not read.
+def check_starts(folder: Path | None, cases: Sequence[Any], tell: Callable[[str], None]) -> None:
+    """Tell which files in the folder of initial segmentations are not read.
 
     Raises:
         DatasetError: if the folder has no segmentation of any of the cases.
@@ -153,7 +196,7 @@ def check_starts(folder: Path | None, cases: Sequence[Any]) -> None:
             + (f"; {others}" if others else "")
         )
     if others:
-        complain(PROGRAM, f"note: {one_line(folder)}: {others}")
+        tell(f"note: {one_line(folder)}: {others}")
 
 
 def check_labels(folder: Path, described: dict[str, int] | None, labels: Any) -> None:
@@ -252,6 +295,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "model": str(options.model),
         "dataset": str(options.input),
         "chosen_cases": options.cases,
+        "limit": options.limit,
         "initial_segmentation": str(options.initial_segmentation) if options.initial_segmentation else None,
         "corrupt": [corrupt.lowest, corrupt.highest] if corrupt else None,
         "seed": options.seed,

@@ -13,7 +13,7 @@ from deepedit.files import replace_atomically
 
 FILES = ("report.csv", "report.json", "report.png")
 CLICKS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 50, 100)
-ROW_COLUMNS = ("case", "label", "clicks", "dice", "nsd", "obeyed", "seconds")
+ROW_COLUMNS = ("case", "label", "clicks", "dice", "nsd", "obeyed", "obeyed_alone", "seconds")
 EFFECT_COLUMNS = ("kept", "replaced", "replaced_before", "replaced_after", "region", "region_left", "changed_far")
 # Readable side by side for all kinds of colour vision (Okabe and Ito, Color Universal Design, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -95,7 +95,8 @@ def _clicks(clicks: ClickSummary) -> str:
         return "no clicks were made"
     lines = [
         f"{clicks.count} clicks: obeyed {clicks.obeyed:.1%}, still obeyed at the end {clicks.kept:.1%}, "
-        f"{clicks.seconds:.3f} s each (median)"
+        f"{clicks.seconds:.3f} s each (median)",
+        f"obeyed by the network itself {clicks.obeyed_alone:.1%}: {_by_number(clicks.obeyed_alone_after)}",
     ]
     if clicks.removing:
         lines.append(
@@ -105,6 +106,13 @@ def _clicks(clicks: ClickSummary) -> str:
     if clicks.changed_far is not None:
         lines.append(f"voxels farther than ten voxels from the click: {clicks.changed_far:.2%} change")
     return "\n".join(lines)
+
+
+def _by_number(shares: Sequence[float | None]) -> str:
+    """Shares of the first click, of the second, ...; those that no case needed are left out."""
+    numbered = [(number, share) for number, share in enumerate(shares, start=1) if share is not None]
+    shown = [each for each in numbered if each[0] in CLICKS_SHOWN or each == numbered[-1]]
+    return ", ".join(f"{share:.0%} of click {number}" for number, share in shown)
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> str:

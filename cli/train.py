@@ -106,9 +106,9 @@ def train(argv: Sequence[str] | None) -> int:
         write_imported(folder / "model.pt", model)
         return 0
     # Late, so that --help does not wait for torch.
-    from deepedit.training.ranks import joined_ranks
+    from deepedit.ranks import joined_ranks
 
-    with joined_ranks() as ranks:
+    with joined_ranks("start all of them again, with --resume if there is a last.pt") as ranks:
         given, resume = vars(arguments), False
         if arguments.resume:
             given = restored(folder, given)

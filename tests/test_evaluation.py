@@ -36,6 +36,21 @@ def no_last_resort(monkeypatch):
     monkeypatch.setattr("deepedit.inference.session.obey_clicks", lambda logits, clicks: logits)
 
 
+def forgetful_model():
+    """Gives up everything at the second click: sees background, in all of the volume, for good."""
+
+    class Forgetful(type(obedient_model().network)):
+        def forward(self, x):
+            logits = super().forward(x)
+            if (x[:, 1:4] > 0.999).sum() > 1:
+                logits[:, 0] = 99
+            return logits
+
+    model = obedient_model()
+    model.network.__class__ = Forgetful
+    return model
+
+
 def of(rows, label, name):
     return [getattr(row, name) for row in rows if row.label == label]
 
@@ -71,7 +86,8 @@ def test_rows_repeat_the_last_state_once_nothing_is_wrong(one_wrong):
     rows = evaluate_dataset(obedient_model(), [one_wrong], max_clicks=6)
     last = [row for row in rows if row.clicks > 3]
     assert len(last) == 6
-    assert all((row.dice, row.nsd, row.obeyed, row.seconds, row.click) == (1, 1, None, None, None) for row in last)
+    assert all((row.dice, row.nsd) == (1, 1) for row in last)
+    assert all((row.obeyed, row.obeyed_alone, row.seconds, row.click) == (None,) * 4 for row in last)
 
 
 def test_clicks_that_do_nothing_are_counted_as_such(one_wrong, no_last_resort):
@@ -82,24 +98,25 @@ def test_clicks_that_do_nothing_are_counted_as_such(one_wrong, no_last_resort):
     assert (summary.count, summary.obeyed, summary.kept, summary.removing) == (3, 0, 0, 0)
 
 
-def test_the_sessions_last_resort_counts_as_obeying(one_wrong):
+def test_the_sessions_last_resort_obeys_but_not_the_network_alone(one_wrong):
     rows = evaluate_dataset(obedient_model(radius=-1), [one_wrong], max_clicks=3)
     assert of(rows, "left", "obeyed") == [None, True, True, True]
+    assert of(rows, "left", "obeyed_alone") == [None, False, False, False]
+    summary = summarise(rows).clicks
+    assert (summary.obeyed, summary.obeyed_alone, summary.obeyed_alone_after) == (1, 0, (0, 0, 0))
+
+
+def test_what_the_network_obeyed_by_itself_is_told_click_by_click(one_wrong):
+    rows = evaluate_dataset(forgetful_model(), [one_wrong], max_clicks=3)
+    assert of(rows, "left", "obeyed_alone") == of(rows, "right", "obeyed_alone") == [None, True, False, False]
+    assert of(rows, "left", "obeyed") == [None, True, True, True]
+    summary = summarise(rows).clicks
+    assert_allclose(summary.obeyed_alone, 1 / 3)
+    assert summary.obeyed_alone_after == (1, 0, 0)
 
 
 def test_a_click_taken_back_by_a_later_one_was_obeyed_but_not_kept(one_wrong, no_last_resort):
-    class Forgetful(type(obedient_model().network)):
-        """Gives up everything at the second click."""
-
-        def forward(self, x):
-            logits = super().forward(x)
-            if (x[:, 1:4] > 0.999).sum() > 1:
-                logits[:, 0] = 99
-            return logits
-
-    model = obedient_model()
-    model.network.__class__ = Forgetful
-    rows = evaluate_dataset(model, [one_wrong], max_clicks=2)
+    rows = evaluate_dataset(forgetful_model(), [one_wrong], max_clicks=2)
     assert of(rows, "left", "obeyed") == [None, True, False]
     assert [click.kept for click in of(rows, "left", "click")[1:]] == [False, False]
     assert (summarise(rows).clicks.obeyed, summarise(rows).clicks.kept) == (0.5, 0)
@@ -195,6 +212,7 @@ def test_a_perfect_start_gets_one_redundant_click_in_the_largest_label(tmp_path)
     assert {row.dice for row in rows} == {1}
     click = rows[2].click
     assert (click.label, click.region, rows[2].obeyed, click.replaced) == ("right", 0, True, "right")
+    assert rows[2].obeyed_alone
     assert [row.click for row in rows if row.clicks > 1] == [None] * 4
 
 
@@ -247,7 +265,7 @@ def test_one_bad_case_is_reported_and_the_others_are_evaluated(tmp_path, one_wro
 def rows_of(case, **curves):
     """Rows with the given Dice curves, NSD half of it, and no clicks."""
     return [
-        Row(case, label, clicks, value, value / 2, None, 0.1)
+        Row(case, label, clicks, value, value / 2, None, None, 0.1)
         for label, curve in curves.items()
         for clicks, value in enumerate(curve)
     ]
@@ -291,12 +309,13 @@ def test_background_clicks_are_summed_up_by_what_they_removed():
         effect("background", 0, 0, 100, 100),  # redundant: nothing to remove
     ]
     rows = [
-        Row("a", label, number, 1.0, 1.0, number != 2, number / 10, click)
+        Row("a", label, number, 1.0, 1.0, number != 2, number > 2, number / 10, click)
         for number, click in enumerate([None, *effects])
         for label in ("x", "y")
     ]
     summary = summarise(rows).clicks
     assert (summary.count, summary.obeyed, summary.kept, summary.removing) == (4, 0.75, 0.75, 2)
+    assert (summary.obeyed_alone, summary.obeyed_alone_after) == (0.5, (0, 0, 1, 1))
     assert summary.removing_reduced == 0.5
     assert summary.removing_left == 0.75
     assert_allclose(summary.removing_volume, -0.025)

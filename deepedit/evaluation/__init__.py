@@ -2,6 +2,7 @@
 
 from deepedit.evaluation.protocol import evaluate_dataset, redundant_click
 from deepedit.evaluation.rows import ClickEffect, Row
+from deepedit.evaluation.shared import Outcome, evaluate_shared
 from deepedit.evaluation.starts import Corruption, corrupt_to_range
 from deepedit.evaluation.summary import ClickSummary, Curve, Summary, summarise
 
@@ -10,10 +11,12 @@ __all__ = [
     "ClickSummary",
     "Corruption",
     "Curve",
+    "Outcome",
     "Row",
     "Summary",
     "corrupt_to_range",
     "evaluate_dataset",
+    "evaluate_shared",
     "redundant_click",
     "summarise",
 ]

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
-from time import perf_counter
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from deepedit.errors import DatasetError, FileError
 from deepedit.evaluation.rows import ClickEffect, Row
 from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
 from deepedit.files import one_line
-from deepedit.inference.annotation import Round, annotate, known_classes
+from deepedit.inference.annotation import Round, annotate, answer
 from deepedit.inference.failure import why_it_failed
 from deepedit.inference.initial import named_values
 from deepedit.inference.session import InteractiveSession
@@ -140,7 +139,7 @@ def _evaluate_case(
     del image
 
     scores: list[list[tuple[float, float]]] = []
-    rounds: list[tuple[bool | None, float | None, ClickEffect | None]] = []
+    rounds: list[tuple[bool | None, bool | None, float | None, ClickEffect | None]] = []
     before = None
     for each in _rounds(session, truth, max_clicks, perfect, unknown):
         known = (before, scores[-1]) if scores else None
@@ -149,16 +148,16 @@ def _evaluate_case(
         if each.voxel is not None:
             obeyed = bool(each.classes[each.voxel] == each.label)
             effect = click_effect(before, each.classes, truth, each.voxel, each.label, labels)
-        rounds.append((obeyed, each.seconds, effect))
+        rounds.append((obeyed, each.obeyed_alone, each.seconds, effect))
         before = each.classes
 
     rows = []
     for clicks in range(max_clicks + 1):
-        obeyed, seconds, effect = rounds[clicks] if clicks < len(rounds) else (None, None, None)
+        *of_click, effect = rounds[clicks] if clicks < len(rounds) else (None,) * 4
         if effect is not None:
             effect = replace(effect, kept=bool(before[effect.voxel] == labels.index(effect.label)))
         for name, (label_dice, label_nsd) in zip(labels.names, scores[min(clicks, len(scores) - 1)], strict=True):
-            rows.append(Row(case.name, name, clicks, label_dice, label_nsd, obeyed, seconds, effect))
+            rows.append(Row(case.name, name, clicks, label_dice, label_nsd, *of_click, effect))
     return rows
 
 
@@ -201,12 +200,7 @@ def _rounds(
         yield from annotate(session, truth, max_clicks, unknown)
         return
     yield from annotate(session, truth, 0, unknown)
-    labels = session.model.plan.labels
-    voxel, label = click
-    begun = perf_counter()
-    session.add_click(voxel, labels.class_names[label])
-    classes = known_classes(session, unknown)
-    yield Round(1, classes, voxel, label, perf_counter() - begun)
+    yield answer(session, 1, *click, unknown)
     later = annotate(session, truth, max_clicks - 1, unknown)
     next(later)
     for each in later:

@@ -41,6 +41,8 @@ class Row:
         dice, nsd: Dice and normalised surface distance in [0, 1]; see `deepedit.metrics`.
         obeyed: whether the voxel of the newest click had the clicked label right after it, whether the network decided
             so or the session enforced the click. This and the attributes below are the same for all labels of the case.
+        obeyed_alone: whether the answer of the network by itself had that label there, see
+            `InteractiveSession.obeyed_alone`.
         seconds: time from the newest click to the result; for 0 clicks, the time of the automatic result.
         click: the newest click and its effect.
     """
@@ -51,5 +53,6 @@ class Row:
     dice: float
     nsd: float
     obeyed: bool | None
+    obeyed_alone: bool | None
     seconds: float | None
     click: ClickEffect | None = None

@@ -57,6 +57,8 @@ class ClickSummary:
     Attributes:
         count: number of clicks made; fewer than allowed if cases became perfect.
         obeyed: share of the clicks whose voxel had the clicked label right after the click.
+        obeyed_alone: share of the clicks that the network obeyed by itself.
+        obeyed_alone_after: the same share for the first click of all cases, the second, and so on.
         kept: share of the clicks whose voxel has the clicked label after the last click of the case.
         seconds: median time from click to result.
         changed_far: mean share of the voxels more than ten voxels away from the click that changed.
@@ -69,6 +71,8 @@ class ClickSummary:
 
     count: int
     obeyed: float | None
+    obeyed_alone: float | None
+    obeyed_alone_after: tuple[float | None, ...]
     kept: float | None
     seconds: float | None
     changed_far: float | None
@@ -125,7 +129,7 @@ def summarise(rows: Sequence[Row]) -> Summary:
         max_clicks=max_clicks,
         labels=tuple(_curve(label, scores[:, index]) for index, label in enumerate(labels)),
         mean=_curve("mean", scores.mean(axis=1)),
-        clicks=_click_summary(row for row in rows if row.label == labels[0] and row.click is not None),
+        clicks=_click_summary((row for row in rows if row.label == labels[0] and row.click is not None), max_clicks),
     )
 
 
@@ -157,7 +161,7 @@ def _clicks_to_reach(curves: np.ndarray, dice: float) -> ClicksToReach:
     return ClicksToReach(dice, float(clicks.mean()), float(1 - ever.mean()))
 
 
-def _click_summary(rows: Iterable[Row]) -> ClickSummary:
+def _click_summary(rows: Iterable[Row], max_clicks: int) -> ClickSummary:
     """From one row for each click."""
     rows = list(rows)
     clicks: list[ClickEffect] = [row.click for row in rows]
@@ -165,6 +169,10 @@ def _click_summary(rows: Iterable[Row]) -> ClickSummary:
     return ClickSummary(
         count=len(clicks),
         obeyed=_mean(row.obeyed for row in rows),
+        obeyed_alone=_mean(row.obeyed_alone for row in rows),
+        obeyed_alone_after=tuple(
+            _mean(row.obeyed_alone for row in rows if row.clicks == number) for number in range(1, max_clicks + 1)
+        ),
         kept=_mean(click.kept for click in clicks),
         seconds=float(np.median([row.seconds for row in rows])) if rows else None,
         changed_far=_mean(click.changed_far for click in clicks if click.changed_far is not None),

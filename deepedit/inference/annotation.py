@@ -19,6 +19,7 @@ class Round:
         classes: ``[X, Y, Z]`` class indices on the image's own grid.
         voxel, label: the newest click, on that grid, and its class index; None before the first.
         seconds: from the click, or from the question, to the result.
+        obeyed_alone: see `InteractiveSession.obeyed_alone`; None before the first click.
     """
 
     clicks: int
@@ -26,6 +27,7 @@ class Round:
     voxel: tuple[int, int, int] | None
     label: int | None
     seconds: float
+    obeyed_alone: bool | None
 
 
 def annotate(
@@ -44,22 +46,29 @@ def annotate(
         The state before the first click, then one after each. A click more changes nothing once all is right, so
         there are fewer rounds then.
     """
-    labels = session.model.plan.labels
     start = time.perf_counter()
-    classes = known_classes(session, unknown)
-    yield Round(0, classes, None, None, time.perf_counter() - start)
+    classes = _known_classes(session, unknown)
+    yield Round(0, classes, None, None, time.perf_counter() - start, None)
     for count in range(1, max_clicks + 1):
         click = largest_error_click(classes, truth)
         if click is None:
             return
-        voxel, label = click
-        start = time.perf_counter()
-        session.add_click(voxel, labels.class_names[label])
-        classes = known_classes(session, unknown)
-        yield Round(count, classes, voxel, label, time.perf_counter() - start)
+        answered = answer(session, count, *click, unknown)
+        classes = answered.classes
+        yield answered
 
 
-def known_classes(session: InteractiveSession, unknown: np.ndarray | None) -> np.ndarray:
+def answer(
+    session: InteractiveSession, clicks: int, voxel: tuple[int, int, int], label: int, unknown: np.ndarray | None = None
+) -> Round:
+    """Give a session one click, the `clicks`-th; arguments and result are those of `Round` and `annotate`."""
+    start = time.perf_counter()
+    session.add_click(voxel, session.model.plan.labels.class_names[label])
+    classes = _known_classes(session, unknown)
+    return Round(clicks, classes, voxel, label, time.perf_counter() - start, session.obeyed_alone)
+
+
+def _known_classes(session: InteractiveSession, unknown: np.ndarray | None) -> np.ndarray:
     """``[X, Y, Z]`` class indices that a session shows, with background where the truth is not known."""
     classes = session.model.plan.labels.to_classes(session.predict())
     return classes if unknown is None else np.where(unknown, 0, classes)

@@ -20,9 +20,9 @@ from deepedit.clicks import Clicks, enforce_clicks, render_guidance, simulate_cl
 from deepedit.devices import upload
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
+from deepedit.ranks import Ranks
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, cut_patch, middle
-from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import Visit, draw_passes, visits
 from deepedit.transforms.augment import augment
 from deepedit.transforms.corrupt import Outline, corrupt_segmentation, outline_of, redraw_borders

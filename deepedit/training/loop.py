@@ -15,13 +15,13 @@ from deepedit.errors import TrainingError
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import autocast_dtype, mixed_precision
 from deepedit.network.unet import ResidualUNet
+from deepedit.ranks import Ranks
 from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase
 from deepedit.training.graphs import RecordedPasses
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.muon import Muon
-from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import click_share, click_weight, learning_rate, patch_sides
 
 LARGEST_GRADIENT = 12.0

@@ -17,13 +17,13 @@ from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
 from deepedit.network.unet import NETWORKS, UNetConfig, build_network
 from deepedit.plan import Plan
+from deepedit.ranks import Ranks
 from deepedit.training.board import Board
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
 from deepedit.training.planning import inherited_plan, make_plan
-from deepedit.training.ranks import Ranks
 from deepedit.training.schedule import patch_sides
 from deepedit.training.validation import validate
 from deepedit.volume import DEFAULT_READING, Reading

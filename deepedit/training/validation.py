@@ -12,7 +12,7 @@ from deepedit.io.msd import Case, read_case
 from deepedit.io.nifti import read_label
 from deepedit.metrics import dice
 from deepedit.network.checkpoint import Model
-from deepedit.training.ranks import Ranks
+from deepedit.ranks import Ranks
 
 CLICKS_REPORTED = (0, 1, 3, 5, 10)
 

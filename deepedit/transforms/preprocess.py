@@ -185,7 +185,7 @@ def _from_probabilities(
         on_native = resample(part, taps)
         if shown is not None:
             leading = torch.from_numpy(shown.transpose(grid.permutation)[rows].astype(np.int64))
-            _lead(on_native, leading.to(logits.device), margin)
+            on_native = _lead(on_native, leading.to(logits.device), margin)
         probabilities = on_native.softmax(0)
         for dim, each in enumerate(taps):
             if each.outside.any():
@@ -195,11 +195,11 @@ def _from_probabilities(
     return result
 
 
-def _lead(logits: Tensor, classes: Tensor, margin: float) -> None:
-    """Raise, in place, the logits ``[C, ...]`` of these classes ``[...]`` where another is as large, or nearly."""
+def _lead(logits: Tensor, classes: Tensor, margin: float) -> Tensor:
+    """Logits ``[C, ...]`` in which these classes ``[...]`` lead, by a margin where another was as large, or nearly."""
     classes = classes[None]
     own, others = logits.gather(0, classes), logits.scatter(0, classes, -math.inf).amax(0, keepdim=True)
-    logits.scatter_(0, classes, own.where(own - others > TIE, others + margin))
+    return logits.scatter(0, classes, own.where(own - others > TIE, others + margin))
 
 
 def _classes(labels: Labels, values: np.ndarray) -> np.ndarray:

@@ -66,13 +66,23 @@ def test_a_report_of_the_cases_that_the_model_was_not_trained_on(evaluate, tmp_p
     assert NAMES[0] not in shown
 
 
+def test_reports_of_two_models_have_the_same_lines_in_the_same_order(evaluate, model_file, tmp_path):
+    places = []
+    for training_cases in (NAMES[:1], ["other", NAMES[0]]):
+        folder = tmp_path / training_cases[0]
+        assert evaluate("--max-clicks=1", model=model_file(training_cases), output=folder) == 0
+        places.append([(row["case"], int(row["clicks"]), row["label"]) for row in rows_in(folder)])
+    expected = [(case, clicks, label) for case in NAMES[1:] for clicks in range(2) for label in LABELS.names]
+    assert places == [expected, expected]
+
+
 def test_looking_once_changes_the_figures_and_stands_in_the_report(evaluate, tmp_path):
     dice = []
-    for options in ([], ["--look-once"]):
+    for options in ([], ["--tta"]):
         folder = tmp_path / f"report{len(options)}"
         assert evaluate("--max-clicks=1", "--limit=1", *options, output=folder) == 0
         report = json.loads((folder / "report.json").read_text())
-        assert report["look_once"] == bool(options)
+        assert report["tta"] == bool(options)
         dice.append([row["dice"] for row in rows_in(folder)])
     assert dice[0] != dice[1]
 
@@ -159,7 +169,7 @@ def test_a_missing_dataset_and_a_missing_model_are_one_line(evaluate, tmp_path, 
 
 EFFECT = ClickEffect("background", (1, 2, 3), True, "x", 10, 8, 4, 1, 0.001)
 ROWS = [
-    Row(case, label, clicks, 0.5 + 0.1 * clicks, 0.5, True if clicks else None, 0.25, EFFECT if clicks else None)
+    Row(case, label, clicks, 0.5 + 0.1 * clicks, 0.5, *((True, case == "a", 0.25, EFFECT) if clicks else (None,) * 4))
     for case in "ab"
     for clicks in range(3)
     for label in ("x", "y")
@@ -174,6 +184,8 @@ def test_the_table_is_aligned_and_says_all_figures():
     assert len({len(line) for line in lines[:4]}) == 1
     assert "-20.0%" in text
     assert "0.10% change" in text
+    assert "4 clicks: obeyed 100.0%" in text
+    assert "obeyed by the network itself 50.0%: 50% of click 1, 50% of click 2" in text
 
 
 def test_the_csv_has_a_cell_for_everything_and_leaves_empty_what_is_not_there():
@@ -186,13 +198,15 @@ def test_the_csv_has_a_cell_for_everything_and_leaves_empty_what_is_not_there():
         *("1", "2", "3"),
         *("background", "1", "8", "1"),
     ]
-    assert dict(zip(head, automatic, strict=True))["obeyed"] == ""
+    assert (entries["obeyed"], entries["obeyed_alone"]) == ("1", "1")
+    entries = dict(zip(head, automatic, strict=True))
+    assert (entries["obeyed"], entries["obeyed_alone"]) == ("", "")
 
 
 @pytest.mark.parametrize("labels", [1, 2, 9])
 def test_the_picture_is_a_png_for_any_number_of_labels(labels):
     pytest.importorskip("matplotlib")
-    rows = [Row("a", f"label {n}", clicks, 0.9, 0.8, None, None) for n in range(labels) for clicks in range(3)]
+    rows = [Row("a", f"label {n}", clicks, 0.9, 0.8, None, None, None) for n in range(labels) for clicks in range(3)]
     assert picture(summarise(rows), 2.0).startswith(b"\x89PNG")
 
 

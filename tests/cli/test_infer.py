@@ -67,15 +67,15 @@ def refused(result, *words):
         assert str(word) in err[0]
 
 
-def test_look_once_is_a_session_that_does(call, image, tmp_path, monkeypatch):
+def test_tta_is_a_session_that_does(call, image, tmp_path, monkeypatch):
     model = random_model()
     monkeypatch.setattr(infer, "load_model", lambda path, device: model)
     found = []
-    for options in ([], ["--look-once"]):
+    for options in ([], ["--tta"]):
         output = tmp_path / f"seg{len(options)}.nii.gz"
         status, _, err = call("--input", image, "--output", output, "--click", "right:3,4,5", *options)
         assert (status, err) == (0, [])
-        session = InteractiveSession(model, amp="off", look_once=bool(options))
+        session = InteractiveSession(model, amp="off", tta=bool(options))
         session.set_image(image)
         session.add_click((3, 4, 5), "right")
         found.append(read_label(output).data)

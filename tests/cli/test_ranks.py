@@ -1,6 +1,9 @@
-"""deepedit-train in several processes, as torchrun starts them: the same weights as one, and no hang when one dies."""
+"""Several processes, as torchrun starts them: the same weights and figures as one, and no hang when one dies."""
 
+import csv
+import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -11,6 +14,7 @@ import torch
 
 from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import load_model, read_entries
+from tests.cli.refusals import write_model
 
 OPTIONS = ("--device", "cpu", "--amp", "off")
 
@@ -20,11 +24,21 @@ def dataset(tmp_path_factory):
     return write_phantom(tmp_path_factory.mktemp("data") / "phantom", num_cases=4, seed=0, shape=(24, 20, 16))
 
 
-def start(dataset, run, rank, size, *more):
+def start(dataset, run, rank, size, *more, program="train"):
     """One rank of a run, with the surroundings that torchrun gives it."""
     names = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "OMP_NUM_THREADS": 1}
     return subprocess.Popen(
-        [sys.executable, "-m", "deepedit_cli.train", "--input", dataset, "--output", run, *OPTIONS, *map(str, more)],
+        [
+            sys.executable,
+            "-m",
+            f"deepedit_cli.{program}",
+            "--input",
+            dataset,
+            "--output",
+            run,
+            *OPTIONS,
+            *map(str, more),
+        ],
         env={**os.environ, **{name: str(value) for name, value in names.items()}},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -32,11 +46,11 @@ def start(dataset, run, rank, size, *more):
     )
 
 
-def start_two(monkeypatch, dataset, run, *more):
+def start_two(monkeypatch, dataset, run, *more, **program):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         monkeypatch.setenv("MASTER_PORT", str(free.getsockname()[1]))
-    return [start(dataset, run, rank, 2, *more) for rank in range(2)]
+    return [start(dataset, run, rank, 2, *more, **program) for rank in range(2)]
 
 
 def test_two_processes_end_with_the_weights_of_one(dataset, tmp_path, monkeypatch):
@@ -91,3 +105,31 @@ def test_a_batch_that_cannot_be_shared_evenly_is_an_error(dataset, tmp_path, mon
         _, errors = process.communicate(timeout=120)
         assert process.returncode == 2
         assert "--batch-size" in errors
+
+
+def test_two_processes_evaluate_as_one_does_and_a_bad_case_costs_itself_only(dataset, tmp_path, monkeypatch):
+    data, model = shutil.copytree(dataset, tmp_path / "data"), tmp_path / "model.pt"
+    (data / "labelsTr" / "phantom_01.nii.gz").write_bytes(b"damaged")  # the second rank's
+    (data / "imagesTr" / "phantom_09.nii").write_bytes(b"")  # to be told of once
+    write_model(model)
+    more = ("--model", model, "--cases", "all", "--limit", 3, "--max-clicks", 2)
+    runs = {1: [start(data, tmp_path / "1", 0, 1, *more, program="evaluate")]}
+    runs[2] = start_two(monkeypatch, data, tmp_path / "2", *more, program="evaluate")
+    said = {size: [process.communicate(timeout=300) for process in run] for size, run in runs.items()}
+    assert [process.returncode for run in runs.values() for process in run] == [2, 2, 2], said
+    assert said[2][1] == ("", "")
+    one, two = (each[0] for each in said.values())
+    assert "phantom_01 is left out" in one[1]
+    assert two[1] == one[1]
+    cases = [line for line in one[0].splitlines() if ": Dice" in line]
+    assert [line[:10] for line in cases] == ["phantom_00", "phantom_02"]
+    assert [line for line in two[0].splitlines() if ": Dice" in line] == cases
+    assert report_without_seconds(tmp_path / "2") == report_without_seconds(tmp_path / "1")
+
+
+def report_without_seconds(folder):
+    report = json.loads((folder / "report.json").read_text())
+    del report["clicks"]["seconds"]
+    with open(folder / "report.csv", newline="") as stream:
+        rows = [{**row, "seconds": None} for row in csv.DictReader(stream)]
+    return sorted(path.name for path in folder.iterdir()), report, rows

@@ -85,7 +85,7 @@ def test_the_large_network_segments_them_too(tmp_path):
     save_untrained(tmp_path / "model.pt", "reference")
     data = np.random.default_rng(0).normal(size=(24, 24, 12)).astype(np.float32)
     write_volume(tmp_path / "image.nii.gz", data, Volume(data))
-    call = [f"--model={tmp_path / 'model.pt'}", f"--input={tmp_path / 'image.nii.gz'}", "--device=cpu", "--look-once"]
+    call = [f"--model={tmp_path / 'model.pt'}", f"--input={tmp_path / 'image.nii.gz'}", "--device=cpu"]
     assert infer.main([*call, f"--output={tmp_path / 'seg.nii.gz'}"]) == 0
 
 

@@ -42,6 +42,7 @@ def test_an_obedient_network_gets_better_with_every_click():
     assert [each.clicks for each in rounds] == [0, 1, 2, 3, 4]
     assert all(later < sooner for sooner, later in pairwise(wrong))
     assert all(each.seconds > 0 for each in rounds)
+    assert [each.obeyed_alone for each in rounds] == [None, True, True, True, True]
 
 
 @pytest.mark.parametrize("max_clicks", [0, 3])

@@ -31,6 +31,27 @@ def test_a_click_changes_its_neighbourhood_to_its_label_and_nothing_else(session
     assert changed == box_of(expected != two_blocks())
 
 
+def test_it_tells_whether_the_network_obeyed_the_newest_click_by_itself(session):
+    assert session.obeyed_alone is None
+    session.add_click((12, 8, 3), "left")
+    assert session.obeyed_alone
+    stubborn = InteractiveSession(obedient_model(radius=-1), amp="off")
+    stubborn.set_image(two_blocks())
+    stubborn.add_click((4, 8, 8), "left")  # what the network sees there anyway
+    assert stubborn.obeyed_alone
+    stubborn.add_click((12, 8, 8), "background")
+    assert stubborn.predict()[12, 8, 8] == 0
+    for expected, step in (
+        (False, stubborn.undo),
+        (True, stubborn.redo),
+        (False, stubborn.undo),
+        (True, stubborn.undo),
+    ):
+        assert stubborn.obeyed_alone is expected
+        step()
+    assert stubborn.obeyed_alone is None
+
+
 def test_a_background_click_takes_away(session):
     before = session.predict()
     session.add_click((4, 8, 8), "background")

@@ -1,6 +1,3 @@
-import math
-from dataclasses import replace
-
 import numpy as np
 import pytest
 import torch
@@ -138,32 +135,6 @@ def test_windows_cover_every_voxel_and_overlap_as_asked(shape, window, overlap):
 def test_an_overlap_of_one_would_never_end():
     with pytest.raises(ValueError, match="overlap"):
         list(window_starts((9, 9, 9), (3, 3, 3), 1.0))
-
-
-@given(shapes, windows, st.data())
-@settings(max_examples=60, deadline=None)
-def test_the_window_around_a_voxel_holds_it_and_stays_inside(shape, window, data):
-    voxel = [data.draw(st.integers(0, size - 1)) for size in shape]
-    for index, first, side, size in zip(voxel, window_around(voxel, shape, window), window, shape, strict=True):
-        assert first <= index < first + side
-        if side <= size:
-            assert 0 <= first <= size - side
-            centred = abs(index - (first + side // 2))
-            assert centred == 0 or first in (0, size - side)
-
-
-def test_a_side_slightly_longer_than_the_patch_is_one_window():
-    assert window_shape((64, 70, 81), (64, 64, 64), (8, 8, 8)) == (64, 72, 64)
-    assert window_shape((5, 1, 64), (64, 64, 64), (8, 4, 8)) == (8, 4, 64)
-
-
-def test_the_middle_of_a_window_weighs_most_and_its_corners_still_count():
-    weight = gaussian_weight((8, 9, 4))
-    assert weight.shape == (8, 9, 4)
-    assert torch.equal(weight, weight.flip(0, 1, 2))
-    assert weight.argmax() == weight.flatten().argmax()
-    assert weight[4, 4, 2] == weight.max()
-    assert weight.min() > 0
 
 
 @given(shapes, windows, st.data())

@@ -157,7 +157,7 @@ def one_bad_case(folder: Path) -> Callable[[random.Random], object]:
         f"--output={folder / 'out'}",
         f"--clicks={folder / 'clicks'}",
     ]
-    command += [f"--initial-segmentation={folder / 'starts'}", "--device=cpu", "--amp=off", "--look-once"]
+    command += [f"--initial-segmentation={folder / 'starts'}", "--device=cpu", "--amp=off", "--tta"]
 
     def segmented() -> tuple[dict[str, bytes], str]:
         shutil.rmtree(folder / "out", ignore_errors=True)

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from deepedit.clicks import Annotator
+from deepedit.ranks import Ranks
 from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
-from deepedit.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 

@@ -1,7 +1,7 @@
 """The processes that share one run, as ``torchrun`` starts them, and what they exchange between steps."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from deepedit.errors import TrainingError
+from deepedit.errors import DeepEditError, TrainingError
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, while they validate a large case for example."""
@@ -22,17 +22,21 @@ class Ranks:
 
     The values exchanged here are on the host and are sent by gloo, so that no process waits for its GPU. Gradients are
     averaged by `DistributedDataParallel`.
+
+    Args:
+        rank, size: the number of this process, and how many there are.
+        mend: what to do when another process has ended, for the message.
     """
 
-    def __init__(self, rank: int = 0, size: int = 1) -> None:
-        self.rank, self.size = rank, size
+    def __init__(self, rank: int = 0, size: int = 1, mend: str = "start all of them again") -> None:
+        self.rank, self.size, self.mend = rank, size, mend
 
     @property
     def first(self) -> bool:
         """Whether this is the process that writes files and messages."""
         return self.rank == 0
 
-    def share(self, items: list[T]) -> list[T]:
+    def share(self, items: Sequence[T]) -> Sequence[T]:
         """Every `size`-th of the items, beginning with the item whose index is this rank's number."""
         return items[self.rank :: self.size]
 
@@ -59,10 +63,20 @@ class Ranks:
         self.sum(0)
 
     def averaged(self, network: nn.Module) -> nn.Module:
-        """The network, with its gradients averaged over the ranks in every backward pass."""
+        """The network, its gradients averaged over the ranks in every backward pass.
+
+        Raises:
+            TrainingError: if processes would have to share a GPU, which NCCL cannot average between.
+        """
         if self.size == 1:
             return network
         device = next(network.parameters()).device
+        processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
+        if device.type == "cuda" and processes > gpus:
+            raise TrainingError(
+                f"each process needs a GPU of its own to train on, and this machine has {gpus} for {processes} "
+                f"processes; start {gpus}, or give --device cpu"
+            )
         with self.together():
             return nn.parallel.DistributedDataParallel(network, [device] if device.type == "cuda" else None)
 
@@ -71,7 +85,7 @@ class Ranks:
         """A context for exchanging values. The various errors that torch raises when a rank is gone become one line.
 
         Raises:
-            TrainingError: if another rank is gone.
+            DeepEditError: if another rank is gone.
         """
         try:
             yield
@@ -80,28 +94,35 @@ class Ranks:
         except RuntimeError as error:
             if self.size == 1:
                 raise
-            raise TrainingError(
-                "another process of this run has ended or cannot be reached; its own message tells why; then start "
-                "all of them again, with --resume if there is a last.pt"
+            raise DeepEditError(
+                "another process of this run has ended or cannot be reached; its own message tells why; then "
+                + self.mend
             ) from error
 
 
 @contextmanager
-def joined_ranks() -> Iterator[Ranks]:
+def joined_ranks(mend: str, patience: timedelta = PATIENCE) -> Iterator[Ranks]:
     """The ranks with which ``torchrun`` started this process, connected for the duration of the block.
 
+    Each has a GPU of its own where there are enough of them; else some share one. OMP_NUM_THREADS says how many threads
+    each takes; ``torchrun`` sets it to 1 where it starts several processes and nobody else has set it.
+
+    Args:
+        mend: of `Ranks`.
+        patience: how long a process waits for another that is at work; one that has ended is mostly noticed at once.
+
     Raises:
-        TrainingError: if the others cannot be reached.
+        DeepEditError: if the others cannot be reached.
     """
-    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
+    ranks = Ranks(int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)), mend)
     if ranks.size == 1:
         yield ranks
         return
     gpu = torch.cuda.is_available()
     if gpu:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)) % torch.cuda.device_count())
     with ranks.together():
-        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=PATIENCE)
+        torch.distributed.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo", timeout=patience)
     try:
         yield ranks
     finally:
