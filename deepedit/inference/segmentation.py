@@ -167,25 +167,27 @@ class Segmentation:
         """
         groups = list(windows_of(clicks, self.scene))
         watch.expect(len(groups))
-        for start, _ in groups:
-            self._ask(start)
         places = [self.scene.place(start) for start, _ in groups]
         region = hull([self.scene.grid.native_box(place) for place in places])
-        shown, before = self.result[region].copy(), []
         everyone = [*earlier, *clicks]
         heard: dict[Click, bool] = {}
+        as_it_was, known = self.result[region].copy(), None if self.known is None else self.known.clone()
+        asked, before = [], []
         try:
+            for start, _ in groups:
+                watch.check()
+                asked += self._ask(start)
+            shown = self.result[region].copy()
             for (start, own), place in zip(groups, places, strict=True):
                 watch.check()
                 logits, answered = self._merged(start, place, everyone, own)
                 heard.update(zip(own, answered, strict=True))
-                before.append((place, self.logits[(slice(None), *place)].clone()))
-                self._replace(place, logits, everyone)
+                before.append((place, self._replace(place, logits, everyone)))
                 watch.done(1)
         except BaseException:
-            for place, logits in reversed(before):
+            for place, logits in reversed([*asked, *before]):
                 self._put(place, logits)
-            self.result[region] = shown
+            self.result[region], self.known = as_it_was, known
             raise
         change = self._changed(Change(self.locks, before), region, shown)
         change.heard = tuple(heard[click] for click in clicks)
@@ -228,19 +230,17 @@ class Segmentation:
             classes = self.locks.classes - {step.label}
         self.locks = Locks.of(frozenset(classes), held, grid, num_classes, self.logits) if classes else None
 
-    def _ask(self, start: Triple) -> None:
-        """Work out the automatic result within a window where it is not known yet."""
-        if self.known is None:
-            return
+    def _ask(self, start: Triple) -> list[tuple[Box, Tensor]]:
+        """Work out the automatic result within a window where it is not known yet; returns what was there."""
         scene = self.scene
         place = scene.place(start)
-        unknown = ~self.known[place]
-        if not unknown.any():
-            return
+        if self.known is None or self.known[place].all():
+            return []
         answer = predict_alone(scene.model, scene.image, None, None, start, scene.window, scene.amp, scene.tta)
         answer = crop(answer, start, scene.shape).half()
+        logits = torch.where(self.known[place], self.logits[(slice(None), *place)], answer)
         self.known[place] = True
-        self._replace(place, torch.where(unknown, answer, self.logits[(slice(None), *place)]), [])
+        return [(place, self._replace(place, logits, []))]
 
     def _merged(
         self, start: Triple, place: Box, clicks: Sequence[Click], own: Sequence[Click]
@@ -287,12 +287,14 @@ class Segmentation:
         held = self.locks.on_network
         return torch.where(held > 0, held - 1, self.classes).to(self.classes.dtype)
 
-    def _replace(self, place: Box, logits: Tensor, clicks: Sequence[Click]) -> None:
-        """Put logits in place, and show what becomes of that."""
+    def _replace(self, place: Box, logits: Tensor, clicks: Sequence[Click]) -> Tensor:
+        """Put logits in place, and show what becomes of that; returns those that were there."""
+        earlier = self.logits[(slice(None), *place)].clone()
         box = self.scene.grid.native_box(place)
         before = self.decided[box].copy()
         self._put(place, logits)
         self._show(box, before, clicks)
+        return earlier
 
     def _put(self, place: Box, logits: Tensor) -> None:
         """Put logits in place, and decide anew."""

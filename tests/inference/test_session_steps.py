@@ -16,7 +16,7 @@ from tests.obedient import obedient_model
 
 NAMES = ("background", "a", "b", "c")
 LABELS = Labels(NAMES[1:], (2, 5, 300))
-SHAPES = {"one window": (12, 10, 12), "several windows": (26, 10, 20)}
+SHAPES = {"one window": (12, 10, 12), "several windows": (40, 10, 12)}
 
 
 def new_session(shape=SHAPES["one window"], initial=False, affine=None):
@@ -96,22 +96,15 @@ def test_one_bad_click_keeps_all_from_being_added():
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("initial", [False, True])
-@pytest.mark.parametrize("number", [0, 2, 5])
+@pytest.mark.parametrize("number", [0, 3])
 def test_a_removed_click_has_never_been(shape, initial, number):
-    clicks = some_clicks(6, shape)
+    clicks = some_clicks(5, shape)
     session, other = new_session(shape, initial), new_session(shape, initial)
-    other.predict()
-    for each in (session, other):
-        rest = [click for index, click in enumerate(clicks) if each is session or index != number]
-        for position, label in rest[:3]:
+    for each, left in ((session, clicks), (other, clicks[:number] + clicks[number + 1 :])):
+        alone = 2 if each is session or number > 1 else 1
+        for position, label in left[:alone]:
             each.add_click(position, label)
-    # The last three together, of which one goes in one case.
-    session.add_clicks(clicks[3:]) if number > 2 else [session.add_click(*click) for click in clicks[3:]]
-    left = [click for index, click in enumerate(clicks) if index != number]
-    other = new_session(shape, initial)
-    for position, label in left[:3]:
-        other.add_click(position, label)
-    other.add_clicks(left[3:]) if number > 2 else [other.add_click(*click) for click in left[3:]]
+        each.add_clicks(left[alone:])
     before = session.predict()
     changed = session.remove_click(number)
     after = session.predict()
@@ -141,30 +134,29 @@ def test_a_click_that_is_not_there_cannot_be_removed(number):
     st.lists(st.sampled_from(NAMES), min_size=1, max_size=3, unique=True),
     st.tuples(*[st.sampled_from([0.5, 1.0, 1.3, 2.0])] * 3),
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_locked_label_neither_loses_a_voxel_nor_gets_one(seed, locked, ratios):
     shape = tuple(round(11 * ratio) for ratio in ratios)
     session = new_session(shape, affine=np.diag([*(1 / np.array(ratios)), 1.0]))
-    clicks = iter(some_clicks(30, shape, seed))
+    clicks = iter(some_clicks(12, shape, seed))
     session.add_click(*next(clicks))
     approved = session.predict()
     for label in locked:
         session.lock(label)
     assert_array_equal(session.predict(), approved)
     assert session.locked == [name for name in NAMES if name in locked]
-    values = [dict(zip(NAMES, (0, 2, 5, 300), strict=True))[label] for label in locked]
+    values = dict(zip(NAMES, (0, 2, 5, 300), strict=True))
     for position, label in clicks:
         now = session.predict()
-        if label in locked or np.isin(now[position], values):
-            if now[position] != dict(zip(NAMES, (0, 2, 5, 300), strict=True))[label]:
-                with pytest.raises(ClickError, match="locked"):
-                    session.add_click(position, label)
-                assert_array_equal(session.predict(), now)
-                continue
+        if values[label] != now[position] and {label, NAMES[LABELS.to_classes(now)[position]]} & set(locked):
+            with pytest.raises(ClickError, match="locked"):
+                session.add_click(position, label)
+            assert_array_equal(session.predict(), now)
+            continue
         session.add_click(position, label)
         result = session.predict()
-        for value in values:
-            assert_array_equal(result == value, approved == value)
+        for name in locked:
+            assert_array_equal(result == values[name], approved == values[name])
         assert_array_equal(session.probabilities().argmax(0), LABELS.to_classes(result))
 
 
@@ -285,23 +277,24 @@ def test_what_was_undone_before_all_was_worked_out_can_be_redone_after():
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_a_hundred_clicks_stay_within_bounds_and_can_all_be_undone(shape, monkeypatch):
-    session = new_session(shape)
-    session.predict()
-    window = 4 * 12 * 12 * 12 * 2
-    monkeypatch.setattr(timeline, "KEPT_BYTES", 6 * window)
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(np.zeros(shape))
     results = [session.predict()]
+    bound = 6 * 3 * 2 * 16**3
+    monkeypatch.setattr(timeline, "KEPT_BYTES", bound)
     for position, label in some_clicks(100, shape):
-        session.add_click(position, label)
+        session.add_click(position, {"a": "left", "b": "right"}.get(label, "background"))
         results.append(session.predict())
         held = [entry.change for entry in session._timeline.done if entry.change.kept]
-        assert sum(change.bytes for change in held) <= 6 * window
-    for expected in reversed(results[90:-1]):
+        assert len(held) < 60
+        assert sum(change.bytes for change in held) <= bound
+    back = len(held) + 2
+    for expected in results[-2 : -2 - back : -1]:
         session.undo()
         assert_array_equal(session.predict(), expected)
-    for expected in results[91:]:
+    for expected in results[-back:]:
         session.redo()
         assert_array_equal(session.predict(), expected)
-    session.remove_click(50)
     session.reset()
     assert_array_equal(session.predict(), results[0])
 
@@ -323,7 +316,7 @@ def after(count):
 CALLS = {
     "predict": lambda session, **watch: session.predict(**watch),
     "click": lambda session, **watch: session.add_click((2, 2, 2), "c", **watch),
-    "clicks": lambda session, **watch: session.add_clicks([((2, 2, 2), "c"), ((55, 2, 2), "a")], **watch),
+    "clicks": lambda session, **watch: session.add_clicks([((2, 2, 2), "c"), ((36, 2, 2), "a")], **watch),
     "remove": lambda session, **watch: session.remove_click(0, **watch),
     "undo": lambda session, **watch: session.undo(**watch),
     "lock": lambda session, **watch: session.lock("a", **watch),
@@ -335,11 +328,11 @@ CALLS = {
 @pytest.mark.parametrize("call", CALLS)
 def test_a_call_that_is_cancelled_leaves_the_session_as_it_was(call, partial, monkeypatch):
     monkeypatch.setattr(timeline, "KEPT_BYTES", 1)  # so that undoing asks the network, too
-    session, other = new_session((60, 12, 12)), new_session((60, 12, 12))
+    session, other = new_session((40, 12, 12)), new_session((40, 12, 12))
     for each in (session, other):
         if not partial:
             each.predict()
-        for position, label in (((10, 6, 6), "a"), ((50, 6, 6), "b"), ((30, 6, 6), "c")):
+        for position, label in (((8, 6, 6), "a"), ((32, 6, 6), "b"), ((20, 6, 6), "c")):
             each.add_click(position, label)
     shown = session.shown()
     count = 0

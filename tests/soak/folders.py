@@ -157,7 +157,7 @@ def one_bad_case(folder: Path) -> Callable[[random.Random], object]:
         f"--output={folder / 'out'}",
         f"--clicks={folder / 'clicks'}",
     ]
-    command += [f"--initial-segmentation={folder / 'starts'}", "--device=cpu", "--amp=off", "--tta"]
+    command += [f"--initial-segmentation={folder / 'starts'}", "--device=cpu", "--amp=off"]
 
     def segmented() -> tuple[dict[str, bytes], str]:
         shutil.rmtree(folder / "out", ignore_errors=True)
@@ -176,7 +176,6 @@ def one_bad_case(folder: Path) -> Callable[[random.Random], object]:
         rows = evaluate_dataset(
             *(model, cases, 1, folder / "starts"),
             amp="off",
-            tta=False,
             on_failure=lambda case, reason: failures.update({case.name: reason}),
             on_note=lambda note: None,
         )
