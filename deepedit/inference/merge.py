@@ -33,6 +33,7 @@ def merge(
     places: Tensor | None = None,
     rim: Tensor | None = None,
     initial: Tensor | None = None,
+    edited: Tensor | None = None,
     locked: Tensor | None = None,
 ) -> Tensor:
     """What is there after a click, or several that were answered together.
@@ -46,6 +47,7 @@ def merge(
         places: ``[B * N, 3]``, where exactly the clicks lie, see `enforce_clicks`.
         rim: ``[X, Y, Z]``, see `rim_weight`; 1 everywhere unless given.
         initial: ``[B, X, Y, Z]`` class indices of the initial segmentations; None where there are none.
+        edited: ``[B]`` bool, which samples began with theirs; all, unless given.
         locked: ``[B, X, Y, Z]``, at locked voxels the class index plus 1, elsewhere 0; None where nothing is locked.
 
     Returns:
@@ -53,7 +55,9 @@ def merge(
     """
     weight = torch.ones((), device=answer.device) if rim is None else rim
     if policy.ownership:
-        claims = None if initial is None else _reach_of(initial, answer, policy)
+        claims = None if initial is None else _claims_of(initial, answer, policy)
+        if edited is not None and claims is not None:
+            claims = claims.masked_fill(~edited, FAR)
         weight = weight * ownership(clicks, newest, len(answer), answer.shape[2:], policy, claims)
     after = torch.lerp(before.float(), answer, weight.expand(len(answer), *answer.shape[2:])[:, None])
     if policy.enforce:
@@ -116,7 +120,7 @@ def _distance(position: Tensor, valid: Tensor, shape: Sequence[int]) -> Tensor:
     return result.sqrt_()
 
 
-def _reach_of(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
+def _claims_of(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
     """``[B]``: the distance from which an initial segmentation claims; the less the network agrees, the farther."""
     lowest, highest = policy.agreement
     trust = ((agreement(initial, answer.argmax(1)) - lowest) / (highest - lowest)).clamp(1 / FAR, 1)
@@ -133,6 +137,12 @@ def agreement(one: Tensor, other: Tensor) -> Tensor:
     foreground = (inside.sum((1, 2, 3)) + (other > 0).sum((1, 2, 3))).float()
     same = ((one == other) & inside).sum((1, 2, 3))
     return torch.where(foreground > 0, 2 * same / foreground, 1.0)
+
+
+def logits_of_initial(initial: Tensor, num_classes: int, policy: MergePolicy) -> Tensor:
+    """``[B, C, X, Y, Z]`` float16 logits of initial segmentations ``[B, X, Y, Z]``, which answers are merged with."""
+    logits = torch.stack([(initial == index).half() for index in range(num_classes)], dim=1)
+    return logits.mul_(2 * policy.initial_logit).sub_(policy.initial_logit)
 
 
 def keep_locked(logits: Tensor, locked: Tensor, margin: float) -> Tensor:

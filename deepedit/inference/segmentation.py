@@ -14,7 +14,7 @@ from deepedit.clicks.enforce import class_at
 from deepedit.devices import upload
 from deepedit.inference.history import Answered, Change, Click, Locked, Step, Unlocked
 from deepedit.inference.locks import Locks
-from deepedit.inference.merge import RIM, keep_locked, merge, rim_weight
+from deepedit.inference.merge import RIM, keep_locked, logits_of_initial, merge, rim_weight
 from deepedit.inference.sliding_window import (
     AIR_LOGIT,
     Triple,
@@ -108,9 +108,8 @@ class Segmentation:
             return cls(
                 scene, sliding_window(scene.model, scene.image, **passes, watch=watch).half().to(scene.image.device)
             )
-        initial, certainty = scene.initial_on_network(), scene.model.plan.merge.initial_logit
-        logits = torch.stack([(initial == index).half() for index in range(scene.num_classes)])
-        return cls(scene, logits.mul_(2 * certainty).sub_(certainty), scene.initial)
+        initial = scene.initial_on_network()
+        return cls(scene, logits_of_initial(initial[None], scene.num_classes, scene.model.plan.merge)[0], scene.initial)
 
     @classmethod
     def unasked(cls, scene: Scene) -> "Segmentation":

@@ -16,8 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deepedit.clicks import Clicks, enforce_clicks, render_guidance, simulate_clicks
+from deepedit.clicks import Clicks, render_guidance, simulate_clicks
 from deepedit.devices import upload
+from deepedit.inference.merge import logits_of_initial, merge
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
@@ -43,6 +44,8 @@ class RollingBatch:
         label: ``[B, X, Y, Z]`` uint8, the truth; for a sample with clicks it may be redrawn as by another annotator.
             Voxels whose class is not known have the number of classes as their index, and count nowhere.
         previous: ``[B, X, Y, Z]`` uint8, the previous segmentation for the next pass; all 0 if there is none.
+        shown: ``[B, C, X, Y, Z]`` float16 logits of what a session would show.
+        initial, edited: ``[B, X, Y, Z]`` uint8, the initial segmentation, and ``[B]`` bool, whether a sample has one.
         position, wanted, valid: ``[B, max_clicks, 3]``, ``[B, max_clicks]`` and ``[B, max_clicks]``: voxels, classes
             and validity of the clicks. The size of the table is fixed, so that no count must come from the device.
         used: number of clicks of each sample so far. It is on the host, as are `passes_left`, `visits`, `outlines` and
@@ -84,6 +87,9 @@ class RollingBatch:
         self.image = torch.zeros(size, self.plan.image_channels, *patch_size, device=self.device)
         self.label = torch.zeros(size, *patch_size, dtype=torch.uint8, device=self.device)
         self.previous = torch.zeros_like(self.label)
+        self.shown = torch.zeros(size, self.num_classes, *patch_size, dtype=torch.float16, device=self.device)
+        self.initial = torch.zeros_like(self.label)
+        self.edited = torch.zeros(size, dtype=torch.bool, device=self.device)
         self.passes_left = [0] * size
         self.stream.begin(self.begun, patch_size)
 
@@ -103,6 +109,7 @@ class RollingBatch:
             rows = upload(free, self.device)
             self.previous.index_fill_(0, rows, 0)
             self.valid.index_fill_(0, rows, False)
+            self.edited.index_fill_(0, rows, False)
         for slot in free:
             visit, image, label, outline = self.stream.take(slot)
             self.begun[slot] += 1
@@ -118,7 +125,7 @@ class RollingBatch:
                 known = self._known(label[0])
                 given[slot] = corrupt_segmentation(known, self.num_classes, severity, generator, outline)
         if given:
-            self._click(list(given), torch.stack(list(given.values())))
+            self._begin_with(list(given), torch.stack(list(given.values())))
 
     def inputs(self) -> Tensor:
         """The network's input for the next pass."""
@@ -134,15 +141,28 @@ class RollingBatch:
     def answer(self, logits: Tensor) -> None:
         """Let the annotator look at the newest pass and click once in every sample that stays.
 
-        The annotator sees what a session would show, in which every click is enforced. Else it would click a second
-        time where the network did not follow a click.
+        The annotator sees what a session would show, and the next pass is given that as its previous segmentation.
         """
         self.passes_left = [left - 1 for left in self.passes_left]
         staying = [slot for slot, left in enumerate(self.passes_left) if left]
-        if staying:
-            if self.plan.merge.enforce:
-                logits = enforce_clicks(logits.float(), self._clicks())
-            self._click(staying, logits[upload(staying, self.device)].argmax(1))
+        if not staying:
+            return
+        newest = torch.zeros(self.wanted.shape, dtype=torch.bool)
+        for slot, used in enumerate(self.used):
+            newest[slot, used - 1] = used > 0
+        editing = {"initial": self.initial, "edited": self.edited} if self.config.edit_probability else {}
+        newest = upload(newest.flatten(), self.device)
+        shown = merge(self.shown, logits.float(), self._clicks(), newest, self.plan.merge, **editing)
+        self.shown = shown.half()
+        self._click(staying, self.shown[upload(staying, self.device)].argmax(1))
+
+    def _begin_with(self, slots: Sequence[int], initial: Tensor) -> None:
+        """Let samples begin with an initial segmentation ``[S, X, Y, Z]`` and a click that corrects it."""
+        rows = upload(slots, self.device)
+        self.initial[rows] = initial.to(torch.uint8)
+        self.edited[rows] = True
+        self.shown[rows] = logits_of_initial(initial, self.num_classes, self.plan.merge)
+        self._click(slots, initial)
 
     def _click(self, slots: Sequence[int], prediction: Tensor) -> None:
         for slot in slots:
@@ -181,7 +201,7 @@ class RollingBatch:
         sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)
         return Clicks(sample.flatten(), self.wanted.flatten(), self.position.flatten(0, 1), self.valid.flatten())
 
-    TENSORS = ("image", "label", "previous", "position", "wanted", "valid")
+    TENSORS = ("image", "label", "previous", "shown", "initial", "edited", "position", "wanted", "valid")
 
     def state(self) -> dict[int, dict[str, Any]]:
         """The state of each slot by its number, as tensors and numbers, for a checkpoint."""
@@ -205,7 +225,11 @@ class RollingBatch:
         for slot, number in enumerate(self.slots):
             entry = state[number]
             for name in self.TENSORS:
-                getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
+                if name in entry["tensors"]:
+                    getattr(self, name)[slot] = entry["tensors"][name].to(self.device)
+            if "shown" not in entry["tensors"]:  # runs of earlier versions kept its decision alone
+                previous = self.previous[slot][None]
+                self.shown[slot] = logits_of_initial(previous, self.num_classes, self.plan.merge)[0]
             self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
             self.visits[slot] = Visit(*entry["visit"])
             # Earlier versions stored no outline; it is computed from the label.

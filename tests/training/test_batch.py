@@ -2,13 +2,19 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 
 from deepedit.clicks import Annotator
+from deepedit.inference.history import Click
+from deepedit.inference.segmentation import Scene, Segmentation
+from deepedit.io.click_files import PointClick
+from deepedit.plan import MergePolicy
 from deepedit.ranks import Ranks
 from deepedit.training.batch import RollingBatch
 from deepedit.training.config import TrainingConfig
+from deepedit.transforms.geometry import network_grid
 
 CPU = torch.device("cpu")
 
@@ -65,17 +71,34 @@ def test_clicks_gather_until_the_sample_leaves_and_a_new_one_starts_clean(cases,
     assert batch.inputs()[:, 1:].sum() == 0
 
 
-def test_the_annotator_sees_what_a_session_would_show(cases, plan):
-    imported = dataclasses.replace(plan, guidance="sum-normalized")
-    for each, obeyed in ((plan, True), (imported, False)):
-        batch = RollingBatch(cases, each, steady(), CPU)
-        batch.fill(click_share=1.0)
-        batch.passes_left = [4, 4, 4]
-        for _ in range(3):
-            batch.answer(logits_of(torch.zeros_like(batch.label)))
-        for sample in range(3):
-            seen = [int(batch.previous[(sample, *voxel)]) for voxel in batch.position[sample, :2].tolist()]
-            assert seen == (batch.wanted[sample, :2].tolist() if obeyed else [0, 0])
+@pytest.mark.parametrize("policy", [MergePolicy(), MergePolicy.plain()])
+@pytest.mark.parametrize("edits", [0.0, 1.0])
+def test_the_annotator_sees_what_a_session_shows_with_the_same_clicks(cases, plan, model, policy, edits):
+    plan = model.plan = dataclasses.replace(plan, merge=policy)
+    model.network.eval()
+    batch = RollingBatch(cases, plan, steady(edit_probability=edits), CPU)
+    batch.fill(click_share=1.0)
+    batch.passes_left = [5] * 3
+    grid = network_grid(plan.patch_size, np.eye(4), plan.spacing)
+    initial = [batch.initial[sample].numpy() if edits else None for sample in range(3)]
+    scenes = [
+        Scene(model, batch.image[sample], grid, plan.patch_size, initial[sample], amp="off") for sample in range(3)
+    ]
+    sessions = [Segmentation.begin(scene) for scene in scenes]
+    for _ in range(4):
+        clicks = [[click_of(batch, sample, number) for number in range(batch.used[sample])] for sample in range(3)]
+        with torch.inference_mode():
+            batch.answer(model.network(batch.inputs()))
+        for sample, session in enumerate(sessions):
+            if clicks[sample]:
+                session.answer(clicks[sample][-1:], clicks[sample][:-1])
+            assert torch.equal(batch.previous[sample], session.classes)
+
+
+def click_of(batch, sample, number):
+    """A click of a batch as one of a session on the same grid."""
+    voxel, label = tuple(batch.position[sample, number].tolist()), int(batch.wanted[sample, number])
+    return Click(PointClick(f"{number}", voxel, "voxel"), label, voxel, tuple(map(float, voxel)), voxel)
 
 
 def test_an_answer_that_is_right_gets_no_click(cases, plan):
