@@ -21,8 +21,8 @@ import numpy as np
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.network.checkpoint import load_model
-from deepedit.training.config import TrainingConfig
-from deepedit.training.run import Run, RunSettings
+from deepedit.training.config import RunSettings, TrainingConfig
+from deepedit.training.run import Run
 from deepedit.volume import Volume
 from deepedit_cli.common import positive_int
 

@@ -28,6 +28,20 @@ from deepedit.plan import MAX_SPACING, MIN_SPACING
 USER_ERROR = 2
 INTERRUPTED = 130
 
+OPTIONS = {
+    **{
+        name: f"--{name.replace('_', '-')}"
+        for name in (
+            *("accumulate", "affine", "amp", "batch_size", "checkpointing", "click_probability", "device", "epochs"),
+            *("init_weights", "labels", "learning_rate", "limit", "max_clicks", "max_minutes", "network", "patch_size"),
+            *("resume", "seed", "spacing", "split", "split_seed", "units", "workers"),
+        )
+    },
+    "cache": "--cache-dir",
+    "intensity": "--window or --percentiles",
+}
+"""What the library's parameters are called here, for its messages, see `in_options`."""
+
 
 def run(program: str, body: Callable[[Sequence[str] | None], int | None], argv: Sequence[str] | None = None) -> int:
     """Run a command line. Errors that the user can mend are printed on standard error as ``program: message``, without
@@ -68,10 +82,15 @@ def say(text: str) -> None:
     _write(text, sys.stdout)
 
 
+def in_options(text: str) -> str:
+    """A message of the library, with the option in the place of each parameter that it names in backticks."""
+    return re.sub("`([a-z_]+)`", lambda found: OPTIONS.get(found[1], found[0]), text)
+
+
 def _write(text: str, stream: Any) -> None:
     from tqdm import tqdm
 
-    tqdm.write(text, file=stream)
+    tqdm.write(in_options(text), file=stream)
     stream.flush()
 
 
@@ -125,6 +144,11 @@ def count(text: str) -> int:
 def positive(text: str) -> float:
     """A number above 0."""
     return _number(text, float, "a number above 0", sys.float_info.min)
+
+
+def number(text: str) -> float:
+    """Any number."""
+    return _number(text, float, "a number", -sys.float_info.max)
 
 
 def share(text: str) -> float:

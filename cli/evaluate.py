@@ -22,6 +22,7 @@ from deepedit_cli.common import (
     chosen_reading,
     complain,
     count,
+    in_options,
     parser,
     positive,
     positive_int,
@@ -102,7 +103,7 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
     for outcome in progress(outcomes, PROGRAM, len(cases)) if ranks.first else outcomes:
         rows += outcome.rows
         if outcome.failure is not None:
-            failures[outcome.case] = outcome.failure
+            failures[outcome.case] = in_options(outcome.failure)
         if ranks.first:
             _tell_of(outcome)
     if ranks.first:

@@ -14,9 +14,6 @@ if TYPE_CHECKING:  # importing it for good would make --help wait for torch
 
 EXPORTS = ("torchscript", "monai")
 
-MODEL_OPTIONS = ("import_monai", "channel_order", "strides", "grid", "widen", "export")
-"""Options that are not about training."""
-
 ORDERS = """\
 channel order (--channel-order), for a model that comes from MONAI or is exported to MONAI:
   MONAI 1.6 and later order the channels of guidance and output by name, with the background first: sorted. Earlier

@@ -5,9 +5,9 @@ import signal
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from deepedit.errors import FileError, TrainingError
+from deepedit.errors import FileError
 from deepedit.files import make_folder, pasted
 from deepedit_cli.common import (
     INTERRUPTED,
@@ -15,6 +15,7 @@ from deepedit_cli.common import (
     add_reading,
     count,
     int_triple,
+    number,
     on_terminal,
     parser,
     positive,
@@ -25,7 +26,12 @@ from deepedit_cli.common import (
     share,
     spacing,
 )
-from deepedit_cli.models import MODEL_OPTIONS, ORDERS, add_model_options, export, import_monai, write_imported
+from deepedit_cli.models import ORDERS, add_model_options, export, import_monai, write_imported
+from deepedit_cli.settings import kept_settings, new_settings
+
+if TYPE_CHECKING:  # importing them for good would make --help wait for torch
+    from deepedit.training.config import RunSettings
+    from deepedit.training.ranks import Ranks
 
 EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written first
@@ -49,8 +55,9 @@ def options() -> argparse.ArgumentParser:
     )
     add.add_argument("--input", type=Path, help="dataset folder; default: a phantom dataset written to RUN/phantom")
     add.add_argument("--output", type=Path, required=True, help="run folder; with --export the file to write")
-    add.add_argument("--resume", action="store_true", help="go on with the run in --output, with its own settings")
-    add.add_argument("--config", type=Path, help="config.json of a run whose settings to repeat")
+    again = add.add_mutually_exclusive_group()
+    again.add_argument("--resume", action="store_true", help="go on with the run in --output, with its own settings")
+    again.add_argument("--config", type=Path, help="config.json of a run whose settings to repeat")
     add.add_argument("--init-weights", type=Path, metavar="MODEL", help="model to start from")
 
     data = add.add_argument_group("data")
@@ -59,17 +66,34 @@ def options() -> argparse.ArgumentParser:
         help="names and file values, as in spleen=1,liver=6; others become background, those of ignore count nowhere",
     )
     add_reading(data, "that of --init-weights, else sform and header")
-    data.add_argument("--split", type=share, default=0.9, help="share of the cases to train on (default: 0.9)")
-    data.add_argument("--split-seed", type=count, default=0, help="seed of the choice of these cases (default: 0)")
+    data.add_argument("--split", type=share, help="share of the cases to train on (default: 0.9)")
+    data.add_argument("--split-seed", type=count, help="seed of the choice of these cases (default: 0)")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
     data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
+    intensity = data.add_mutually_exclusive_group()
+    intensity.add_argument(
+        "--window",
+        type=number,
+        nargs=2,
+        metavar=("LOWEST", "HIGHEST"),
+        help="intensities that images are clipped to, as -1000 400 "
+        "(default for CT: that of --init-weights, else -175 250)",
+    )
+    intensity.add_argument(
+        "--percentiles",
+        type=number,
+        nargs=2,
+        metavar=("LOWEST", "HIGHEST"),
+        help="percentiles of each image that it is clipped to before its mean becomes 0 and its standard deviation 1 "
+        "(default for all but CT: those of --init-weights, else 0.5 99.5)",
+    )
     data.add_argument("--limit", type=positive_int, help="use only this many training cases")
     data.add_argument("--cache-dir", type=Path, help="where prepared cases are kept (default: RUN/cache)")
     data.add_argument("--workers", type=positive_int, default=2, help="threads that prepare data (default: 2)")
 
     how = add.add_argument_group("training")
-    how.add_argument("--network", choices=("light", "reference"), default="light", help="architecture (default: light)")
-    how.add_argument("--epochs", type=positive_int, default=100, help="visits to each case (default: 100)")
+    how.add_argument("--network", choices=("light", "reference"), help="architecture (default: light)")
+    how.add_argument("--epochs", type=positive_int, help="visits to each case (default: 100)")
     how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
     how.add_argument("--batch-size", type=positive_int, help="patches in each step (default: 4)")
     how.add_argument(
@@ -88,9 +112,11 @@ def options() -> argparse.ArgumentParser:
         "--click-probability", type=share, help="share of the network's passes that have clicks (default: 0.75)"
     )
     how.add_argument("--max-clicks", type=count, help="greatest number of clicks in a sample (default: 10)")
-    how.add_argument("--seed", type=count, default=0, help="seed of everything random except the split (default: 0)")
+    how.add_argument("--seed", type=count, help="seed of everything random except the split (default: 0)")
     add_model_options(add)
     add_common(add)
+    # Else a run that goes on could not tell what was asked for from what was not.
+    add.set_defaults(amp=None)
     return add
 
 
@@ -108,34 +134,29 @@ def train(argv: Sequence[str] | None) -> int:
     # Late, so that --help does not wait for torch.
     from deepedit.ranks import joined_ranks
 
-    with joined_ranks("start all of them again, with --resume if there is a last.pt") as ranks:
-        given, resume = vars(arguments), False
-        if arguments.resume:
-            given = restored(folder, given)
-            # A run may have ended before it wrote a checkpoint.
-            resume = (folder / "last.pt").exists()
-        elif arguments.config is not None:
-            given = restored(arguments.config, given)
+    with joined_ranks("start all of them again, with `resume` if there is a last.pt") as ranks:
+        repeated = arguments.resume or arguments.config is not None
+        settings = kept_settings(arguments) if repeated else new_settings(arguments)
+        # A run may have ended before it wrote a checkpoint.
+        resume = arguments.resume and (folder / "last.pt").exists()
         if ranks.first:
             if not arguments.resume:
                 claim(folder, arguments.overwrite)
-            if given["input"] is None:
-                phantom(folder, given["seed"])
+            if arguments.input is None and not repeated:
+                phantom(settings.dataset, settings.config.seed)
         ranks.wait()
-        given["input"] = given["input"] or folder / "phantom"
-        return work(folder, given, resume, ranks)
+        return work(folder, settings, arguments.device, resume, ranks)
 
 
-def work(folder: Path, given: dict[str, Any], resume: bool, ranks: Any) -> int:
-    """Train with these arguments, print what to do next, and return the exit status."""
+def work(folder: Path, settings: "RunSettings", device: str, resume: bool, ranks: "Ranks") -> int:
+    """Train with these settings, print what to do next, and return the exit status."""
     from deepedit.training.record import write_config
     from deepedit.training.run import Run
 
-    settings = run_settings(given)
-    training = Run(folder, settings, say, given["device"], resume, ranks, bar=_preparing if ranks.first else _unseen)
+    training = Run(folder, settings, say, device, resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
         # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
-        write_config(folder, given, settings)
+        write_config(folder, settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         finished = training.train(bar.show if bar.bar else None, stop)
     if not finished:
@@ -164,65 +185,17 @@ class Stop:
         return self.asked
 
     def __enter__(self) -> "Stop":
-        self.before = [signal.signal(number, self._ask) for number in self.SIGNALS]
+        self.before = [signal.signal(each, self._ask) for each in self.SIGNALS]
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for number, handler in zip(self.SIGNALS, self.before, strict=True):
-            signal.signal(number, handler)
+        for each, handler in zip(self.SIGNALS, self.before, strict=True):
+            signal.signal(each, handler)
 
     def _ask(self, number: int, frame: Any) -> None:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def run_settings(given: dict[str, Any]) -> Any:
-    """The settings given by the arguments; what is not given has its default."""
-    from deepedit.io.dataset_json import parse_labels
-    from deepedit.training.config import TrainingConfig
-    from deepedit.training.run import RunSettings
-
-    names = (
-        *("epochs", "max_minutes", "batch_size", "accumulate", "checkpointing", "learning_rate"),
-        *("click_probability", "max_clicks", "amp", "limit", "seed"),
-    )
-    config = TrainingConfig(
-        record_passes=not given["eager"], **{name: given[name] for name in names if given[name] is not None}
-    )
-    return RunSettings(
-        dataset=Path(given["input"]),
-        labels=parse_labels(given["labels"]) if given["labels"] else None,
-        split=given["split"],
-        split_seed=given["split_seed"],
-        spacing=_tuple(given["spacing"]),
-        patch_size=_tuple(given["patch_size"]),
-        affine=given["affine"],
-        units=given["units"],
-        network=given["network"],
-        init_weights=Path(given["init_weights"]) if given["init_weights"] else None,
-        cache=Path(given["cache_dir"]) if given["cache_dir"] else None,
-        workers=given["workers"],
-        config=config,
-    )
-
-
-def restored(source: Path, given: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of an earlier run, except those about where this run computes and writes."""
-    from deepedit.training.record import read_run_config
-
-    if given["resume"] and not (source / "config.json").exists():
-        raise TrainingError(f"{source}: no run to go on with; begin one without --resume")
-    # Runs of earlier versions, which lack these settings, go on with their defaults.
-    earlier = {"affine": None, "units": None, **read_run_config(source)}
-    # In earlier versions the seed of the run also chose the training cases.
-    earlier = {"split_seed": earlier.get("seed", 0), **earlier}
-    own = ("output", "device", "workers", "eager", "resume", "overwrite", "config", *MODEL_OPTIONS)
-    here = {name: given[name] for name in own}
-    unknown = set(given) - set(earlier) - set(here)
-    if unknown:
-        raise TrainingError(f"{source}: lacks the settings {', '.join(sorted(unknown))}; it is of another version")
-    return {**{name: earlier[name] for name in given if name not in here}, **here}
 
 
 def claim(folder: Path, overwrite: bool) -> None:
@@ -237,11 +210,10 @@ def claim(folder: Path, overwrite: bool) -> None:
     make_folder(folder)
 
 
-def phantom(folder: Path, seed: int) -> None:
+def phantom(target: Path, seed: int) -> None:
     """Write the synthetic dataset for a run without --input, if it is not there yet."""
     from deepedit.io.phantom import write_phantom
 
-    target = folder / "phantom"
     if not (target / "dataset.json").exists():
         say(f"no --input: writing a phantom dataset to {target}")
         write_phantom(target, seed=seed)
@@ -276,10 +248,6 @@ class _Bar:
         self.bar.n = round(100 * progress.share, 1)
         losses = {f"loss {kind}": f"{value:.3f}" for kind, value in progress.loss.items()}
         self.bar.set_postfix({"step": progress.step, **losses})
-
-
-def _tuple(values: Sequence | None) -> tuple | None:
-    return None if values is None else tuple(values)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""What can go wrong through no fault of the program: each message names the thing, the problem and the mend."""
+"""What can go wrong through no fault of the program: each message names the thing, the problem and the mend.
+
+Where that is a parameter, its name stands in backticks, as `patch_size`; the command lines put their option there.
+"""
 
 
 class DeepEditError(Exception):

@@ -104,6 +104,12 @@ class Intensity:
             raise ValueError("intensity range must be two numbers")
         if not self.lower < self.upper:
             raise ValueError(f"intensity range must ascend; got {self.lower} to {self.upper}")
+        if self.mode != "window" and not 0 <= self.lower < self.upper <= 100:
+            raise ValueError(f"percentiles go from 0 to 100; got {self.lower} and {self.upper}")
+
+    def __str__(self) -> str:
+        """As messages name it, such as ``window -175 to 250``."""
+        return f"{self.mode} {self.lower:g} to {self.upper:g}"
 
 
 @dataclass(frozen=True)

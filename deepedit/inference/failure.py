@@ -29,7 +29,7 @@ def why_it_failed(error: Exception) -> str:
 def no_memory(error: Exception) -> str | None:
     """One line, if an error says that memory did not suffice; else None."""
     if isinstance(error, torch.OutOfMemoryError):
-        return "too large for the memory of the GPU; crop or resample it, or use --device cpu"
+        return "too large for the memory of the GPU; crop or resample it, or use `device` cpu"
     # For a CPU torch has no class of its own.
     if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)):
         return "too large for this machine's memory; crop or resample it"

@@ -129,7 +129,7 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
 
 
 def _labels_instead(entries: dict[str, Any]) -> str:
-    """A ``--labels`` option with a name for each whole number among the values of the regions and labels."""
+    """`labels` with a name for each whole number among the values of the regions and labels."""
     flat = [
         (key if not isinstance(entry, list) or len(entry) == 1 else None, _whole_number(value))
         for key, entry in entries.items()
@@ -138,17 +138,17 @@ def _labels_instead(entries: dict[str, Any]) -> str:
     names = {value: f"label_{value}" for _, value in flat if value is not None and 0 < value <= MAX_VALUE}
     own = {value: key for key, value in flat if key is not None and value in names}
     labels = {name: value for value, name in sorted({**names, **own}.items())}
-    return labels_option(labels) or "--labels NAME=VALUE,..."
+    return labels_option(labels) or "`labels` NAME=VALUE,..."
 
 
 def labels_option(labels: Mapping[str, int]) -> str | None:
-    """A ``--labels`` option for these names and values, quoted for a shell; None if it would be read differently."""
+    """`labels` with these names and values, quoted for a shell; None if they would be read differently."""
     text = ",".join(f"{name}={value}" for name, value in labels.items())
     try:
         understood = parse_labels(text) == dict(labels)
     except DatasetError:
         return None
-    return pasted("--labels", text) if understood and len(labels) <= MAX_NAMED else None
+    return pasted("`labels`", text) if understood and len(labels) <= MAX_NAMED else None
 
 
 def parse_labels(text: str) -> dict[str, int]:
@@ -161,16 +161,16 @@ def parse_labels(text: str) -> dict[str, int]:
     for item in text.split(","):
         name, separator, number = (part.strip() for part in item.partition("="))
         if not separator or not re.fullmatch(r"[0-9]{1,10}", number):
-            raise DatasetError(f"--labels: {brief(item)} should be a name and a value, as in spleen=1")
+            raise DatasetError(f"`labels`: {brief(item)} should be a name and a value, as in spleen=1")
         name = unicodedata.normalize("NFC", name)
         problem = check_label(name, int(number))
         if problem is None and (name in labels or int(number) in labels.values()):
             problem = f"{item.strip()}: this name or value is there already"
         if problem:
-            raise DatasetError(f"--labels: {problem}")
+            raise DatasetError(f"`labels`: {problem}")
         labels[name] = int(number)
     if not any(value for name, value in labels.items() if name != IGNORE):
-        raise DatasetError("--labels: names nothing but the background; add a label, as in spleen=1")
+        raise DatasetError("`labels`: names nothing but the background; add a label, as in spleen=1")
     return labels
 
 

@@ -86,7 +86,7 @@ def find_dataset(
     if labels is None:
         problems += description.label_problems
     else:
-        problems += [f"--labels: {problem}" for item in labels.items() if (problem := check_label(*item))]
+        problems += [f"`labels`: {problem}" for item in labels.items() if (problem := check_label(*item))]
     cases = pair_files(folder, description, problems, warnings)
     if not cases and not problems:
         problems.append(why_no_cases(folder))
@@ -149,7 +149,7 @@ def _choose_labels(
         chosen = {name: value for name, value in requested.items() if value != 0}
         have = ", ".join(map(str, list(found)[:10])) or "none"
         problems += [
-            f"--labels: no label file has the value {value} of {name} (found: {have})"
+            f"`labels`: no label file has the value {value} of {name} (found: {have})"
             for name, value in chosen.items()
             if value not in found and complete
         ]

@@ -58,7 +58,7 @@ def placement(header: "Nifti1Header", shape: tuple[int, int, int], name: str, re
         scale = 1.0
         notes.append(f"its header gives lengths in {unit}; they are taken as mm")
     elif scale != 1:
-        notes.append(f"its header gives lengths in {unit}, which are brought to mm; --units mm takes them as mm")
+        notes.append(f"its header gives lengths in {unit}, which are brought to mm; `units` mm takes them as mm")
     chosen, *rest = _forms(header, reading)
     affine = _stated(header, chosen, shape, scale, name, unit if scale != 1 else None)
     others = []
@@ -74,7 +74,7 @@ def placement(header: "Nifti1Header", shape: tuple[int, int, int], name: str, re
                 itk = f"; ITK and 3D Slicer take the {form}" if _form_of_itk(header) == form else ""
                 notes.append(
                     f"its qform and its sform lie up to {moved:.3g} voxels apart; the {chosen} is used{itk}; "
-                    f"--affine {form} takes that one"
+                    f"`affine` {form} takes that one"
                 )
     return Placement(affine, tuple(others), tuple(notes))
 
@@ -131,7 +131,7 @@ def _stated(
     if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
         sizes = " x ".join(f"{mm:g}" for mm in spacing)
         expected = f"({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm expected)"
-        mend = f"if its lengths are no {unit}, give --units mm" if unit else "set the affine anew, in millimetres"
+        mend = f"if its lengths are no {unit}, give `units` mm" if unit else "set the affine anew, in millimetres"
         raise FileError(f"{name}: voxels of {sizes} mm cannot be right {expected}; {mend}")
     # So far away, neighbouring voxels lie at one point within the precision of numbers.
     if np.abs(affine[:3, 3]).max() > MAX_OFFSET_MM:

@@ -54,7 +54,7 @@ def find_state_dict(entries: Any) -> dict[str, Tensor]:
         ModelError: if there is no state dict.
     """
     if isinstance(entries, Mapping) and entries.get("format") == "deepedit":
-        raise ModelError("this is a model of this package already; use it as it is, or as --init-weights")
+        raise ModelError("this is a model of this package already; use it as it is, or as `init_weights`")
     # As deep as anyone nests them; a hostile file may nest without end.
     for _ in WRAPPERS:
         inner = [entries[key] for key in WRAPPERS if isinstance(entries, Mapping) and key in entries]

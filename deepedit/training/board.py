@@ -78,7 +78,7 @@ class Board:
         try:
             yield
         except OSError as error:
-            raise FileError(f"{self.folder}: cannot be written: {error.strerror}; make room, then --resume") from error
+            raise FileError(f"{self.folder}: cannot be written: {error.strerror}; make room, then `resume`") from error
 
 
 def describe(progress: Progress, seconds: Mapping[str, float]) -> str:

@@ -1,9 +1,17 @@
 """The settings of a training run; each default is the value that was measured best."""
 
-from dataclasses import asdict, dataclass, field
+import math
+import reprlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from deepedit.clicks import Annotator
+from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit.plan import MAX_SPACING, MIN_SPACING, Intensity
 from deepedit.transforms.augment import Augmentation
+from deepedit.volume import DEFAULT_READING, Reading
 
 
 @dataclass(frozen=True)
@@ -38,9 +46,12 @@ class TrainingConfig:
         record_passes: run the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`.
         validations: number of validations, evenly spread over the run, the last one at its end.
         limit: use only that many training cases; None: all.
-        seed: seed of everything random.
+        seed: seed of everything random except the choice of the cases.
         annotator: how the simulated annotator clicks.
         augmentation: ranges of the random changes to the patches.
+
+    Raises:
+        ValueError: if a value is out of its range.
     """
 
     epochs: int = 100
@@ -69,5 +80,80 @@ class TrainingConfig:
     annotator: Annotator = field(default_factory=Annotator)
     augmentation: Augmentation = field(default_factory=Augmentation)
 
-    def to_dict(self) -> dict:
-        return asdict(self)
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "accumulate", "limit"):
+            _check(self, name, "a whole number from 1 on", lambda value: value >= 1)
+        for name in ("max_clicks", "validations"):
+            _check(self, name, "a whole number from 0 on", lambda value: value >= 0)
+        # As torch takes them.
+        _check(self, "seed", "a whole number from 0 on, below 2**63", lambda value: 0 <= value < 2**63)
+        for name in (
+            *("warmup", "small_patches", "click_probability", "clicks_from"),
+            *("edit_probability", "redraw_probability", "ema_decay"),
+        ):
+            _check(self, name, "a share from 0 to 1", lambda value: 0 <= value <= 1)
+        for name in ("max_minutes", "learning_rate", "click_loss_sigma", "click_sigma"):
+            _check(self, name, "a number above 0", lambda value: 0 < value < math.inf)
+        for name in ("weight_decay", "click_loss"):
+            _check(self, name, "a number from 0 on", lambda value: 0 <= value < math.inf)
+        _check(self, "amp", "auto or off", lambda value: value in ("auto", "off"))
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """What to train on, and how.
+
+    Attributes:
+        dataset: folder of the dataset.
+        labels: names to file values; None: all labels of the dataset.
+        split: share of the cases to train on.
+        split_seed: which cases those are. It is separate from the seed of the run, so that runs with different seeds
+            are validated on the same cases.
+        spacing, patch_size: mm and voxels; None: planned from the data.
+        intensity: how intensities are normalised; None: as the model to start from, where the images are of its kind,
+            else by the dataset's modality or values.
+        affine, units: how headers are read, see `Reading`; None: as by the model to start from, or by default.
+        network: the architecture, such as one of `NETWORKS`; a model to start from has its own.
+        init_weights: model to start from.
+        cache: folder for prepared cases; None: ``cache`` in the run folder.
+        workers: number of threads that prepare cases and cut patches.
+        config: how to train.
+
+    Raises:
+        ValueError: if a value is out of its range.
+    """
+
+    dataset: Path
+    labels: Mapping[str, int] | None = None
+    split: float = 0.9
+    split_seed: int = 0
+    spacing: tuple[float, float, float] | None = None
+    patch_size: tuple[int, int, int] | None = None
+    intensity: Intensity | None = None
+    affine: str | None = None
+    units: str | None = None
+    network: UNetConfig = field(default_factory=lambda: NETWORKS["light"])
+    init_weights: Path | None = None
+    cache: Path | None = None
+    workers: int = 2
+    config: TrainingConfig = field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        _check(self, "split", "a share above 0, at most 1", lambda value: 0 < value <= 1)
+        _check(self, "split_seed", "a whole number from 0 on", lambda value: value >= 0)
+        _check(self, "workers", "a whole number from 1 on", lambda value: value >= 1)
+        sizes = f"three sizes from {MIN_SPACING:g} to {MAX_SPACING:g} mm"
+        _check(self, "spacing", sizes, lambda value: all(MIN_SPACING <= mm <= MAX_SPACING for mm in value))
+        _check(self, "patch_size", "three numbers of voxels above 0", lambda value: min(value) >= 1)
+        self.reading(DEFAULT_READING)
+
+    def reading(self, default: Reading) -> Reading:
+        """What is believed of headers, where nothing is asked for as in `default`."""
+        return Reading(self.affine or default.affine, self.units or default.units)
+
+
+def _check(settings: object, name: str, meaning: str, holds: Callable[[Any], bool]) -> None:
+    """Raise a ValueError unless a setting is None, or holds what it means."""
+    value = getattr(settings, name)
+    if value is not None and not holds(value):
+        raise ValueError(f"`{name}` must be {meaning}; got {reprlib.repr(value)}")

@@ -107,7 +107,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int, on_note: Callab
             reason = error.strerror or "the disk is full"  # of a short write numpy gives no reason
             raise TrainingError(
                 f"{one_line(entry.parent)}: prepared cases cannot be written there: {reason}; "
-                "make room, or name another folder with --cache-dir"
+                "make room, or name another folder with `cache`"
             ) from error
 
 
@@ -119,7 +119,7 @@ def _refuse_too_large(case: Case, grid: GridMap, channels: int) -> None:
         raise FileError(
             f"{one_line(case.image[0])}: {' x '.join(map(str, grid.network_shape))} voxels on the network's grid take "
             f"about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; train with a coarser "
-            "--spacing, or crop it"
+            "`spacing`, or crop it"
         )
 
 

@@ -180,8 +180,8 @@ class Trainer:
             if not all(map(math.isfinite, losses)):
                 raise TrainingError(
                     f"the loss became {losses} by step {self.progress.step} on {', '.join(sorted(set(names)))}; look "
-                    "at these cases, then begin a new run with --init-weights RUN/last.pt and a lower --learning-rate "
-                    "or --amp off"
+                    "at these cases, then begin a new run with `init_weights` RUN/last.pt and a lower "
+                    "`learning_rate` or `amp` off"
                 )
             for value, clicks in zip(losses, used, strict=True):
                 sums[clicks > 0] += value
@@ -209,7 +209,7 @@ class Trainer:
         if not all(tensor.isfinite().all() for tensor in self.network.state_dict().values()):
             raise TrainingError(
                 f"the weights are no longer finite by step {self.progress.step}; begin a new run with "
-                "--init-weights RUN/last.pt and a lower --learning-rate or --amp off"
+                "`init_weights` RUN/last.pt and a lower `learning_rate` or `amp` off"
             )
         slots = self.ranks.gather(self.batch.state())
         return {

@@ -29,6 +29,7 @@ def make_plan(
     patch_size: Sequence[int] | None = None,
     intensity: Intensity | None = None,
     reading: Reading = DEFAULT_READING,
+    source: Plan | None = None,
 ) -> Plan:
     """A plan for a dataset.
 
@@ -42,6 +43,8 @@ def make_plan(
         patch_size: voxels, instead of the patch that fits the cases.
         intensity: instead of the choice by the dataset's modality or, without one, by the values of its first cases.
         reading: how headers that contradict themselves are read, as for `find_dataset`.
+        source: plan of the model to start from. Its intensities, which the weights are used to, are kept if the dataset
+            asks for the same kind: a window, as for CT, or percentiles.
 
     Raises:
         TrainingError: if a patch side is not a multiple of the network's divisor, if the patch is too small for the
@@ -52,7 +55,7 @@ def make_plan(
     if dataset.labels.num_classes > most:
         raise TrainingError(
             f"{dataset.folder}: {dataset.labels.num_classes - 1} labels are more than the {most - 1} that "
-            "can be trained at once; choose some with --labels"
+            "can be trained at once; choose some with `labels`"
         )
     geometries = [read_geometry(case.image[0], reading.affine, reading.units) for case in dataset.cases]
     if spacing is None:
@@ -68,17 +71,19 @@ def make_plan(
     for side, multiple in zip(patch_size, network.divisor, strict=True):
         if side < multiple or side % multiple:
             raise TrainingError(
-                f"--patch-size {','.join(map(str, patch_size))}: each side must be a multiple of "
+                f"`patch_size` {','.join(map(str, patch_size))}: each side must be a multiple of "
                 f"{','.join(map(str, network.divisor))} for this network"
             )
     if tuple(patch_size) == network.divisor:
         raise TrainingError(
-            f"--patch-size {','.join(map(str, patch_size))}: too small for this network, whose deepest level would "
+            f"`patch_size` {','.join(map(str, patch_size))}: too small for this network, whose deepest level would "
             f"be a single voxel; give {','.join(map(str, more_than_one_voxel(patch_size, network.divisor)))} or more"
         )
     if intensity is None:
         sample = [] if dataset.modality else _first_images(dataset, reading)
         intensity = choose_intensity(dataset.modality, sample)
+        if source is not None and (source.intensity.mode == "window") == (intensity.mode == "window"):
+            intensity = source.intensity
     return Plan(
         dataset.labels,
         spacing,
@@ -91,7 +96,11 @@ def make_plan(
 
 
 def inherited_plan(
-    source: Plan, dataset: Dataset, spacing: Sequence[float] | None = None, patch_size: Sequence[int] | None = None
+    source: Plan,
+    dataset: Dataset,
+    spacing: Sequence[float] | None = None,
+    patch_size: Sequence[int] | None = None,
+    intensity: Intensity | None = None,
 ) -> Plan:
     """The plan for fine-tuning a model with a fixed grid on a dataset.
 
@@ -101,20 +110,25 @@ def inherited_plan(
     Args:
         source: a plan with a `fixed_shape`.
         dataset: found and checked.
-        spacing, patch_size: those that the user asked for; with a fixed grid there is nothing to choose.
+        spacing, patch_size, intensity: those that the user asked for; with a fixed grid there is nothing to choose.
 
     Raises:
         TrainingError: if the user asked for one of them, or the images have another number of channels.
     """
-    for option, value in (("--spacing", spacing), ("--patch-size", patch_size)):
+    for name, value in (("spacing", spacing), ("patch_size", patch_size)):
         if value is not None:
             raise TrainingError(
-                f"{option}: the model in --init-weights resizes every image to "
-                f"{' x '.join(map(str, source.fixed_shape))} voxels, which fine-tuning keeps; leave {option} out"
+                f"`{name}`: the model in `init_weights` resizes every image to "
+                f"{' x '.join(map(str, source.fixed_shape))} voxels, which fine-tuning keeps; leave it out"
             )
+    if intensity not in (None, source.intensity):
+        raise TrainingError(
+            f"`intensity`: the model in `init_weights` takes intensities by {source.intensity}, which "
+            "fine-tuning on its fixed grid keeps; leave it out"
+        )
     if dataset.image_channels != source.image_channels:
         raise TrainingError(
-            f"the images have {dataset.image_channels} channel(s) where the model in --init-weights expects "
+            f"the images have {dataset.image_channels} channel(s) where the model in `init_weights` expects "
             f"{source.image_channels}; fine-tune it on images of its own kind"
         )
     return replace(source, labels=dataset.labels, ignore=dataset.ignore)

@@ -1,9 +1,9 @@
 """A training run in a folder: starting or resuming it, saving its state, and keeping its best model."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +15,11 @@ from deepedit.io.nifti import read_geometry
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
-from deepedit.network.unet import NETWORKS, UNetConfig, build_network
+from deepedit.network.unet import UNetConfig, build_network
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
 from deepedit.training.board import Board
-from deepedit.training.config import TrainingConfig
+from deepedit.training.config import RunSettings
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
@@ -29,44 +29,6 @@ from deepedit.training.validation import validate
 from deepedit.volume import DEFAULT_READING, Reading
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """What to train on, and how.
-
-    Attributes:
-        dataset: folder of the dataset.
-        labels: names to file values; None: all labels of the dataset.
-        split: share of the cases to train on.
-        split_seed: which cases those are. It is separate from the seed of the run, so that runs with different seeds
-            are validated on the same cases.
-        spacing, patch_size: mm and voxels; None: planned from the data.
-        affine, units: how headers are read, see `Reading`; None: as by the model to start from, or by default.
-        network: name of one of the `NETWORKS`.
-        init_weights: model to start from.
-        cache: folder for prepared cases; None: ``cache`` in the run folder.
-        workers: number of threads that prepare cases and cut patches.
-        config: how to train.
-    """
-
-    dataset: Path
-    labels: Mapping[str, int] | None = None
-    split: float = 0.9
-    split_seed: int = 0
-    spacing: tuple[float, float, float] | None = None
-    patch_size: tuple[int, int, int] | None = None
-    affine: str | None = None
-    units: str | None = None
-    network: str = "light"
-    init_weights: Path | None = None
-    cache: Path | None = None
-    workers: int = 2
-    config: TrainingConfig = field(default_factory=TrainingConfig)
-
-    def reading(self, default: Reading) -> Reading:
-        """How headers are read; what the settings leave open is taken from `default`."""
-        return Reading(self.affine or default.affine, self.units or default.units)
 
 
 class Run:
@@ -100,7 +62,7 @@ class Run:
         if settings.config.batch_size % self.ranks.size:
             raise TrainingError(
                 f"a batch of {settings.config.batch_size} cannot be shared evenly by {self.ranks.size} processes; give "
-                "--batch-size a multiple"
+                "`batch_size` a multiple"
             )
         self.folder, self.settings, self.device = folder, settings, pick_device(device)
         self.say = say if self.ranks.first else lambda line: None
@@ -201,12 +163,13 @@ class Run:
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
         """A model to train; those of its weights that fit are taken from `source`."""
         settings, seed = self.settings, self.config.seed
-        network_config = source.network.config if source is not None else NETWORKS[settings.network]
+        asked = (settings.spacing, settings.patch_size, settings.intensity)
+        network_config = source.network.config if source is not None else settings.network
         if source is not None and source.plan.fixed_shape is not None:
-            plan = inherited_plan(source.plan, self.dataset, settings.spacing, settings.patch_size)
+            plan = inherited_plan(source.plan, self.dataset, *asked)
             plan = replace(plan, reading=reading)
         else:
-            plan = make_plan(self.dataset, network_config, settings.spacing, settings.patch_size, reading=reading)
+            plan = make_plan(self.dataset, network_config, *asked, reading, source and source.plan)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         plan = self._fit_into_memory(plan, network_config, channels)
@@ -219,13 +182,15 @@ class Run:
         if source is not None:
             for line in transfer_weights(source, model):
                 self.say(f"not taken from {settings.init_weights}: {line}")
+            if plan.intensity != source.plan.intensity:
+                self.say(f"not taken from {settings.init_weights}: its intensities by {source.plan.intensity}")
         self.say(
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
             f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}"
             f"{'' if plan.ignore is None else f', voxels of value {plan.ignore} are ignored'}; spacing "
             f"{'any' if plan.fixed_shape else ' x '.join(f'{mm:g}' for mm in plan.spacing) + ' mm'}; "
             f"patch {' x '.join(map(str, plan.patch_size))}{self._small_patch(plan, network_config)}; "
-            f"intensities by {plan.intensity.mode}"
+            f"intensities by {plan.intensity}"
         )
         model.network.to(self.device)
         return model
@@ -251,13 +216,13 @@ class Run:
         if needed > free:
             raise TrainingError(
                 f"a step on patches of {' x '.join(map(str, patch))} voxels with {plan.labels.num_classes} classes "
-                f"takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB may be used; try --accumulate "
-                f"{config.batch_size}, --checkpointing, or a smaller --patch-size"
+                f"takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB may be used; try `accumulate` "
+                f"{config.batch_size}, `checkpointing`, or a smaller `patch_size`"
             )
         if patch != plan.patch_size:
             self.say(
                 f"note: patches of {' x '.join(map(str, plan.patch_size))} voxels would not fit into memory; "
-                f"--accumulate {config.batch_size} or --checkpointing may make room for them"
+                f"`accumulate` {config.batch_size} or `checkpointing` may make room for them"
             )
         return replace(plan, patch_size=patch)
 
@@ -279,7 +244,7 @@ class Run:
             path = self.folder / "last.pt"
             raise TrainingError(
                 f"{path}: its state of training is not one of this version; begin a new run with "
-                f"{pasted('--init-weights', path)}"
+                f"{pasted('`init_weights`', path)}"
             ) from error
 
     def _best_so_far(self) -> float:

@@ -45,6 +45,20 @@ class Augmentation:
     gamma: tuple[float, float] = (0.7, 1.5)
     noise: float = 0.15
 
+    def __post_init__(self) -> None:
+        for name in ("spatial_probability", "rotation_probability", "intensity_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a share from 0 to 1; got {getattr(self, name)}")
+        for name in ("rotation", "shift", "brightness", "noise"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is a number from 0 on; got {getattr(self, name)}")
+        for name in ("scaling", "contrast", "gamma"):
+            low, high = getattr(self, name)
+            if not 0 < low <= high < math.inf:
+                raise ValueError(f"{name} is a range of numbers above 0, the smallest first; got {low} to {high}")
+        if not set(self.flip_axes) <= {0, 1, 2}:
+            raise ValueError(f"flip_axes are some of 0, 1 and 2; got {self.flip_axes}")
+
 
 def augment(
     image: Tensor,

@@ -1,9 +1,13 @@
 import argparse
+import ast
+import re
+from pathlib import Path
 
 import pytest
 
+import deepedit
 from deepedit.errors import DeepEditError, FileError
-from deepedit_cli import common
+from deepedit_cli import common, train
 
 
 def failing(error):
@@ -99,6 +103,37 @@ def test_what_arguments_mean(read, text, value):
 def test_what_arguments_cannot_be(read, text):
     with pytest.raises(argparse.ArgumentTypeError):
         read(text)
+
+
+def test_parameters_in_messages_of_the_library_become_options(capsys):
+    message = "`patch_size` 8,8,8: too small; name a folder with `cache`, or rename the label `ls`"
+    assert common.run("deepedit-x", failing(FileError(message))) == 2
+    common.say(message)
+    expected = "--patch-size 8,8,8: too small; name a folder with --cache-dir, or rename the label `ls`\n"
+    assert capsys.readouterr() == (expected, f"deepedit-x: {expected}")
+
+
+def test_options_that_parameters_become_are_there():
+    known = train.options().format_help()
+    for options in common.OPTIONS.values():
+        assert all(f"{option} " in known for option in options.split(" or "))
+
+
+@pytest.mark.parametrize("room", ["io", "network", "training"])
+def test_the_library_names_parameters_and_no_options(room):
+    """Who calls it from Python has no command line, and every parameter becomes an option on one."""
+    for path in (Path(deepedit.__file__).parent / room).glob("*.py"):
+        for text in texts(ast.parse(path.read_text(encoding="utf-8"))):
+            assert set(re.findall(r"`(\w+)`", text)) <= set(common.OPTIONS), (path, text)
+            assert not re.search(r"--\w", text), (path, text)
+
+
+def texts(tree):
+    """The strings in a module that are no documentation."""
+    statements = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in statements:
+            yield node.value
 
 
 def test_what_is_there_is_kept(tmp_path):

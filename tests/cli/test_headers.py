@@ -169,17 +169,6 @@ def test_labels_on_either_affine_are_evaluated(call):
         assert any(line.startswith("phantom_02: Dice") for line in out)
 
 
-def test_a_run_that_was_begun_before_there_was_a_choice_goes_on(call, here):
-    import json
-
-    assert call("train", "--input=data")[0] == 0
-    record = json.loads((here / "run/config.json").read_text())
-    for name in ("affine", "units"):
-        del record["arguments"][name]
-    (here / "run/config.json").write_text(json.dumps(record))
-    assert call("train", "--resume")[0] == 0
-
-
 def test_bytes_behind_the_stream_and_channels_of_itk_are_read(call, here):
     image = nib.load("good.nii.gz")
     data = np.asanyarray(image.dataobj)

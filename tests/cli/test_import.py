@@ -120,6 +120,8 @@ def test_a_fixed_grid_is_not_changed_by_fine_tuning(imported, dataset, tmp_path,
     command = ("--input", dataset, "--init-weights", imported, "--output", tmp_path / "tuned")
     assert "--spacing" in fails(capsys, train.main, *command, "--spacing", "2")
     assert "--patch-size" in fails(capsys, train.main, *command, "--patch-size", "16,16,8")
+    said = fails(capsys, train.main, *command, "--window", "-1000", "400")
+    assert "--window or --percentiles: the model in --init-weights takes intensities by window -175 to 250" in said
 
 
 def test_what_the_weights_do_not_tell_is_asked_for(source, tmp_path, capsys):

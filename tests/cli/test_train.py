@@ -1,19 +1,27 @@
 """deepedit-train, as its user runs it."""
 
 import json
+import re
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
 import torch
 
+from deepedit.io.msd import split_cases
 from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import load_model, read_entries
 from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit.plan import Intensity
 from deepedit.training import validation
 from deepedit.training.batch import RollingBatch
+from deepedit.training.record import read_config
 from deepedit_cli import train
 from deepedit_cli.train import main
+from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
+
+README = Path(__file__).resolve().parents[2] / "README.md"
 
 
 @pytest.fixture(autouse=True)
@@ -45,6 +53,9 @@ def arguments(dataset, run, *more):
     ]
 
 
+QUICK = ("--epochs", "1", "--max-clicks", "0", "--limit", "1")
+
+
 @pytest.fixture(scope="module")
 def finished(dataset, tmp_path_factory):
     """A run folder as a finished run leaves it."""
@@ -62,8 +73,8 @@ def test_a_run_leaves_a_model_its_newest_state_its_settings_and_its_curves(finis
     assert names == {path.name.removesuffix(".nii.gz") for path in (dataset / "imagesTr").iterdir()}
     assert read_entries(finished / "last.pt")["training"]["validated"] == 5
     record = json.loads((finished / "config.json").read_text())
-    assert record["arguments"]["epochs"] == 2
-    assert record["training"]["batch_size"] == 2
+    assert record["settings"]["dataset"] == str(dataset)
+    assert record["settings"]["config"]["epochs"] == 2
     assert record["versions"]["torch"] == torch.__version__
     assert list((finished / "tensorboard").glob("events.*"))
 
@@ -188,11 +199,115 @@ def test_the_state_of_another_version_is_named_and_left_as_it_is(finished, tmp_p
     assert (run / "last.pt").read_bytes() == before
 
 
-def test_config_repeats_a_run(finished, tmp_path):
-    run = tmp_path / "again"
+def test_config_repeats_a_run_whatever_the_defaults_are_now(finished, dataset, tmp_path, monkeypatch):
+    changed_defaults(monkeypatch)
+    monkeypatch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 4), strides=(1, 2), kernels=(3, 3)))
+    run, other = tmp_path / "again", tmp_path / "other"
     assert main(["--config", str(finished / "config.json"), "--output", str(run), "--device", "cpu"]) == 0
     one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
     assert all(torch.equal(one[name], two[name]) for name in one)
+    assert read_config(run) == read_config(finished)
+    # A run that is begun takes them.
+    assert main(arguments(dataset, other, *QUICK)) == 0
+    assert read_config(other).config.annotator.deepest == 0.5
+    assert read_config(other).network.filters == (4, 4)
+
+
+@pytest.mark.parametrize("file", ["config.json", "as before"])
+def test_a_run_goes_on_with_its_settings_whatever_the_defaults_are_now(finished, dataset, tmp_path, monkeypatch, file):
+    run = tmp_path / "run"
+    usual, signals = RollingBatch.fill, [signal.SIGINT]
+
+    def interrupted(*given):
+        if signals:
+            signal.raise_signal(signals.pop())
+        return usual(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RollingBatch, "fill", interrupted)
+        assert main(arguments(dataset, run)) == 130
+    if file == "as before":
+        mine = {**ARGUMENTS, "input": str(dataset), "labels": None, "spacing": None, "cache_dir": None}
+        (run / "config.json").write_text(json.dumps({"arguments": mine, "training": TRAINING}))
+    changed_defaults(monkeypatch)
+    assert main(["--output", str(run), "--resume", "--device", "cpu", "--workers", "3"]) == 0
+    one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
+    assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--epochs", "100"], "--epochs"),
+        (["--max-clicks", "0"], "--max-clicks"),
+        (["--network", "reference"], "--network"),
+        (["--amp", "off"], "--amp"),
+        (["--labels", "spleen=2"], "--labels"),
+        (["--window", "-1000", "400"], "--window or --percentiles"),
+    ],
+)
+@pytest.mark.parametrize("how", ["resume", "config"])
+def test_a_run_that_is_gone_on_with_or_repeated_is_not_asked_for_anything_else(
+    finished, tmp_path, capsys, how, more, said
+):
+    run = shutil.copytree(finished, tmp_path / "run") if how == "resume" else tmp_path / "run"
+    again = ["--resume"] if how == "resume" else ["--config", str(finished)]
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    assert main(["--output", str(run), *again, "--device", "cpu", *more]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"deepedit-train: {said}: ")
+    assert error.endswith("was begun with another, which is kept; leave it out, or begin a new run\n")
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_what_a_run_was_begun_with_may_be_said_again_and_its_dataset_may_move(finished, dataset, tmp_path):
+    run, moved = shutil.copytree(finished, tmp_path / "run"), shutil.copytree(dataset, tmp_path / "moved")
+    assert main([*arguments(moved, run), "--resume", "--cache-dir", str(tmp_path / "cache")]) == 0
+    assert list((tmp_path / "cache").iterdir())
+
+
+def test_a_damaged_config_is_named_in_one_line(finished, tmp_path, capsys):
+    run = shutil.copytree(finished, tmp_path / "run")
+    record = json.loads((run / "config.json").read_text())
+    record["settings"]["config"]["click_loss"] = "much"
+    (run / "config.json").write_text(json.dumps(record))
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    for again in (["--output", str(run), "--resume"], ["--output", str(tmp_path / "again"), "--config", str(run)]):
+        assert main([*again, "--device", "cpu"]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"deepedit-train: {run / 'config.json'}: click_loss cannot be 'much'; ")
+        assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_cases_to_validate_are_chosen_by_the_split_seed_alone(finished, dataset, tmp_path):
+    names = [path.name.removesuffix(".nii.gz") for path in (dataset / "imagesTr").iterdir()]
+    usual = load_model(finished / "model.pt").validation_cases
+    other = next(seed for seed in range(1, 100) if split_cases(names, 0.9, seed)[1] != usual)
+    for number, (option, chosen) in enumerate(
+        {"--seed": usual, "--split-seed": split_cases(names, 0.9, other)[1]}.items()
+    ):
+        run = tmp_path / str(number)
+        assert main(arguments(dataset, run, *QUICK, option, str(other))) == 0
+        assert load_model(run / "model.pt").validation_cases == chosen
+
+
+def test_a_window_is_asked_for_as_readme_shows_and_remembered(dataset, tmp_path, capsys):
+    (shown,) = re.findall(r"`(--window [^`]*)`", README.read_text(encoding="utf-8"))
+    run, tuned = tmp_path / "run", tmp_path / "tuned"
+    assert main(arguments(dataset, run, *QUICK, *shown.split())) == 0
+    assert load_model(run / "model.pt").plan.intensity == Intensity("window", -1000, 400)
+    assert read_config(run).intensity == Intensity("window", -1000, 400)
+    # What the weights are used to is kept, unless another is asked for.
+    start = ("--init-weights", str(run / "model.pt"))
+    assert main(arguments(dataset, tuned, *QUICK, *start)) == 0
+    assert load_model(tuned / "model.pt").plan.intensity == Intensity("window", -1000, 400)
+    assert "not taken" not in capsys.readouterr().out
+    assert main(arguments(dataset, tuned, *QUICK, *start, "--overwrite", "--percentiles", "1", "99")) == 0
+    assert load_model(tuned / "model.pt").plan.intensity == Intensity("zscore", 1, 99)
+    assert "not taken from" in (said := capsys.readouterr().out)
+    assert "its intensities by window -1000 to 400" in said
 
 
 def test_a_model_is_the_start_of_another_also_for_other_labels(finished, dataset, tmp_path, capsys):
@@ -226,6 +341,13 @@ def test_export_writes_files_that_run_without_the_package(finished, tmp_path, ca
         (["--init-weights", "nothing.pt"], "no such"),
         (["--epochs", "0"], "--epochs"),
         (["--split", "2"], "--split"),
+        (["--split", "0"], "--split must be a share above 0"),
+        (["--seed", "9" * 30], "--seed must be a whole number from 0 on, below 2**63"),
+        (["--window", "400", "-1000"], "--window 400 -1000: intensity range must ascend"),
+        (["--window", "-1000,400"], "--window"),
+        (["--percentiles", "1", "101"], "--percentiles 1 101: percentiles go from 0 to 100"),
+        (["--percentiles", "1", "99", "--window", "0", "1"], "--window: not allowed with argument --percentiles"),
+        (["--resume", "--config", "config.json"], "--config: not allowed with argument --resume"),
         (["--device", "tpu"], "tpu"),
         (["--resume"], "without --resume"),
     ],

@@ -222,6 +222,6 @@ def test_a_region_of_one_value_is_a_label(dataset):
 def test_regions_get_the_option_that_names_their_values(dataset):
     labels = {"background": 0, "whole": [1, 2], "tumor core": [2], "ignore": 3}
     line = problems(dataset(description={"labels": labels}))[0]
-    assert line.endswith("name the values instead: --labels 'label_1=1,tumor core=2,ignore=3'")
+    assert line.endswith("name the values instead: `labels` 'label_1=1,tumor core=2,ignore=3'")
     hostile = {"a": [[1], None, {}, 10**400, "x", -1, 2.5], "b": [1, True]}
     assert "a, b are regions of several values" in problems(dataset(description={"labels": hostile}))[0]

@@ -186,7 +186,7 @@ def test_labels_on_the_command_line():
     assert parse_labels("spleen=1, liver=6") == {"spleen": 1, "liver": 6}
     for text in ("", "spleen", "spleen=", "=1", "spleen=x", "spleen=1.5", "a=1,a=2", "a=1,b=1", "a=0", "a=99999999999",
                  "background=0", "background=2", "a=1,", "a=-1", "a=" + "9" * 5000):  # fmt: skip
-        with pytest.raises(DatasetError, match="--labels"):
+        with pytest.raises(DatasetError, match="`labels`"):
             parse_labels(text)
 
 

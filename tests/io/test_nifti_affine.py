@@ -105,7 +105,7 @@ def test_lengths_in_other_units_are_brought_to_mm(two_forms, units, named):
     volume = read_volume(two_forms(0, 1, units=units))
     assert_allclose(volume.affine, SFORM, rtol=1e-5)
     assert volume.notes == (
-        f"its header gives lengths in {named}, which are brought to mm; --units mm takes them as mm",
+        f"its header gives lengths in {named}, which are brought to mm; `units` mm takes them as mm",
     )
     assert_allclose(read_geometry(two_forms(1, 0, units=units)).affine, QFORM, rtol=1e-5, atol=1e-5)
 
@@ -125,7 +125,7 @@ def test_voxels_of_a_metre_are_refused_with_the_way_to_read_them(two_forms):
     content = bytearray(path.read_bytes())
     content[123] = 1
     path.write_bytes(content)
-    with pytest.raises(FileError, match="if its lengths are no metres, give --units mm"):
+    with pytest.raises(FileError, match="if its lengths are no metres, give `units` mm"):
         read_volume(path)
 
 

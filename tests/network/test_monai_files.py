@@ -108,7 +108,7 @@ def test_files_without_weights_are_named(tmp_path):
         read_dynunet(saved(tmp_path / "empty.pt", {"epoch": 3}))
     with pytest.raises(ModelError, match="more than tensors"):
         read_dynunet(saved(tmp_path / "network.pt", torch.nn.Linear(1, 1)))
-    with pytest.raises(ModelError, match="--init-weights"):
+    with pytest.raises(ModelError, match="`init_weights`"):
         read_dynunet(saved(tmp_path / "ours.pt", {"format": "deepedit"}))
     endless = {}
     endless["model"] = endless

@@ -14,7 +14,7 @@ def test_curves_that_cannot_be_written_end_the_run_with_the_folder_and_the_mend(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(board.writer, "add_scalar", full)
-    with pytest.raises(FileError, match=r"No space left on device; make room, then --resume") as raised:
+    with pytest.raises(FileError, match=r"No space left on device; make room, then `resume`") as raised:
         board.step(Progress(step=1, share=1.0, loss={"automatic": 0.5}))
     assert str(tmp_path) in str(raised.value)
     board.close()

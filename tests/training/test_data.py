@@ -3,6 +3,7 @@
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -63,6 +64,18 @@ def test_another_plan_is_another_entry(dataset, tmp_path):
     other = make_plan(dataset, NETWORKS["light"], spacing=(4, 4, 4))
     a, b = (prepare_case(dataset.cases[0], each, tmp_path) for each in (plan, other))
     assert a.label.shape != b.label.shape
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_the_intensities_of_the_model_to_start_from_are_kept_where_the_dataset_is_of_its_kind(dataset, modality):
+    dataset = replace(dataset, modality=modality)
+    window, percentiles = Intensity("window", -1000, 400), Intensity("percentile", 1, 99)
+    plan = make_plan(dataset, NETWORKS["light"])
+    for intensity, kind in ((window, "CT"), (percentiles, "MR")):
+        planned = make_plan(dataset, NETWORKS["light"], source=replace(plan, intensity=intensity))
+        assert planned.intensity == (intensity if kind == modality else plan.intensity)
+    asked = make_plan(dataset, NETWORKS["light"], intensity=Intensity("zscore", 2, 98), source=plan)
+    assert asked.intensity == Intensity("zscore", 2, 98)
 
 
 def test_remembered_voxels_carry_the_class_that_is_there(dataset, tmp_path):
