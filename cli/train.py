@@ -31,7 +31,7 @@ from deepedit_cli.settings import kept_settings, new_settings
 
 if TYPE_CHECKING:  # importing them for good would make --help wait for torch
     from deepedit.training.config import RunSettings
-    from deepedit.training.ranks import Ranks
+    from deepedit.ranks import Ranks
 
 EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written first

@@ -118,6 +118,8 @@ def read_session(
             small = np.min_scalar_type(scene.num_classes - 1)
             logits = ((scene.num_classes, *scene.shape), np.dtype(np.float16))
             initial = _array(archive, "initial", grid, small) if "initial.npy" in archive.namelist() else None
+            if initial is not None and int(initial.max()) >= scene.num_classes:
+                raise ValueError("its initial segmentation holds classes that cannot be")
             scene = replace(scene, initial=initial)
             done, undone = (
                 [_restored(entry, archive, scene, model.plan.labels, locate) for entry in about[part]]
@@ -189,6 +191,8 @@ def _segmentation(
 ) -> Segmentation:
     result = _array(archive, f"{prefix}result", scene.grid.native_shape, small)
     values = torch.from_numpy(_array(archive, f"{prefix}logits", *logits))
+    if int(result.max()) >= scene.num_classes or not values.isfinite().all():
+        raise ValueError("it holds classes or logits that cannot be")
     return Segmentation(scene, values.to(scene.image.device), result)
 
 

@@ -10,7 +10,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deepedit.errors import FileError
-from deepedit.inference.given import given_classes
+from deepedit.inference.initial import initial_classes
 from deepedit.io import read_geometry, read_label, read_volume, write_label
 from deepedit.io.dataset_checks import misfit
 from deepedit.plan import Labels
@@ -67,7 +67,7 @@ def test_a_mask_that_itk_saves_is_on_its_image(two_forms, tmp_path, qform_code, 
     sitk.WriteImage(mask, tmp_path / "mask.nii.gz")
     image = read_volume(path, affine)
     assert misfit(image, read_label(tmp_path / "mask.nii.gz")) is None
-    given = given_classes(tmp_path / "mask.nii.gz", image, Labels(("a", "b"), (1, 2)))
+    given = initial_classes(tmp_path / "mask.nii.gz", image, Labels(("a", "b"), (1, 2)))
     assert_array_equal(given, labels)
 
 
@@ -85,7 +85,7 @@ def test_a_mask_on_either_affine_of_its_image_is_taken_voxel_by_voxel(two_forms,
     mask, notes = save(labels, form, name="mask.nii.gz"), []
     for affine in ("sform", "qform"):
         image = read_volume(two_forms(1, 2), affine)
-        assert_array_equal(given_classes(mask, image, Labels(("a", "b"), (1, 2)), note=notes.append), labels)
+        assert_array_equal(initial_classes(mask, image, Labels(("a", "b"), (1, 2)), note=notes.append), labels)
     assert len(notes) == 1
     assert "mask.nii.gz lies on its image's grid by the other affine" in notes[0]
 
