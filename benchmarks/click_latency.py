@@ -1,4 +1,5 @@
-"""How long a user waits for a click: on a small volume, and on one of many windows against a pass over all of them.
+"""How long a user waits for a click: on small volumes, and on one of many windows against a pass over all of them; and
+for many clicks together against one.
 
     python -m benchmarks.click_latency [--model RUN/model.pt] [--large]
 
@@ -21,10 +22,13 @@ from deepedit.network.unet import NETWORKS, build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit_cli.common import device, positive_int
 
-SIZES = (((35, 50, 35), (40, 56, 40)), ((256, 256, 128), (64, 64, 64)))
+SIZES = (((35, 50, 35), (40, 56, 40)), ((128, 128, 128), (128, 128, 128)), ((256, 256, 128), (64, 64, 64)))
 """Voxels of the volume, and of the windows."""
 
 LARGE = ((512, 512, 200), (128, 128, 128))
+
+SCRIBBLE = 200
+"""Clicks that are given together within one window."""
 
 
 def small_model(patch: tuple[int, int, int]) -> Model:
@@ -53,6 +57,29 @@ def measure(model: Model, shape: tuple[int, int, int], clicks: int) -> tuple[flo
         session.predict()
         seconds.append(time.perf_counter() - start)
     return automatic, seconds[2:]
+
+
+def scribble(model: Model, shape: tuple[int, int, int], rounds: int) -> float:
+    """How many times as long many clicks together take as a single one, within one window."""
+    rng = np.random.default_rng(0)
+    session = InteractiveSession(model)
+    session.set_image(rng.random(shape, dtype=np.float32))
+    session.predict()
+    low, high = (
+        [side // 2 + sign * patch // 4 for side, patch in zip(shape, model.plan.patch_size, strict=True)]
+        for sign in (-1, 1)
+    )
+    seconds: dict[int, list[float]] = {1: [], SCRIBBLE: []}
+    for _ in range(rounds + 1):
+        for count, found in seconds.items():
+            clicks = [(rng.integers(low, high), model.plan.labels.names[0]) for _ in range(count)]
+            start = time.perf_counter()
+            session.add_clicks(clicks)
+            session.predict()
+            found.append(time.perf_counter() - start)
+            session.reset()
+    one, many = (statistics.median(found[1:]) for found in seconds.values())
+    return many / one
 
 
 def click_kernels(model: Model, shape: tuple[int, int, int]) -> dict[str, float] | None:
@@ -84,7 +111,8 @@ def main() -> None:
         middle = statistics.median(seconds)
         print(
             f"{' x '.join(map(str, shape)):<16} click {middle:.3f} s ({min(seconds):.3f}-{max(seconds):.3f})   "
-            f"automatic {automatic:.2f} s   ratio {middle / automatic:.3f}"
+            f"automatic {automatic:.2f} s   ratio {middle / automatic:.3f}   "
+            f"{SCRIBBLE} together {scribble(model, shape, 5):.2f} times one"
         )
 
 

@@ -30,8 +30,8 @@ from deepedit_cli.models import ORDERS, add_model_options, export, import_monai,
 from deepedit_cli.settings import kept_settings, new_settings
 
 if TYPE_CHECKING:  # importing them for good would make --help wait for torch
-    from deepedit.training.config import RunSettings
     from deepedit.ranks import Ranks
+    from deepedit.training.config import RunSettings
 
 EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written first

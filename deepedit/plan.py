@@ -130,7 +130,7 @@ class MergePolicy:
 
     ownership: bool = True
     softness: float = 2.0
-    initial_distance: float = 6.0
+    initial_distance: float = 5.0
     agreement: tuple[float, float] = (0.7, 0.85)
     initial_logit: float = 4.0
     enforce: bool = True

@@ -1,3 +1,4 @@
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -30,10 +31,10 @@ def one_wrong(tmp_path):
     return write_case(tmp_path, "case", predicted, truth)
 
 
-@pytest.fixture
-def no_last_resort(monkeypatch):
-    """A session that leaves it to the network whether a click is obeyed."""
-    monkeypatch.setattr("deepedit.inference.session.obey_clicks", lambda logits, clicks: logits)
+def not_enforcing(model):
+    """The model with a policy that leaves it to the network whether a click is obeyed."""
+    policy = dataclasses.replace(model.plan.merge, enforce=False)
+    return dataclasses.replace(model, plan=dataclasses.replace(model.plan, merge=policy))
 
 
 def forgetful_model():
@@ -90,8 +91,8 @@ def test_rows_repeat_the_last_state_once_nothing_is_wrong(one_wrong):
     assert all((row.obeyed, row.obeyed_alone, row.seconds, row.click) == (None,) * 4 for row in last)
 
 
-def test_clicks_that_do_nothing_are_counted_as_such(one_wrong, no_last_resort):
-    rows = evaluate_dataset(obedient_model(radius=-1), [one_wrong], max_clicks=3)
+def test_clicks_that_do_nothing_are_counted_as_such(one_wrong):
+    rows = evaluate_dataset(not_enforcing(obedient_model(radius=-1)), [one_wrong], max_clicks=3)
     assert len(set(of(rows, "left", "dice"))) == 1
     assert of(rows, "left", "obeyed") == [None, False, False, False]
     summary = summarise(rows).clicks
@@ -115,8 +116,8 @@ def test_what_the_network_obeyed_by_itself_is_told_click_by_click(one_wrong):
     assert summary.obeyed_alone_after == (1, 0, 0)
 
 
-def test_a_click_taken_back_by_a_later_one_was_obeyed_but_not_kept(one_wrong, no_last_resort):
-    rows = evaluate_dataset(forgetful_model(), [one_wrong], max_clicks=2)
+def test_a_click_taken_back_by_a_later_one_was_obeyed_but_not_kept(one_wrong):
+    rows = evaluate_dataset(not_enforcing(forgetful_model()), [one_wrong], max_clicks=2)
     assert of(rows, "left", "obeyed") == [None, True, False]
     assert [click.kept for click in of(rows, "left", "click")[1:]] == [False, False]
     assert (summarise(rows).clicks.obeyed, summarise(rows).clicks.kept) == (0.5, 0)

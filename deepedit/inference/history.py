@@ -73,7 +73,8 @@ class Change:
         windows: boxes of the network's grid, each with its logits ``[C, ...]``, float16.
         locks: what was locked.
         voxels: by how many voxels each class grew, when the step was made.
-        heard: of each click, whether the network's answer alone gave its voxel the label.
+        heard: of each click, whether the network's answer alone gave its voxel the label; single values, perhaps still
+            on a device.
         kept: whether `classes` and `windows` are still held.
     """
 
@@ -82,7 +83,7 @@ class Change:
     box: Box | None = None
     classes: np.ndarray | None = None
     voxels: tuple[int, ...] = ()
-    heard: tuple[bool, ...] = ()
+    heard: tuple[Tensor | bool, ...] = ()
     kept: bool = True
 
     @property

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor
 
 from deepedit.clicks import Clicks, enforce_clicks
+from deepedit.clicks.enforce import Places
+from deepedit.clicks.nearest import FAR, click_distances
 from deepedit.devices import upload
 from deepedit.plan import MergePolicy
 
 RIM = 8
 """The answer of a window fades within this part of its side from a rim that lies inside the volume."""
-
-FAR = 1e6
-"""A distance beyond all others, voxels."""
 
 
 def merge(
@@ -30,7 +29,7 @@ def merge(
     newest: Tensor,
     policy: MergePolicy,
     *,
-    places: Tensor | None = None,
+    places: Places | None = None,
     rim: Tensor | None = None,
     initial: Tensor | None = None,
     edited: Tensor | None = None,
@@ -44,7 +43,7 @@ def merge(
         clicks: all that count, on this grid, B times N, those of the first sample first; they may lie outside of it.
         newest: ``[B * N]`` bool, those that `answer` is the answer to.
         policy: what an answer may change.
-        places: ``[B * N, 3]``, where exactly the clicks lie, see `enforce_clicks`.
+        places: where exactly the clicks lie, see `enforce_clicks`.
         rim: ``[X, Y, Z]``, see `rim_weight`; 1 everywhere unless given.
         initial: ``[B, X, Y, Z]`` class indices of the initial segmentations; None where there are none.
         edited: ``[B]`` bool, which samples began with theirs; all, unless given.
@@ -88,36 +87,14 @@ def ownership(
         ``[B, X, Y, Z]``.
     """
     each = len(newest) // samples
-    position = clicks.position.view(samples, each, 3)
     newest, valid = newest.view(samples, each), clicks.valid.view(samples, each)
-    others = _distance(position, valid & ~newest, shape)
+    new = valid & newest
+    own, others = click_distances(clicks.position.view(samples, each, 3), torch.stack([new, valid & ~newest]), shape)
     if claims is not None:
         others = torch.minimum(others, claims[:, None, None, None])
     # Without a new click, as in a first pass, the answer counts everywhere.
-    own = _distance(position, valid & newest, shape) * (valid & newest).any(1)[:, None, None, None]
-    return others.sub_(own).div_(policy.softness).sigmoid_()
-
-
-def _distance(position: Tensor, valid: Tensor, shape: Sequence[int]) -> Tensor:
-    """``[B, X, Y, Z]`` float32: distance in voxels to the nearest of those positions ``[B, N, 3]`` that are valid."""
-    device, (samples, count) = position.device, valid.shape
-    axes = upload(torch.cat([torch.arange(side) for side in shape]), device).split(list(shape))
-    squares = [(axis - position[..., dim, None]).square().float() for dim, axis in enumerate(axes)]
-    squares[0] = squares[0].masked_fill(~valid[..., None], FAR**2)
-    result = torch.full((samples, *shape), FAR**2, device=device)
-    # A CPU goes from slab to slab, each small enough to stay in its caches; a GPU wants as much as its memory takes.
-    at_once = 2**17 if device.type == "cpu" else 2**27
-    plane = shape[1] * shape[2]
-    together = max(1, min(count, at_once // (samples * plane)))
-    rows = max(1, at_once // (samples * plane * together))
-    for first in range(0, count, together):
-        x, y, z = (each[:, first : first + together] for each in squares)
-        plane_squares = y[..., :, None] + z[..., None, :]
-        for start in range(0, shape[0], rows):
-            part = slice(start, start + rows)
-            nearest = (x[..., part, None, None] + plane_squares[:, :, None]).amin(1)
-            torch.minimum(result[:, part], nearest, out=result[:, part])
-    return result.sqrt_()
+    own = own * new.any(1)[:, None, None, None]
+    return (others - own).div_(policy.softness).sigmoid_()
 
 
 def _claims_of(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
@@ -134,15 +111,14 @@ def agreement(one: Tensor, other: Tensor) -> Tensor:
         one, other: ``[B, X, Y, Z]``.
     """
     inside = one > 0
-    foreground = (inside.sum((1, 2, 3)) + (other > 0).sum((1, 2, 3))).float()
-    same = ((one == other) & inside).sum((1, 2, 3))
-    return torch.where(foreground > 0, 2 * same / foreground, 1.0)
+    first, second, both = torch.stack([inside, other > 0, (one == other) & inside]).sum((2, 3, 4))
+    return (2 * both / (first + second)).nan_to_num_(1.0)  # two maps without foreground agree
 
 
 def logits_of_initial(initial: Tensor, num_classes: int, policy: MergePolicy) -> Tensor:
     """``[B, C, X, Y, Z]`` float16 logits of initial segmentations ``[B, X, Y, Z]``, which answers are merged with."""
-    logits = torch.stack([(initial == index).half() for index in range(num_classes)], dim=1)
-    return logits.mul_(2 * policy.initial_logit).sub_(policy.initial_logit)
+    classes = torch.arange(num_classes, device=initial.device).view(-1, 1, 1, 1)
+    return (initial[:, None] == classes).half().mul_(2 * policy.initial_logit).sub_(policy.initial_logit)
 
 
 def keep_locked(logits: Tensor, locked: Tensor, margin: float) -> Tensor:

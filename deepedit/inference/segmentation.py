@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from deepedit.boxes import Box, bounding_box, hull, is_empty, overlap, within
 from deepedit.clicks import Clicks
-from deepedit.clicks.enforce import class_at
+from deepedit.clicks.enforce import Places
 from deepedit.devices import upload
 from deepedit.inference.history import Answered, Change, Click, Locked, Step, Unlocked
 from deepedit.inference.locks import Locks
@@ -62,14 +63,16 @@ class Scene:
     def num_classes(self) -> int:
         return self.model.plan.labels.num_classes
 
-    @property
+    @cached_property
     def is_one_window(self) -> bool:
+        """Whether one window of the network covers the image."""
         return len(list(window_starts(self.shape, self.window, self.overlap))) == 1
 
     def place(self, start: Triple) -> Box:
         """The part of the network's grid that the window at `start` covers."""
         return overlap(start, self.window, self.shape)[0]
 
+    @cached_property
     def initial_on_network(self) -> Tensor | None:
         """The initial segmentation on the network's grid."""
         if self.initial is None:
@@ -91,14 +94,16 @@ class Segmentation:
         known: ``[*network_shape]`` bool, where the network has been asked yet; None: everywhere.
     """
 
-    def __init__(self, scene: Scene, logits: Tensor, result: np.ndarray | None = None) -> None:
+    def __init__(
+        self, scene: Scene, logits: Tensor, result: np.ndarray | None = None, decided: np.ndarray | None = None
+    ) -> None:
         self.scene, self.logits = scene, logits
         self.classes = logits.argmax(0).to(class_type(scene.num_classes))
-        self.decided = scene.grid.labels_to_native(logits).cpu().numpy()
+        self.decided = scene.grid.labels_to_native(logits).cpu().numpy() if decided is None else decided
         self.result = self.decided.copy() if result is None else result.astype(self.decided.dtype)
         self.locks: Locks | None = None
         self.known: Tensor | None = None
-        self.initial = scene.initial_on_network()
+        self.initial = scene.initial_on_network
 
     @classmethod
     def begin(cls, scene: Scene, watch: Watch = UNWATCHED) -> "Segmentation":
@@ -108,15 +113,16 @@ class Segmentation:
             return cls(
                 scene, sliding_window(scene.model, scene.image, **passes, watch=watch).half().to(scene.image.device)
             )
-        initial = scene.initial_on_network()
-        return cls(scene, logits_of_initial(initial[None], scene.num_classes, scene.model.plan.merge)[0], scene.initial)
+        initial = logits_of_initial(scene.initial_on_network[None], scene.num_classes, scene.model.plan.merge)
+        return cls(scene, initial[0], scene.initial)
 
     @classmethod
     def unasked(cls, scene: Scene) -> "Segmentation":
         """Background everywhere, until windows are asked for one by one."""
         logits = torch.zeros((scene.num_classes, *scene.shape), dtype=torch.float16, device=scene.image.device)
         logits[0] = AIR_LOGIT
-        segmentation = cls(scene, logits)
+        background = np.zeros(scene.grid.native_shape, np.uint8 if scene.num_classes <= 256 else np.int16)
+        segmentation = cls(scene, logits, decided=background)
         segmentation.known = torch.zeros(scene.shape, dtype=torch.bool, device=logits.device)
         return segmentation
 
@@ -169,7 +175,7 @@ class Segmentation:
         places = [self.scene.place(start) for start, _ in groups]
         region = hull([self.scene.grid.native_box(place) for place in places])
         everyone = [*earlier, *clicks]
-        heard: dict[Click, bool] = {}
+        heard: dict[Click, Tensor] = {}
         as_it_was, known = self.result[region].copy(), None if self.known is None else self.known.clone()
         asked, before = [], []
         try:
@@ -243,8 +249,9 @@ class Segmentation:
 
     def _merged(
         self, start: Triple, place: Box, clicks: Sequence[Click], own: Sequence[Click]
-    ) -> tuple[Tensor, list[bool]]:
-        """The logits of a window after an answer, float16, and whether it alone gave each of `own` its label."""
+    ) -> tuple[Tensor, list[Tensor]]:
+        """The logits of a window after an answer, float16, and whether it alone gave each of `own` its label; that is
+        still on the device."""
         scene, device = self.scene, self.logits.device
         answer = predict_alone(
             scene.model, scene.image, self._seen(clicks), self._previous(), start, scene.window, scene.amp, scene.tta
@@ -253,31 +260,34 @@ class Segmentation:
         origin = np.array([span.start for span in place])
         # Of several clicks on one voxel of the image the newest counts.
         obeyed = list({click.voxel: click for click in clicks}.values())
-        here = upload(np.array([click.place for click in obeyed]) - origin, device)
-        target = upload(np.array([click.target for click in obeyed]) - origin, device)
-        label = upload([click.label for click in obeyed], device, torch.int64)
-        now = set(own)
+        new = set(own)
+        known = np.array([(*(click.target - origin), click.label, click in new) for click in obeyed])
+        target, label, newest = upload(known, device).split([3, 1, 1], dim=1)
+        exact = (np.array([click.place for click in obeyed]) - origin).astype(np.float32)
+        places = Places.between(upload(exact, device), answer.shape[1:])
+        here = Clicks(torch.zeros_like(label[:, 0]), label[:, 0], target)
+        right = places.of(answer[None], here.batch).argmax(1) == here.label
         merged = merge(
             self.logits[(slice(None), *place)][None],
             answer[None],
-            Clicks(torch.zeros_like(label), label, target),
-            upload([click in now for click in obeyed], device),
+            here,
+            newest[:, 0] > 0,
             scene.model.plan.merge,
-            places=here,
-            rim=rim_weight(place, scene.shape, device),
+            places=places,
+            rim=None if scene.is_one_window else rim_weight(place, scene.shape, device),
             initial=None if self.initial is None else self.initial[place][None],
             locked=None if self.locks is None else self.locks.on_network[place][None],
         )
-        own_places = upload(np.array([click.place for click in own]) - origin, device)
-        leading = torch.stack([class_at(answer, each) for each in own_places]).tolist()
-        return merged[0].half(), [label == click.label for label, click in zip(leading, own, strict=True)]
+        row = {click.voxel: number for number, click in enumerate(obeyed)}
+        return merged[0].half(), [right[row[click.voxel]] for click in own]
 
     def _seen(self, clicks: Sequence[Click]) -> Clicks:
         """The clicks as the network sees them: of several on one of its voxels the newest, as two labels there would
         contradict each other."""
         newest = {click.target: click.label for click in clicks}
-        label = upload(list(newest.values()), self.logits.device, torch.int64)
-        return Clicks(torch.zeros_like(label), label, upload(list(newest), label.device, torch.int64))
+        known = [(*target, label) for target, label in newest.items()]
+        target, label = upload(known, self.logits.device, torch.int64).split([3, 1], dim=1)
+        return Clicks(torch.zeros_like(label[:, 0]), label[:, 0], target)
 
     def _previous(self) -> Tensor:
         """The previous segmentation for the network."""

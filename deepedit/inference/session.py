@@ -1,7 +1,7 @@
 """One image, asked about again and again: what a viewer talks to."""
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,27 +12,21 @@ from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.files import one_line
 from deepedit.inference.history import Answered, Click, Locked, Unlocked, clicks_of
 from deepedit.inference.initial import initial_classes
+from deepedit.inference.locate import locate_click, refuse_locked
 from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.segmentation import Scene
 from deepedit.inference.session_file import image_digest, read_session, write_session
 from deepedit.inference.sliding_window import window_shape
 from deepedit.inference.suggest import Suggestion, suggest_click
 from deepedit.inference.timeline import Timeline
-from deepedit.inference.watch import Watch
+from deepedit.inference.watch import IsCancelled, OnProgress, Watch
 from deepedit.io.click_files import PointClick
 from deepedit.io.nifti import read_volume, write_label
-from deepedit.io.nifti_affine import is_placed
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import at_precision, pick_device
-from deepedit.transforms.geometry import Box, inside, nearest_voxel, to_voxel
+from deepedit.transforms.geometry import Box
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
-
-OnProgress = Callable[[int, int], None] | None
-"""Called after each pass of the network with the windows that are done and those that are needed in all."""
-
-Cancelled = Callable[[], bool] | None
-"""Asked before each pass; where it says yes, the call raises `deepedit.errors.Cancelled` and has changed nothing."""
 
 
 class LabelVolume(NamedTuple):
@@ -66,7 +60,7 @@ class InteractiveSession:
         model: in evaluation mode, on the device to use. On a GPU later changes of its weights are not seen.
         amp: precision, ``"auto"`` or ``"off"``.
         overlap, skip_air: of the windows of a large volume, see `sliding_window`.
-        tta: test-time augmentation, see `predict_alone`: twice the time for a click, and a little better.
+        tta: test-time augmentation, see `predict_alone`: twice the time for a click, and hardly a better answer.
 
     Methods that ask the network take `on_progress` and `cancelled`: the one is called with the windows done and needed
     in all after each pass, the other is asked before each, and where it says yes the call raises
@@ -154,7 +148,7 @@ class InteractiveSession:
         initial = initial_classes(segmentation, image, plan.labels, plan.reading, self._note, mapping, same_grid)
         self._timeline = Timeline(replace(self._timeline.scene, initial=initial))
 
-    def predict(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> np.ndarray:
+    def predict(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> np.ndarray:
         """The segmentation now: ``[X, Y, Z]`` on the image's own grid, in file values. Asking changes nothing."""
         state = self._require_timeline().whole(Watch(on_progress, cancelled))
         return self.model.plan.labels.to_values(state.result)
@@ -183,8 +177,8 @@ class InteractiveSession:
         position: Sequence[float],
         label: str,
         space: str = "voxel",
-        on_progress: OnProgress = None,
-        cancelled: Cancelled = None,
+        on_progress: OnProgress | None = None,
+        cancelled: IsCancelled | None = None,
     ) -> Box | None:
         """Click, and let the network answer.
 
@@ -205,8 +199,8 @@ class InteractiveSession:
         self,
         clicks: Iterable[tuple[Sequence[float], str]],
         space: str = "voxel",
-        on_progress: OnProgress = None,
-        cancelled: Cancelled = None,
+        on_progress: OnProgress | None = None,
+        cancelled: IsCancelled | None = None,
     ) -> Box | None:
         """Click several times, as in a scribble, and let the network answer all of it at once.
 
@@ -226,7 +220,9 @@ class InteractiveSession:
         step = Answered(tuple(self._click(position, label, space) for position, label in clicks))
         return timeline.make(step, Watch(on_progress, cancelled)) if step.clicks else None
 
-    def remove_click(self, number: int, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Box | None:
+    def remove_click(
+        self, number: int, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
+    ) -> Box | None:
         """Take any click away; those after it are answered anew, as if it had never been.
 
         Voxels that were locked after it stay as they were locked.
@@ -246,7 +242,7 @@ class InteractiveSession:
             raise ClickError(f"there is no click {number}; there are {count}, counted from 0")
         return self._timeline.remove(number, Watch(on_progress, cancelled))
 
-    def lock(self, label: str, on_progress: OnProgress = None, cancelled: Cancelled = None) -> None:
+    def lock(self, label: str, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> None:
         """Approve a label: no answer takes a voxel from it or gives it one, until it is unlocked.
 
         Args:
@@ -271,7 +267,7 @@ class InteractiveSession:
         names = self.model.plan.labels.class_names
         return [names[index] for index in sorted(self._locked())]
 
-    def undo(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Box | None:
+    def undo(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> Box | None:
         """Take the newest step back: a click, clicks that were added together, or a lock.
 
         Returns:
@@ -279,7 +275,7 @@ class InteractiveSession:
         """
         return None if self._timeline is None else self._timeline.undo(Watch(on_progress, cancelled))
 
-    def redo(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Box | None:
+    def redo(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> Box | None:
         """Make the step again that was undone last; returns the box that changed."""
         return None if self._timeline is None else self._timeline.redo(Watch(on_progress, cancelled))
 
@@ -301,10 +297,10 @@ class InteractiveSession:
         """Whether the network's answer to the newest click, before anything was merged with it, had the clicked label
         at the click's voxel; None where the newest step is no click."""
         done = [] if self._timeline is None else self._timeline.done
-        return done[-1].change.heard[-1] if done and done[-1].change.heard else None
+        return bool(done[-1].change.heard[-1]) if done and done[-1].change.heard else None
 
     def probabilities(
-        self, label: str | None = None, on_progress: OnProgress = None, cancelled: Cancelled = None
+        self, label: str | None = None, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
     ) -> np.ndarray:
         """Probabilities on the image's own grid.
 
@@ -320,12 +316,12 @@ class InteractiveSession:
         result = self._preprocess.probabilities_to_native(state.logits, self._timeline.scene.grid, index, state.result)
         return result if label is None else result[0]
 
-    def uncertainty(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> np.ndarray:
+    def uncertainty(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> np.ndarray:
         """``[X, Y, Z]`` float32 in [0, 1]: the entropy of the classes as a share of its largest possible value."""
         state = self._require_timeline().whole(Watch(on_progress, cancelled))
         return self._preprocess.uncertainty_to_native(state.logits, self._timeline.scene.grid)
 
-    def suggest(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> Suggestion | None:
+    def suggest(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> Suggestion | None:
         """Where a click would tell most: the deepest voxel of the largest region in doubt, and the label in question
         there; None where nothing is in doubt. Locked voxels and labels are not."""
         timeline = self._require_timeline()
@@ -334,7 +330,9 @@ class InteractiveSession:
         found = suggest_click(state.result, *doubt, state.locks)
         return found and Suggestion(found[0], self.model.plan.labels.class_names[found[1]])
 
-    def volumes(self, on_progress: OnProgress = None, cancelled: Cancelled = None) -> dict[str, LabelVolume]:
+    def volumes(
+        self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
+    ) -> dict[str, LabelVolume]:
         """The volume of each label in ml, and by how much the newest step changed it."""
         timeline = self._require_timeline()
         result = timeline.whole(Watch(on_progress, cancelled)).result
@@ -351,7 +349,9 @@ class InteractiveSession:
         """Write the segmentation to a NIfTI file on the image's own grid."""
         write_label(path, self.predict(), self._require_image())
 
-    def save_session(self, path: str | Path, on_progress: OnProgress = None, cancelled: Cancelled = None) -> None:
+    def save_session(
+        self, path: str | Path, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
+    ) -> None:
         """Write all that it takes to go on later: clicks, locks, the initial segmentation, the result, and its logits.
 
         The image and the model are not in the file.
@@ -423,46 +423,9 @@ class InteractiveSession:
         if np.shape(position) != (3,):
             raise ClickError(f"a click is three numbers; got {position!r}")
         click = self._located(PointClick(label, tuple(float(value) for value in position), space))
-        self._refuse_locked(click)
+        if self._timeline.state is not None:
+            refuse_locked(click, self._timeline.state, self.model.plan.labels.class_names)
         return click
 
     def _located(self, given: PointClick) -> Click:
-        """A click and where it lies."""
-        volume, index = self._volume, self.model.plan.labels.index(given.label)
-        position, space = given.position, given.space
-        exact = to_voxel(position, space, volume.affine)
-        if space != "voxel" and not is_placed(volume.header):
-            self._note(
-                "a click in mm, and the image's header says neither by a qform nor by an sform where its voxels lie: "
-                "its middle is taken to be at 0; check the result, or click on voxels"
-            )
-        # Clipped first: what is far outside does not fit into an integer.
-        if not np.isfinite(exact).all() or not inside(exact.clip(-1, max(volume.shape)), volume.shape):
-            place = f"voxel {_point(exact)} lies"
-            if space != "voxel":
-                place = f"{_point(position)} ({space}) is voxel {_point(exact)},"
-            raise ClickError(
-                f"the click at {place} outside the image of {' x '.join(map(str, volume.shape))} voxels; "
-                "check its position and its space"
-            )
-        voxel = tuple(nearest_voxel(exact).tolist())
-        grid = self._timeline.scene.grid
-        place = tuple(grid.points_to_network(voxel).tolist())
-        return Click(given, index, voxel, place, tuple(self._preprocess.click(voxel, grid).tolist()))
-
-    def _refuse_locked(self, click: Click) -> None:
-        """Raise a ClickError where a lock forbids that a voxel takes a label."""
-        if not self._locked():
-            return
-        now = int(self._timeline.state.result[click.voxel])
-        locked = sorted({now, click.label} & self._locked())
-        if locked and click.label != now:
-            verb = "take it from" if locked[0] == now else "give it to"
-            raise ClickError(
-                f"the click at voxel {_point(click.voxel)} would {verb} "
-                f"{self.model.plan.labels.class_names[locked[0]]}, which is locked; unlock it first"
-            )
-
-
-def _point(position: Sequence[float]) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in np.asarray(position, dtype=float).round(1)) + ")"
+        return locate_click(given, self._volume, self._timeline.scene.grid, self._preprocess, self._note)

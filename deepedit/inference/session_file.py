@@ -148,7 +148,7 @@ def _about(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
 def _entry(entry: Entry, names: Sequence[str], arrays: dict[str, np.ndarray]) -> dict[str, Any]:
     """A step as JSON; the voxels of a lock go to the arrays."""
     step, change = entry.step, entry.change
-    known = {"voxels": list(change.voxels), "heard": list(change.heard)}
+    known = {"voxels": list(change.voxels), "heard": [bool(each) for each in change.heard]}
     if isinstance(step, Answered):
         return {"clicks": [asdict(click.given) for click in step.clicks], **known}
     if isinstance(step, Unlocked):

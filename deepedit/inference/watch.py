@@ -4,6 +4,12 @@ from collections.abc import Callable
 
 from deepedit.errors import Cancelled
 
+OnProgress = Callable[[int, int], None]
+"""Called after each pass with the windows that are done and those that are needed in all."""
+
+IsCancelled = Callable[[], bool]
+"""Asked before each pass; where it says yes, the call ends with `Cancelled`."""
+
 
 class Watch:
     """How many windows of the network a call needs, and how many are done.
@@ -16,8 +22,8 @@ class Watch:
 
     def __init__(
         self,
-        on_progress: Callable[[int, int], None] | None = None,
-        cancelled: Callable[[], bool] | None = None,
+        on_progress: OnProgress | None = None,
+        cancelled: IsCancelled | None = None,
     ) -> None:
         self.on_progress, self.cancelled = on_progress, cancelled
         self.finished = self.needed = 0

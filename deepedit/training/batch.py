@@ -45,11 +45,11 @@ class RollingBatch:
             Voxels whose class is not known have the number of classes as their index, and count nowhere.
         previous: ``[B, X, Y, Z]`` uint8, the previous segmentation for the next pass; all 0 if there is none.
         shown: ``[B, C, X, Y, Z]`` float16 logits of what a session would show.
-        initial, edited: ``[B, X, Y, Z]`` uint8, the initial segmentation, and ``[B]`` bool, whether a sample has one.
+        initial: ``[B, X, Y, Z]`` uint8, the initial segmentation of each sample that is `edited`.
         position, wanted, valid: ``[B, max_clicks, 3]``, ``[B, max_clicks]`` and ``[B, max_clicks]``: voxels, classes
             and validity of the clicks. The size of the table is fixed, so that no count must come from the device.
-        used: number of clicks of each sample so far. It is on the host, as are `passes_left`, `visits`, `outlines` and
-            `generators`.
+        used: number of clicks of each sample so far. It is on the host, as are `edited`, `passes_left`, `visits`,
+            `outlines` and `generators`.
         begun: number of samples that each slot has begun since the run began.
     """
 
@@ -89,7 +89,7 @@ class RollingBatch:
         self.previous = torch.zeros_like(self.label)
         self.shown = torch.zeros(size, self.num_classes, *patch_size, dtype=torch.float16, device=self.device)
         self.initial = torch.zeros_like(self.label)
-        self.edited = torch.zeros(size, dtype=torch.bool, device=self.device)
+        self.edited = [False] * size
         self.passes_left = [0] * size
         self.stream.begin(self.begun, patch_size)
 
@@ -109,7 +109,6 @@ class RollingBatch:
             rows = upload(free, self.device)
             self.previous.index_fill_(0, rows, 0)
             self.valid.index_fill_(0, rows, False)
-            self.edited.index_fill_(0, rows, False)
         for slot in free:
             visit, image, label, outline = self.stream.take(slot)
             self.begun[slot] += 1
@@ -117,7 +116,7 @@ class RollingBatch:
             piece = image[None].to(self.device, non_blocking=True), label[None].to(self.device, non_blocking=True)
             image, label = augment(*piece, sides, self.config.augmentation, [generator])
             self.image[slot], self.label[slot] = image[0], label[0]
-            self.used[slot] = 0
+            self.used[slot], self.edited[slot] = 0, False
             self.visits[slot], self.outlines[slot], self.generators[slot] = visit, outline, generator
             self.passes_left[slot], edits = draw_passes(generator, click_share, self.config)
             if edits:
@@ -150,7 +149,11 @@ class RollingBatch:
         newest = torch.zeros(self.wanted.shape, dtype=torch.bool)
         for slot, used in enumerate(self.used):
             newest[slot, used - 1] = used > 0
-        editing = {"initial": self.initial, "edited": self.edited} if self.config.edit_probability else {}
+        editing = {}
+        if any(self.edited):
+            editing["initial"] = self.initial
+        if any(self.edited) and not all(self.edited):
+            editing["edited"] = upload(self.edited, self.device)
         newest = upload(newest.flatten(), self.device)
         shown = merge(self.shown, logits.float(), self._clicks(), newest, self.plan.merge, **editing)
         self.shown = shown.half()
@@ -158,9 +161,10 @@ class RollingBatch:
 
     def _begin_with(self, slots: Sequence[int], initial: Tensor) -> None:
         """Let samples begin with an initial segmentation ``[S, X, Y, Z]`` and a click that corrects it."""
+        for slot in slots:
+            self.edited[slot] = True
         rows = upload(slots, self.device)
         self.initial[rows] = initial.to(torch.uint8)
-        self.edited[rows] = True
         self.shown[rows] = logits_of_initial(initial, self.num_classes, self.plan.merge)
         self._click(slots, initial)
 
@@ -201,7 +205,7 @@ class RollingBatch:
         sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)
         return Clicks(sample.flatten(), self.wanted.flatten(), self.position.flatten(0, 1), self.valid.flatten())
 
-    TENSORS = ("image", "label", "previous", "shown", "initial", "edited", "position", "wanted", "valid")
+    TENSORS = ("image", "label", "previous", "shown", "initial", "position", "wanted", "valid")
 
     def state(self) -> dict[int, dict[str, Any]]:
         """The state of each slot by its number, as tensors and numbers, for a checkpoint."""
@@ -209,6 +213,7 @@ class RollingBatch:
             number: {
                 "tensors": {name: getattr(self, name)[slot].cpu() for name in self.TENSORS},
                 "used": self.used[slot],
+                "edited": self.edited[slot],
                 "passes_left": self.passes_left[slot],
                 "visit": (self.visits[slot].epoch, self.visits[slot].case),
                 "outline": astuple(self.outlines[slot]),
@@ -231,6 +236,7 @@ class RollingBatch:
                 previous = self.previous[slot][None]
                 self.shown[slot] = logits_of_initial(previous, self.num_classes, self.plan.merge)[0]
             self.used[slot], self.passes_left[slot] = entry["used"], entry["passes_left"]
+            self.edited[slot] = entry.get("edited", False)
             self.visits[slot] = Visit(*entry["visit"])
             # Earlier versions stored no outline; it is computed from the label.
             known = entry.get("outline") or astuple(outline_of(entry["tensors"]["label"], self.num_classes))

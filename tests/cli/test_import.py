@@ -70,9 +70,9 @@ def test_it_segments_files_with_and_without_clicks(imported, weights, dataset, t
     session.set_image(image)
     session.predict()
     # Without clicks the guidance is empty, in whatever order its channels are.
-    x = torch.cat((session._image[None], torch.zeros(1, 2, 16, 16, 8)), dim=1)
+    x = torch.cat((session._timeline.scene.image[None], torch.zeros(1, 2, 16, 16, 8)), dim=1)
     expected = run_state_dict(weights, x, STRIDES)[0]
-    torch.testing.assert_close(session._logits.float(), expected, atol=2e-2, rtol=2e-3)
+    torch.testing.assert_close(session._timeline.state.logits.float(), expected, atol=2e-2, rtol=2e-3)
 
 
 def test_it_says_that_it_cannot_correct_a_segmentation(imported, dataset, tmp_path, capsys):

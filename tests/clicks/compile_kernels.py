@@ -15,7 +15,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from deepedit.clicks.kernels import components, drawing, launch, painting, regions
+from deepedit.clicks.kernels import components, drawing, launch, nearest, painting, regions
 
 KERNELS = [
     (regions._error_codes, "*i64 *u8 *i64 *i64 *u8 i32", {"ALL_ROWS": False, "ALL_WRONG": False, "BLOCK": 1024}, 4),
@@ -29,6 +29,7 @@ KERNELS = [
         {"CLICKS": painting.CLICKS, "PAINTED": painting.PAINTED},
         8,
     ),
+    (nearest._click_distances, "*i64 *i1 *fp32 i32 i32 i32 i32 i32 fp32", {"MEASURED": nearest.MEASURED}, 4),
     (components._run_starts, "*u8 *i32 i32 i32 i32", {"ROWS": 1, "SIDE": 1024}, 4),
     (components._join_runs, "*u8 *i32 i32 i32 i32", {"BLOCK": launch.SEARCH}, 1),
     (components._measure_components, "*i32 *i32 *i64 i32", {"BLOCK": 1024}, 4),

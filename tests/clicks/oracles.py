@@ -81,3 +81,14 @@ def assert_one_click_a_region(clicks, regions):
             assert regions[(batch, *position)] == label + 1
         else:
             assert position.tolist() == [0, 0, 0]
+
+
+def slow_click_distances(position, groups, shape):
+    """``[G, B, *shape]``: distance of each voxel to the nearest of a group's clicks, one voxel after another."""
+    result = np.full((*groups.shape[:2], *shape), 1e6)
+    for group, sample in np.ndindex(groups.shape[:2]):
+        clicks = position[sample][groups[group, sample]]
+        for voxel in np.ndindex(shape):
+            if len(clicks):
+                result[group, sample][voxel] = np.linalg.norm(clicks - voxel, axis=1).min()
+    return result

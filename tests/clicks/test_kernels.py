@@ -18,7 +18,14 @@ from deepedit.clicks import (
     simulate_clicks,
 )
 from deepedit.clicks.largest_error import largest_errors
-from tests.clicks.oracles import assert_one_click_a_region, code_maps, slow_chessboard_distance, slow_guidance
+from deepedit.clicks.nearest import click_distances
+from tests.clicks.oracles import (
+    assert_one_click_a_region,
+    code_maps,
+    slow_chessboard_distance,
+    slow_click_distances,
+    slow_guidance,
+)
 
 # One setting of the fixture serves all examples. They are few: an interpreted block takes milliseconds.
 few = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -261,6 +268,21 @@ def test_classes_are_drawn_by_the_number_of_their_wrong_voxels(fused):
     assert stats.binomtest(int((clicks.label == 1).sum()), 60, 1 / 6).pvalue > 1e-4
 
 
+@few
+@given(
+    seed=st.integers(0, 2**32),
+    samples=st.integers(1, 3),
+    count=st.integers(0, 5),
+    shape=st.tuples(*[st.integers(1, 7)] * 3),
+)
+def test_distances_to_clicks_equal_the_oracle(fused, seed, samples, count, shape):
+    position = torch.randint(-9, 15, (samples, count, 3), generator=seeded(seed))
+    groups = torch.rand((2, samples, count), generator=seeded(seed)) < 0.5
+    expected = slow_click_distances(position.numpy(), groups.numpy(), shape)
+    found = click_distances(position.to(fused), groups.to(fused), shape)
+    np.testing.assert_allclose(found.cpu(), expected, rtol=1e-5)
+
+
 def operators(device):
     """Every operator, and arguments for it."""
     from deepedit.clicks import kernels
@@ -282,6 +304,7 @@ def operators(device):
         (kernels.draw, (codes, depth, rows, rows, keys, torch.zeros(2, 3, dtype=torch.int32, device=device))),
         (kernels.clicks_at_keys, (keys, (4, 5, 6))),
         (kernels.paint_guidance, (*clicks, (2, 3, 4, 5, 6), (2.0, 2.0, 2.0), (10, 10, 10), torch.float32)),
+        (kernels.click_distances, (clicks[2].view(2, -1, 3), clicks[3].view(1, 2, -1), (4, 5, 6), 1e6)),
         (components.run_starts, (codes,)),
         (components.join_runs, (codes, parents)),
         (components.measure_components, (parents, torch.zeros_like(parents), torch.full_like(largest, -(2**63)))),

@@ -41,7 +41,7 @@ def of_training(dry: DryCuda) -> Iterator[tuple[str, list[Record]]]:
 
 
 def of_sessions(dry: DryCuda) -> Iterator[tuple[str, list[Record]]]:
-    scenes = (("a click", SHAPE, 1.0, False), ("a click on a given segmentation", SHAPE, 1.0, True))
+    scenes = (("a click", SHAPE, 1.0, False), ("a click on an initial segmentation", SHAPE, 1.0, True))
     for name, shape, spacing, given in (*scenes, ("a click, resampled to 1.5 mm", (256, 256, 128), 1.5, False)):
         asked = session(plan(128, spacing), shape)
         if given:

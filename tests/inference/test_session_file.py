@@ -163,7 +163,7 @@ def test_a_damaged_file_is_one_line_and_all_stays(written, damage):
     if damage == "cut short":
         path.write_bytes(path.read_bytes()[:-100])
     before = session.predict(), session.clicks
-    with pytest.raises(DeepEditError, match="case.session: ") as error:
+    with pytest.raises(DeepEditError, match=r"case\.session: ") as error:
         session.load_session(path, image_of(SHAPES["one window"]), AFFINE)
     assert "\n" not in str(error.value)
     assert_array_equal(session.predict(), before[0])
@@ -181,7 +181,7 @@ def test_a_file_of_a_later_version_says_so(written):
 
 def test_a_missing_file_or_folder_is_one_line(tmp_path):
     session = new_session()
-    with pytest.raises(FileError, match="none.session"):
+    with pytest.raises(FileError, match=r"none\.session"):
         session.load_session(tmp_path / "none.session", image_of(SHAPES["one window"]))
     with pytest.raises(FileError, match="none"):
         session.save_session(tmp_path / "none" / "case.session")

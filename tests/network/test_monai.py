@@ -149,7 +149,7 @@ def test_a_session_prepares_images_and_clicks_as_monai_does():
     guidance = render_guidance(clicks, (8, 12, 10), 2, sigma=3.0, combine="sum-normalized")
     x = torch.cat((F.adaptive_avg_pool3d(window, (8, 12, 10)), guidance), dim=1)
     expected = run_state_dict(weights, x, STRIDES)
-    torch.testing.assert_close(session._logits.float()[None], expected, atol=2e-2, rtol=2e-3)
+    torch.testing.assert_close(session._timeline.state.logits.float()[None], expected, atol=2e-2, rtol=2e-3)
 
 
 # Channels
