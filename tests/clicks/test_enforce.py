@@ -1,10 +1,13 @@
 """Every click is obeyed, and little else changes."""
 
+import numpy as np
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import ndimage
 
 from deepedit.clicks import Clicks, enforce_clicks
+from deepedit.clicks.enforce import Places
 
 
 @given(seed=st.integers(0, 2**32), count=st.integers(1, 12), shape=st.tuples(*[st.integers(1, 9)] * 3))
@@ -43,3 +46,20 @@ def test_clicks_that_are_not_valid_or_outside_do_nothing():
     clicks = Clicks([0, 0, 0], [1, 0, 1], [[2, 2, 2], [-1, 0, 0], [0, 5, 0]], [False, True, True])
     assert torch.equal(enforce_clicks(logits, clicks), before)
     assert torch.equal(enforce_clicks(logits, Clicks.empty()), before)
+
+
+@given(seed=st.integers(0, 2**32), shape=st.tuples(*[st.integers(1, 9)] * 3))
+@settings(max_examples=40, deadline=None)
+def test_a_click_between_voxels_leads_where_its_logits_are_interpolated(seed, shape):
+    generator = torch.Generator().manual_seed(seed)
+    logits = 5 * torch.randn(1, 3, *shape, generator=generator)
+    exact = torch.rand(3, generator=generator) * torch.tensor(shape) - 0.5
+    position = exact.round().long().clamp(min=0).minimum(torch.tensor(shape) - 1)
+    label = torch.randint(0, 3, (1,), generator=generator)
+    places = Places.between(exact[None], shape)
+    enforce_clicks(logits, Clicks([0], label, position[None]), places)
+    # Edge voxels extend outwards, as everywhere in this package.
+    inside = [axis.clip(0, side - 1) for axis, side in zip(exact.numpy(), shape, strict=True)]
+    there = [ndimage.map_coordinates(each, np.array(inside)[:, None], order=1)[0] for each in logits[0].numpy()]
+    others = [value for index, value in enumerate(there) if index != int(label)]
+    assert there[int(label)] > max(others) + 0.09

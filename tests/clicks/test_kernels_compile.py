@@ -27,7 +27,7 @@ def test_no_kernel_spills_registers_or_takes_much_shared_memory(architecture, tm
     )
     assert compiled.returncode == 0, compiled.stderr
     kernels = json.loads(compiled.stdout)
-    assert len(kernels) == 11
+    assert len(kernels) == 12
     for name, taken in kernels.items():
         assert taken["stack"] == taken["local"] == 0, name
         assert taken["registers"] <= 255, name
