@@ -1,5 +1,6 @@
 """What was done to a segmentation, in order: clicks that were answered together, and locks."""
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -45,11 +46,23 @@ class Locked:
 
     Attributes:
         label: class index.
-        voxels: bool, on the image's own grid, those that had the label then.
+        bits: the voxels of the image's own grid that had the label then, eight to a byte.
+        shape: of that grid.
     """
 
     label: int
-    voxels: np.ndarray
+    bits: np.ndarray
+    shape: Triple
+
+    @classmethod
+    def of(cls, label: int, voxels: np.ndarray) -> "Locked":
+        """The lock of a label with these voxels ``[X, Y, Z]`` bool."""
+        return cls(label, np.packbits(voxels), voxels.shape)
+
+    @property
+    def voxels(self) -> np.ndarray:
+        """``[X, Y, Z]`` bool, those that had the label."""
+        return np.unpackbits(self.bits, count=math.prod(self.shape)).reshape(self.shape).astype(bool)
 
 
 @dataclass(frozen=True)
@@ -69,18 +82,22 @@ class Change:
 
     Attributes:
         box: the smallest box of the image's own grid that holds all voxels that changed; None if none did.
+        redraw: the same, with what was worked out on the way, where the automatic result was missing.
         classes: of the result in that box.
         windows: boxes of the network's grid, each with its logits ``[C, ...]``, float16.
         locks: what was locked.
+        relocks: whether that changed.
         voxels: by how many voxels each class grew, when the step was made.
         heard: of each click, whether the network's answer alone gave its voxel the label; single values, perhaps still
             on a device.
-        kept: whether `classes` and `windows` are still held.
+        kept: whether `classes`, `windows` and `locks` are still held.
     """
 
     locks: Locks | None
     windows: list[tuple[Box, Tensor]] = field(default_factory=list)
+    relocks: bool = False
     box: Box | None = None
+    redraw: Box | None = None
     classes: np.ndarray | None = None
     voxels: tuple[int, ...] = ()
     heard: tuple[Tensor | bool, ...] = ()
@@ -90,11 +107,13 @@ class Change:
     def bytes(self) -> int:
         """Of memory that forgetting it would free."""
         held = sum(logits.nbytes for _, logits in self.windows)
+        if self.relocks and self.locks is not None:
+            held += self.locks.voxels.nbytes + self.locks.on_network.nbytes
         return held + (0 if self.classes is None else self.classes.nbytes)
 
     def forget(self) -> None:
         """Hold no more than its size and what is known of its clicks."""
-        self.windows, self.classes, self.kept = [], None, False
+        self.windows, self.classes, self.locks, self.kept = [], None, None, False
 
 
 @dataclass

@@ -152,16 +152,22 @@ class Segmentation:
 
     def swap(self, change: Change) -> None:
         """Take a change back, or make it again."""
-        self.locks, change.locks = change.locks, self.locks
-        swapped = []
-        for place, logits in reversed(change.windows):
-            swapped.append((place, self.logits[(slice(None), *place)].clone()))
-            self._put(place, logits)
-        change.windows = swapped
+        swapped: list[tuple[Box, Tensor]] = []
+        try:
+            for place, logits in reversed(change.windows):
+                swapped.append((place, self._put(place, logits)))
+            shown = None if change.box is None else self.result[change.box].copy()
+        except BaseException:
+            self._put_back(swapped)
+            raise
         if change.box is not None:
-            shown = self.result[change.box].copy()
             self.result[change.box] = change.classes
-            change.classes = shown
+        self.locks, change.locks = change.locks, self.locks
+        change.windows, change.classes = swapped, shown
+
+    def windows(self, step: Step) -> int:
+        """How many windows of the network a step needs."""
+        return len(list(windows_of(step.clicks, self.scene))) if isinstance(step, Answered) else 0
 
     def answer(self, clicks: Sequence[Click], earlier: Sequence[Click], watch: Watch = UNWATCHED) -> Change:
         """Let the network answer clicks together, over the windows that they need, each once.
@@ -171,17 +177,19 @@ class Segmentation:
             earlier: those before.
         """
         groups = list(windows_of(clicks, self.scene))
-        watch.expect(len(groups))
         places = [self.scene.place(start) for start, _ in groups]
+        unknown = [start for start, place in zip(groups, places, strict=True) if not self._is_known(place)]
+        watch.expect(len(unknown))
         region = hull([self.scene.grid.native_box(place) for place in places])
         everyone = [*earlier, *clicks]
         heard: dict[Click, Tensor] = {}
         as_it_was, known = self.result[region].copy(), None if self.known is None else self.known.clone()
         asked, before = [], []
         try:
-            for start, _ in groups:
+            for start, _ in unknown:
                 watch.check()
-                asked += self._ask(start)
+                asked.append((self.scene.place(start), self._ask(start)))
+                watch.done(1)
             shown = self.result[region].copy()
             for (start, own), place in zip(groups, places, strict=True):
                 watch.check()
@@ -189,35 +197,41 @@ class Segmentation:
                 heard.update(zip(own, answered, strict=True))
                 before.append((place, self._replace(place, logits, everyone)))
                 watch.done(1)
+            change = self._changed(Change(self.locks, windows=before), region, shown)
+            if unknown:
+                redraw = bounding_box(as_it_was != self.result[region])
+                change.redraw = None if redraw is None else within(region, redraw)
         except BaseException:
-            for place, logits in reversed([*asked, *before]):
-                self._put(place, logits)
+            self._put_back([*asked, *before])
             self.result[region], self.known = as_it_was, known
             raise
-        change = self._changed(Change(self.locks, before), region, shown)
         change.heard = tuple(heard[click] for click in clicks)
         return change
 
     def lock(self, label: int, voxels: np.ndarray) -> Change:
         """Keep the voxels of a label from now on; those given take it, if they have another."""
-        change, scene = Change(self.locks), self.scene
-        self.remember_lock(Locked(label, voxels))
-        held = self.locks.voxels
-        # The logits follow, so that the network is shown the same as the user.
-        place = bounding_box(((self.locks.on_network > 0) & (self.locks.on_network - 1 != self.classes)).cpu().numpy())
-        if place is not None:
-            logits = self.logits[(slice(None), *place)]
-            change.windows.append((place, logits.clone()))
-            kept = keep_locked(logits.float()[None], self.locks.on_network[place][None], scene.model.plan.merge.margin)
-            self._put(place, kept[0].half())
-        region = bounding_box(voxels & (self.result != label)) or (slice(0, 0),) * 3
-        shown = self.result[region].copy()
+        change, scene = Change(self.locks, relocks=True), self.scene
+        try:
+            self.remember_lock(Locked.of(label, voxels))
+            held = self.locks.voxels
+            # The logits follow, so that the network is shown the same as the user.
+            differs = (self.locks.on_network > 0) & (self.locks.on_network - 1 != self.classes)
+            place = bounding_box(differs.cpu().numpy())
+            region = bounding_box(voxels & (self.result != label)) or (slice(0, 0),) * 3
+            shown = self.result[region].copy()
+            if place is not None:
+                logits = self.logits[(slice(None), *place)].float()[None]
+                kept = keep_locked(logits, self.locks.on_network[place][None], scene.model.plan.merge.margin)
+                change.windows.append((place, self._put(place, kept[0].half())))
+        except BaseException:
+            self.locks = change.locks
+            raise
         self.result[region][held[region] == label + 1] = label
         return self._changed(change, region, shown)
 
     def unlock(self, label: int) -> Change:
         """Let the voxels of a label change again."""
-        change = Change(self.locks, voxels=(0,) * self.scene.num_classes)
+        change = Change(self.locks, relocks=True, voxels=(0,) * self.scene.num_classes)
         self.remember_lock(Unlocked(label))
         return change
 
@@ -227,7 +241,7 @@ class Segmentation:
             return
         grid, num_classes = self.scene.grid, self.scene.num_classes
         if isinstance(step, Locked):
-            held = self.locks.voxels.copy() if self.locks else np.zeros(step.voxels.shape, Locks.dtype(num_classes))
+            held = self.locks.voxels.copy() if self.locks else np.zeros(step.shape, Locks.dtype(num_classes))
             held[step.voxels & (held == 0)] = step.label + 1
             classes = {step.label, *(self.locks.classes if self.locks else ())}
         else:
@@ -235,17 +249,20 @@ class Segmentation:
             classes = self.locks.classes - {step.label}
         self.locks = Locks.of(frozenset(classes), held, grid, num_classes, self.logits) if classes else None
 
-    def _ask(self, start: Triple) -> list[tuple[Box, Tensor]]:
-        """Work out the automatic result within a window where it is not known yet; returns what was there."""
+    def _is_known(self, place: Box) -> bool:
+        """Whether the network has been asked for all of a part of its grid."""
+        return self.known is None or bool(self.known[place].all())
+
+    def _ask(self, start: Triple) -> Tensor:
+        """Work out the automatic result within a window where it is not known yet; returns the logits before."""
         scene = self.scene
         place = scene.place(start)
-        if self.known is None or self.known[place].all():
-            return []
         answer = predict_alone(scene.model, scene.image, None, None, start, scene.window, scene.amp, scene.tta)
         answer = crop(answer, start, scene.shape).half()
         logits = torch.where(self.known[place], self.logits[(slice(None), *place)], answer)
+        earlier = self._replace(place, logits, [])
         self.known[place] = True
-        return [(place, self._replace(place, logits, []))]
+        return earlier
 
     def _merged(
         self, start: Triple, place: Box, clicks: Sequence[Click], own: Sequence[Click]
@@ -298,20 +315,37 @@ class Segmentation:
 
     def _replace(self, place: Box, logits: Tensor, clicks: Sequence[Click]) -> Tensor:
         """Put logits in place, and show what becomes of that; returns those that were there."""
-        earlier = self.logits[(slice(None), *place)].clone()
         box = self.scene.grid.native_box(place)
         before = self.decided[box].copy()
-        self._put(place, logits)
-        self._show(box, before, clicks)
+        earlier = self._put(place, logits)
+        try:
+            self._show(box, before, clicks)
+        except BaseException:
+            self._put(place, earlier)
+            raise
         return earlier
 
-    def _put(self, place: Box, logits: Tensor) -> None:
-        """Put logits in place, and decide anew."""
-        self.logits[(slice(None), *place)] = logits
-        self.classes[place] = logits.argmax(0).to(self.classes.dtype)
+    def _put(self, place: Box, logits: Tensor) -> Tensor:
+        """Put logits in place, and decide anew; returns those that were there. Where it fails, they still are."""
+        index = (slice(None), *place)
+        earlier = self.logits[index].clone()
         box = self.scene.grid.native_box(place)
-        if not is_empty(box):
-            self.decided[box] = self.scene.grid.labels_to_native(self.logits, box).cpu().numpy()
+        self.logits[index] = logits
+        try:
+            classes = logits.argmax(0).to(self.classes.dtype)
+            decided = None if is_empty(box) else self.scene.grid.labels_to_native(self.logits, box).cpu().numpy()
+        except BaseException:
+            self.logits[index] = earlier
+            raise
+        self.classes[place] = classes
+        if decided is not None:
+            self.decided[box] = decided
+        return earlier
+
+    def _put_back(self, windows: Sequence[tuple[Box, Tensor]]) -> None:
+        """Put back what was in windows before they were replaced one after another."""
+        for place, logits in reversed(windows):
+            self._put(place, logits)
 
     def _show(self, box: Box, before: np.ndarray, clicks: Sequence[Click]) -> None:
         """Show in a box of the image's own grid what is decided now, where that is not what was decided before.
@@ -334,7 +368,8 @@ class Segmentation:
         box = bounding_box(shown != self.result[region])
         counts = np.zeros(self.scene.num_classes, int)
         if box is not None:
-            change.box, change.classes = within(region, box), shown[box].copy()
+            change.box = change.redraw = within(region, box)
+            change.classes = shown[box].copy()
             for sign, classes in ((-1, change.classes), (1, self.result[change.box])):
                 counts += sign * np.bincount(classes.ravel(), minlength=len(counts))
         change.voxels = tuple(counts.tolist())

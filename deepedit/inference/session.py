@@ -252,7 +252,7 @@ class InteractiveSession:
         timeline = self._require_timeline()
         state = timeline.whole(Watch(on_progress, cancelled))
         if index not in self._locked():
-            timeline.make(Locked(index, state.result == index))
+            timeline.make(Locked.of(index, state.result == index))
 
     def unlock(self, label: str) -> None:
         """Let answers change a label again."""
@@ -371,8 +371,10 @@ class InteractiveSession:
             image, affine: as of `set_image`.
 
         Raises:
-            FileError: if it is no session, is damaged, or belongs to another image or another model. The session then
-                stays as it was.
+            FileError: if it is no session, is damaged, or belongs to another image or another model.
+            ClickError: if a click in it lies outside the image or is for an unknown label.
+
+            The session then stays as it was.
         """
         volume, notes = self._read(image, affine)
         other = copy.copy(self)
@@ -420,9 +422,11 @@ class InteractiveSession:
 
     def _click(self, position: Sequence[float], label: str, space: str) -> Click:
         """A click, checked."""
-        if np.shape(position) != (3,):
-            raise ClickError(f"a click is three numbers; got {position!r}")
-        click = self._located(PointClick(label, tuple(float(value) for value in position), space))
+        try:
+            x, y, z = (float(value) for value in position)
+        except (TypeError, ValueError, OverflowError) as error:
+            raise ClickError(f"a click is three numbers; got {position!r}") from error
+        click = self._located(PointClick(label, (x, y, z), space))
         if self._timeline.state is not None:
             refuse_locked(click, self._timeline.state, self.model.plan.labels.class_names)
         return click

@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from deepedit.errors import FileError
+from deepedit.errors import DeepEditError, FileError
 from deepedit.files import brief, one_line, open_for_reading, parse_json, replace_atomically
 from deepedit.inference.history import Answered, Change, Click, Entry, Locked, Step, Unlocked
 from deepedit.inference.segmentation import Scene, Segmentation
@@ -30,17 +29,19 @@ FORMAT, VERSION = "deepedit session", 1
 MOST_ABOUT = 2**26
 """Bytes of JSON that are read: a click takes about 60."""
 
-MOST_BYTES = 2
-"""Of a value in an array."""
+PASSES = {"amp": str, "tta": bool, "overlap": float, "skip_air": bool}
+"""Options of a session that its answers depend on, and their types."""
 
 
 def image_digest(volume: Volume) -> str:
     """What tells an image from others: of its voxels and its affine."""
     digest = hashlib.blake2b(digest_size=16)
     data = volume.data
-    digest.update(repr((data.shape, data.dtype.kind, volume.affine.round(6).tolist())).encode())
-    for plane in np.moveaxis(data, -1, 0):  # a plane at a time: files come with the first axis adjacent in memory
-        digest.update(np.ascontiguousarray(plane.astype(plane.dtype.newbyteorder("<"), copy=False)))
+    digest.update(repr((data.shape, (volume.affine.round(6) + 0.0).tolist())).encode())  # + 0.0: there is no -0.0
+    # As float32, so that it does not matter whether an image comes as a file or as an array of another type. A plane at
+    # a time: files come with the first axis adjacent in memory.
+    for plane in np.moveaxis(data, -1, 0):
+        digest.update(np.ascontiguousarray(plane, dtype="<f4"))
     return digest.hexdigest()
 
 
@@ -64,18 +65,19 @@ def write_session(path: str | Path, timeline: Timeline, image: str, model: Model
     Raises:
         FileError: if it cannot be written; nothing is lost then.
     """
-    state, names = timeline.state, model.plan.labels.class_names
+    state, scene, names = timeline.state, timeline.scene, model.plan.labels.class_names
     arrays = {"result": state.result, "logits": state.logits.cpu().numpy()}
     if timeline.done:
         first = timeline.before_all()
         arrays |= {"first_result": first.result, "first_logits": first.logits.cpu().numpy()}
-    if timeline.scene.initial is not None:
-        arrays["initial"] = timeline.scene.initial
+    if scene.initial is not None:
+        arrays["initial"] = scene.initial.astype(state.result.dtype)
     about = {
         "format": FORMAT,
         "version": VERSION,
         "image": image,
         "model": model_digest(model),
+        "passes": {name: getattr(scene, name) for name in PASSES},
         **{
             part: [_entry(entry, names, arrays) for entry in entries]
             for part, entries in (("done", timeline.done), ("undone", timeline.undone))
@@ -115,23 +117,32 @@ def read_session(
                         f"{name}: is a session of another {what}; open it with the {what} that it began with"
                     )
             grid = scene.grid.native_shape
-            small = np.min_scalar_type(scene.num_classes - 1)
+            small = np.dtype(np.uint8 if scene.num_classes <= 256 else np.int16)
             logits = ((scene.num_classes, *scene.shape), np.dtype(np.float16))
             initial = _array(archive, "initial", grid, small) if "initial.npy" in archive.namelist() else None
             if initial is not None and int(initial.max()) >= scene.num_classes:
                 raise ValueError("its initial segmentation holds classes that cannot be")
-            scene = replace(scene, initial=initial)
+            scene = replace(scene, initial=initial, **_passes(about["passes"]))
             done, undone = (
                 [_restored(entry, archive, scene, model.plan.labels, locate) for entry in about[part]]
                 for part in ("done", "undone")
             )
             state = _segmentation(archive, scene, "", logits, small)
             first = _segmentation(archive, scene, "first_", logits, small) if done else None
-    except (zipfile.BadZipFile, KeyError, TypeError, ValueError, EOFError, zlib.error) as error:
+            for entry in done:
+                state.remember_lock(entry.step)
+    except DeepEditError:
+        raise
+    except Exception as error:  # what a damaged archive raises is of a dozen types
         raise FileError(f"{name}: is no session, or damaged ({brief(error)}); begin a new one") from error
-    for entry in done:
-        state.remember_lock(entry.step)
     timeline.scene, timeline.state, timeline.first, timeline.done, timeline.undone = scene, state, first, done, undone
+
+
+def _passes(entries: Mapping[str, Any]) -> dict[str, Any]:
+    passes = {name: entries[name] for name in PASSES}
+    if not all(type(passes[name]) is kind for name, kind in PASSES.items()) or not 0 <= passes["overlap"] < 1:
+        raise ValueError("its options are of other types")
+    return passes
 
 
 def _about(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
@@ -154,7 +165,7 @@ def _entry(entry: Entry, names: Sequence[str], arrays: dict[str, np.ndarray]) ->
     if isinstance(step, Unlocked):
         return {"unlock": names[step.label], **known}
     voxels = f"lock_{sum(key.startswith('lock_') for key in arrays)}"
-    arrays[voxels] = np.packbits(step.voxels)
+    arrays[voxels] = step.bits
     return {"lock": names[step.label], "at": voxels, **known}
 
 
@@ -172,9 +183,8 @@ def _restored(
         step = Unlocked(labels.index(entry["unlock"]))
     else:
         shape = scene.grid.native_shape
-        count = math.prod(shape)
-        packed = _array(archive, str(entry["at"]), (-(-count // 8),), np.dtype(np.uint8))
-        step = Locked(labels.index(entry["lock"]), np.unpackbits(packed, count=count).reshape(shape).astype(bool))
+        bits = _array(archive, str(entry["at"]), (-(-math.prod(shape) // 8),), np.dtype(np.uint8))
+        step = Locked(labels.index(entry["lock"]), bits, shape)
     voxels, heard = tuple(map(int, entry["voxels"])), tuple(map(bool, entry["heard"]))
     if len(voxels) != scene.num_classes:
         raise ValueError("its changes are of other labels")
@@ -197,14 +207,16 @@ def _segmentation(
 
 
 def _array(archive: zipfile.ZipFile, name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """An array that must have this shape, and values that fit into this type."""
-    # Its size is looked at first: a few bytes may claim to be a billion.
-    if archive.getinfo(f"{name}.npy").file_size > math.prod(shape) * MOST_BYTES + 4096:
-        raise ValueError(f"{name} is too large")
-    array = _load(archive, name)
-    if array.shape != shape or array.dtype.kind != dtype.kind:
+    """An array that must have this shape and this type."""
+    # Its header is looked at first: a few bytes may claim to be a billion.
+    with archive.open(f"{name}.npy") as member:
+        version = np.lib.format.read_magic(member)
+        if version != (1, 0):
+            raise ValueError(f"{name} has a header of another version")
+        found, _, kind = np.lib.format.read_array_header_1_0(member)
+    if found != shape or kind != dtype:
         raise ValueError(f"{name} is of another shape or type")
-    return array.astype(dtype, copy=False)
+    return _load(archive, name)
 
 
 def _load(archive: zipfile.ZipFile, name: str) -> np.ndarray:

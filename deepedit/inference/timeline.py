@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from deepedit.boxes import Box, bounding_box
-from deepedit.inference.history import Entry, Step, clicks_of, without_click
+from deepedit.inference.history import Entry, Locked, Step, clicks_of, without_click
 from deepedit.inference.segmentation import Scene, Segmentation
 from deepedit.inference.watch import UNWATCHED, Watch
 
 KEPT_BYTES = 2**28
-"""What the changes of the newest steps may take in memory, but for the very newest. Where there are more, the
-segmentation before the first step is held as well, and to take back an older step those before it are made anew."""
+"""What the changes of the newest steps may take in memory, and as much those of steps that are undone, but for the very
+newest. Where there are more, the segmentation before the first step is held as well, and to take back an older step
+those before it are made anew."""
 
 
 class Timeline:
@@ -42,9 +43,11 @@ class Timeline:
         if self.state is None:
             self.state = Segmentation.begin(self.scene, watch)
         elif self.is_partial:
+            steps = [entry.step for entry in self.done]
+            watch.expect(sum(map(self.state.windows, steps)))
             first = Segmentation.begin(self.scene, watch)
             state = first.copy()
-            self._become(state, self._made([entry.step for entry in self.done], state, [], watch), first)
+            self._become(state, self._made(steps, state, [], watch), first)
             for entry in self.undone:  # their changes are those of another automatic result
                 entry.change.forget()
         return self.state
@@ -59,11 +62,11 @@ class Timeline:
         if state is None:
             waits = self.scene.initial is None and not self.scene.is_one_window
             state = Segmentation.unasked(self.scene) if waits else Segmentation.begin(self.scene, watch)
-        change = state.apply(step, clicks_of(self.done), watch)
-        self.state, self.undone = state, []
-        self.done.append(Entry(step, change))
-        self._keep_within_bounds()
-        return change.box
+        watch.expect(state.windows(step))
+        entry = Entry(step, state.apply(step, clicks_of(self.done), watch))
+        self._append(entry, state)
+        self.undone = []
+        return entry.change.redraw
 
     def undo(self, watch: Watch = UNWATCHED) -> Box | None:
         """Take the newest step back, if there is one."""
@@ -78,6 +81,7 @@ class Timeline:
             state, done = self._before(len(self.done) - 1, watch)
             box = self._become(state, done, self.first)
         self.undone = [*undone, newest]
+        _forget_oldest(self.undone)
         return box
 
     def redo(self, watch: Watch = UNWATCHED) -> Box | None:
@@ -88,14 +92,16 @@ class Timeline:
         if entry.change.kept:
             self.state.swap(entry.change)
         else:
-            entry.change = self.state.apply(entry.step, clicks_of(self.done), watch)
-        self.done.append(self.undone.pop())
-        self._keep_within_bounds()
-        return entry.change.box
+            watch.expect(self.state.windows(entry.step))
+            entry = Entry(entry.step, self.state.apply(entry.step, clicks_of(self.done), watch))
+        self._append(entry, self.state)
+        self.undone.pop()
+        return entry.change.redraw
 
     def remove(self, number: int, watch: Watch = UNWATCHED) -> Box | None:
         """Take a click away, as if it had never been; the steps after it are made anew."""
         index, steps = without_click([entry.step for entry in self.done], number)
+        watch.expect(sum(map(self.state.windows, steps)))
         first = self.before_all()
         state, before = self._before(index, watch)
         box = self._become(state, self._made(steps, state, before, watch), first)
@@ -118,14 +124,18 @@ class Timeline:
             for entry in reversed(self.done[index:]):
                 state.swap(replace(entry.change))
             return state, self.done[:index]
-        state = self.first.copy()
-        return state, self._made([entry.step for entry in self.done[:index]], state, [], watch)
+        state, steps = self.first.copy(), [entry.step for entry in self.done[:index]]
+        watch.expect(sum(map(state.windows, steps)))
+        return state, self._made(steps, state, [], watch)
 
     @staticmethod
     def _made(steps: Sequence[Step], state: Segmentation, before: Sequence[Entry], watch: Watch) -> list[Entry]:
         """Make steps on a state after others; returns all of them."""
-        done = list(before)
+        # Copies, as those that are there stay if this fails.
+        done = [Entry(entry.step, replace(entry.change)) for entry in before]
         for step in steps:
+            if isinstance(step, Locked):  # what has the label by now is locked as well
+                step = Locked.of(step.label, step.voxels | (state.result == step.label))
             done.append(Entry(step, state.apply(step, clicks_of(done), watch)))
             _forget_oldest(done)
         return done
@@ -137,10 +147,17 @@ class Timeline:
         self.first = None if all(entry.change.kept for entry in done) else first
         return changed
 
-    def _keep_within_bounds(self) -> None:
-        """Forget the changes of the oldest steps, where all together take too much memory."""
-        if self.first is None and sum(entry.change.bytes for entry in self.done) > KEPT_BYTES and len(self.done) > 1:
-            self.first = self.before_all()
+    def _append(self, entry: Entry, state: Segmentation) -> None:
+        """Count a step that was made on a state, and forget the changes of the oldest steps where all take too much."""
+        earlier, self.state = self.state, state
+        self.done.append(entry)
+        try:
+            if self.first is None and len(self.done) > 1 and sum(each.change.bytes for each in self.done) > KEPT_BYTES:
+                self.first = self.before_all()
+        except BaseException:
+            state.swap(self.done.pop().change)
+            self.state = earlier
+            raise
         _forget_oldest(self.done)
 
 

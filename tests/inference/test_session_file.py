@@ -11,6 +11,7 @@ from numpy.testing import assert_array_equal
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.inference.session import InteractiveSession
+from deepedit.plan import Labels
 from deepedit.volume import Volume
 from tests.inference.networks import random_model
 from tests.inference.test_session_steps import LABELS, SHAPES, assert_same, new_session, some_clicks
@@ -97,6 +98,37 @@ def test_a_session_of_another_image_is_refused_and_all_stays(written, image, aff
     assert_array_equal(session.predict(), before)
 
 
+@pytest.mark.parametrize("form", [np.float64, ">f4", "fortran", "negative zeros"])
+def test_an_image_in_another_form_is_the_same_image(written, form):
+    session, path = written
+    image, affine = image_of(SHAPES["one window"]), AFFINE
+    if form == "fortran":
+        image = np.asfortranarray(image)
+    elif form == "negative zeros":
+        affine = np.where(AFFINE == 0, -0.0, AFFINE)
+    else:
+        image = image.astype(form)
+    other = InteractiveSession(random_model(labels=LABELS, patch=(12, 12, 12)), amp="off", tta=True)
+    other.load_session(path, image, affine)
+    assert_same(session, other)
+    session.undo()
+    other.undo()  # with the options that the session had
+    assert_same(session, other)
+
+
+def test_more_than_255_labels_are_kept(tmp_path):
+    labels = Labels(tuple(f"l{number}" for number in range(1, 257)), tuple(range(1, 257)))
+    sessions = [InteractiveSession(random_model(labels=labels, patch=(8, 8, 8)), amp="off") for _ in range(2)]
+    image = image_of((8, 8, 8))
+    sessions[0].set_image(image)
+    sessions[0].add_click((2, 2, 2), "l256")
+    sessions[0].lock("l256")
+    sessions[0].save_session(tmp_path / "case.session")
+    sessions[1].load_session(tmp_path / "case.session", image)
+    assert_same(*sessions)
+    assert sessions[1].predict()[2, 2, 2] == 256
+
+
 def test_a_session_of_another_model_is_refused(written):
     _, path = written
     model = random_model(labels=LABELS, patch=(12, 12, 12))
@@ -148,6 +180,15 @@ DAMAGES = {
     ),
     "logits that are no numbers": lambda entries: entries.update(
         {"logits.npy": npy(np.full((4, *SHAPES["one window"]), np.nan, np.float16))}
+    ),
+    "a header that claims too much": lambda entries: entries.update(
+        {"result.npy": entries["result.npy"].replace(b"(12, 10, 12)", b"(9**9, 9, 9)")}
+    ),
+    "an unlock of what is not locked": lambda entries: entries.update(
+        {"about.npy": told({**about_of(entries), "done": [{"unlock": "a", "voxels": [0] * 4, "heard": []}]})}
+    ),
+    "a number beyond all": lambda entries: entries.update(
+        {"about.npy": told({**about_of(entries), "done": [{"clicks": [], "voxels": [1e999] * 4, "heard": []}]})}
     ),
     "about nothing": lambda entries: entries.update({"about.npy": npy(np.zeros(3, np.uint8))}),
     "a list": lambda entries: entries.update({"about.npy": told([1])}),

@@ -12,7 +12,7 @@ from deepedit.inference.session import InteractiveSession
 from deepedit.plan import Labels
 from tests.inference.conftest import box_of
 from tests.inference.networks import random_model
-from tests.obedient import obedient_model
+from tests.obedient import obedient_model, two_blocks
 
 NAMES = ("background", "a", "b", "c")
 LABELS = Labels(NAMES[1:], (2, 5, 300))
@@ -383,3 +383,74 @@ def test_suggestions_lie_where_the_network_doubts_most():
     assert found.label == NAMES[runner_up]
     session.lock(found.label)
     assert session.suggest() is None or session.suggest().label != found.label
+
+
+# Found by looking for trouble ----------------------------------------------------------------------------------------
+
+
+def test_what_has_a_locked_label_after_a_removal_is_locked_as_well():
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(two_blocks())
+    session.add_click((4, 8, 8), "background")
+    session.lock("left")
+    session.remove_click(0)
+    approved = session.predict() == 1
+    assert_array_equal(approved, two_blocks() == 1)
+    session.add_click((10, 8, 3), "right")
+    assert_array_equal(session.predict() == 1, approved)
+
+
+def test_the_box_of_a_first_click_in_a_large_volume_holds_all_that_became_visible():
+    session = InteractiveSession(obedient_model(radius=2), amp="off")
+    session.set_image(np.ones((70, 16, 16)))
+    before = session.shown()
+    box = session.add_click((30, 8, 8), "right")
+    assert box == box_of(session.shown() != before)
+    session.undo()
+    assert session.shown()[30, 8, 8] == 1
+
+
+CALLS_THAT_FAIL = {
+    "click": lambda session: session.add_click((2, 2, 2), "c"),
+    "undo": lambda session: session.undo(),
+    "lock": lambda session: session.lock("c"),
+    "remove": lambda session: session.remove_click(0),
+}
+
+
+@pytest.mark.parametrize("call", CALLS_THAT_FAIL)
+@pytest.mark.parametrize("place", ["labels_to_native", "bounding_box", "copy"])
+def test_a_call_that_fails_after_the_network_leaves_the_session_as_it_was(call, place, monkeypatch):
+    from deepedit.inference import segmentation
+    from deepedit.transforms.geometry import GridMap
+
+    monkeypatch.setattr(timeline, "KEPT_BYTES", 3 * 4 * 2 * 12**3)
+    session, other = new_session(), new_session()
+    for each in (session, other):
+        for position, label in some_clicks(3, SHAPES["one window"]):
+            each.add_click(position, label)
+        each.lock("b")
+    owner = {"labels_to_native": GridMap, "bounding_box": segmentation, "copy": segmentation.Segmentation}[place]
+    with monkeypatch.context() as patch:
+
+        def fails(*arguments):
+            patch.undo()  # once
+            raise MemoryError
+
+        patch.setattr(owner, place, fails)
+        try:
+            CALLS_THAT_FAIL[call](session)
+        except MemoryError:
+            assert_same(session, other)
+            assert session.probabilities().tobytes() == other.probabilities().tobytes()
+            while session.clicks:
+                assert session.undo() == other.undo()
+                assert_same(session, other)
+
+
+@pytest.mark.parametrize("position", [("a", "b", "c"), (1, 2), None, (1, 2, None), (10**400, 1, 1), 5])
+def test_a_position_that_is_none_is_refused(position):
+    session = new_session()
+    with pytest.raises(ClickError, match="three numbers"):
+        session.add_click(position, "a")
+    assert session.clicks == []
