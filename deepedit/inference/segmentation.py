@@ -1,84 +1,28 @@
 """The segmentation of one image: what is shown, the logits behind it, and how an answer or a lock changes them."""
 
-import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.boxes import Box, bounding_box, hull, is_empty, overlap, within
+from deepedit.boxes import Box, bounding_box, hull, is_empty, within
 from deepedit.clicks import Clicks
 from deepedit.clicks.enforce import Places
 from deepedit.devices import upload
 from deepedit.inference.history import Answered, Change, Click, Locked, Step, Unlocked
 from deepedit.inference.locks import Locks
-from deepedit.inference.merge import RIM, keep_locked, logits_of_initial, merge, rim_weight
+from deepedit.inference.merge import keep_locked, logits_of_initial, merge, rim_weight
+from deepedit.inference.scene import Scene, windows_of
 from deepedit.inference.sliding_window import (
     AIR_LOGIT,
     Triple,
     crop,
     predict_alone,
     sliding_window,
-    window_around,
-    window_starts,
 )
 from deepedit.inference.watch import UNWATCHED, Watch
-from deepedit.network.checkpoint import Model
 from deepedit.transforms.decide import class_type
-from deepedit.transforms.geometry import GridMap
-
-
-@dataclass(frozen=True)
-class Scene:
-    """What stays the same while one image is worked on.
-
-    Attributes:
-        model: in evaluation mode.
-        image: ``[C, *network_shape]`` float32.
-        grid: between the image's own grid and the network's.
-        window: sides of the network's windows, voxels.
-        initial: class indices of the initial segmentation on the image's own grid; None without one.
-        amp, tta, overlap, skip_air: of the passes, see `sliding_window`.
-    """
-
-    model: Model
-    image: Tensor
-    grid: GridMap
-    window: Triple
-    initial: np.ndarray | None = None
-    amp: str = "auto"
-    tta: bool = False
-    overlap: float = 0.5
-    skip_air: bool = False
-
-    @property
-    def shape(self) -> Triple:
-        """Of the network's grid."""
-        return tuple(self.image.shape[1:])
-
-    @property
-    def num_classes(self) -> int:
-        return self.model.plan.labels.num_classes
-
-    @cached_property
-    def is_one_window(self) -> bool:
-        """Whether one window of the network covers the image."""
-        return len(list(window_starts(self.shape, self.window, self.overlap))) == 1
-
-    def place(self, start: Triple) -> Box:
-        """The part of the network's grid that the window at `start` covers."""
-        return overlap(start, self.window, self.shape)[0]
-
-    @cached_property
-    def initial_on_network(self) -> Tensor | None:
-        """The initial segmentation on the network's grid."""
-        if self.initial is None:
-            return None
-        classes = self.initial.astype(np.uint8 if self.num_classes <= 256 else np.int16)
-        return self.grid.labels_to_network(torch.from_numpy(classes).to(self.image.device), self.num_classes)
 
 
 class Segmentation:
@@ -103,7 +47,6 @@ class Segmentation:
         self.result = self.decided.copy() if result is None else result.astype(self.decided.dtype)
         self.locks: Locks | None = None
         self.known: Tensor | None = None
-        self.initial = scene.initial_on_network
 
     @classmethod
     def begin(cls, scene: Scene, watch: Watch = UNWATCHED) -> "Segmentation":
@@ -292,7 +235,7 @@ class Segmentation:
             scene.model.plan.merge,
             places=places,
             rim=None if scene.is_one_window else rim_weight(place, scene.shape, device),
-            initial=None if self.initial is None else self.initial[place][None],
+            initial=None if scene.initial is None else scene.initial_on_network[place][None],
             locked=None if self.locks is None else self.locks.on_network[place][None],
         )
         row = {click.voxel: number for number, click in enumerate(obeyed)}
@@ -356,11 +299,10 @@ class Segmentation:
         shown, decided = self.result[box], self.decided[box]
         wanted = np.where(decided != before, decided, shown)
         if self.scene.model.plan.merge.enforce and clicks:
-            voxels = np.array([click.voxel for click in clicks]) - [span.start for span in box]
-            within = ((voxels >= 0) & (voxels < wanted.shape)).all(1)
             # In order, so that of several clicks on one voxel the newest counts.
-            for voxel, click in zip(voxels[within], np.array(clicks, dtype=object)[within], strict=True):
-                wanted[tuple(voxel)] = click.label
+            for click in clicks:
+                if all(span.start <= at < span.stop for at, span in zip(click.voxel, box, strict=True)):
+                    wanted[tuple(at - span.start for at, span in zip(click.voxel, box, strict=True))] = click.label
         self.result[box] = wanted if self.locks is None else self.locks.keep(shown, wanted, box)
 
     def _changed(self, change: Change, region: Box, shown: np.ndarray) -> Change:
@@ -374,31 +316,3 @@ class Segmentation:
                 counts += sign * np.bincount(classes.ravel(), minlength=len(counts))
         change.voxels = tuple(counts.tolist())
         return change
-
-
-def windows_of(clicks: Sequence[Click], scene: Scene) -> Iterator[tuple[Triple, list[Click]]]:
-    """The windows that answer clicks, each with those that it answers.
-
-    A window is placed around the first click that has none, and takes all others that lie in it where its answer counts
-    in full.
-    """
-    left = list(clicks)
-    while left:
-        start = window_around(left[0].target, scene.shape, scene.window)
-        place = scene.place(start)
-        full = [
-            slice(
-                span.start + (math.ceil((span.stop - span.start) / RIM) if span.start > 0 else 0),
-                span.stop - (math.ceil((span.stop - span.start) / RIM) if span.stop < size else 0),
-            )
-            for span, size in zip(place, scene.shape, strict=True)
-        ]
-        own = [
-            click
-            for click in left
-            if click is left[0]
-            or all(span.start <= at < span.stop for at, span in zip(click.target, full, strict=True))
-        ]
-        taken = set(map(id, own))
-        left = [click for click in left if id(click) not in taken]
-        yield start, own

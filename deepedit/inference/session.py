@@ -14,7 +14,7 @@ from deepedit.inference.history import Answered, Click, Locked, Unlocked, clicks
 from deepedit.inference.initial import initial_classes
 from deepedit.inference.locate import locate_click, refuse_locked
 from deepedit.inference.memory import refuse_too_large
-from deepedit.inference.segmentation import Scene
+from deepedit.inference.scene import Scene
 from deepedit.inference.session_file import image_digest, read_session, write_session
 from deepedit.inference.sliding_window import window_shape
 from deepedit.inference.suggest import Suggestion, suggest_click

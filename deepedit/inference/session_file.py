@@ -18,7 +18,8 @@ import torch
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import brief, one_line, open_for_reading, parse_json, replace_atomically
 from deepedit.inference.history import Answered, Change, Click, Entry, Locked, Step, Unlocked
-from deepedit.inference.segmentation import Scene, Segmentation
+from deepedit.inference.scene import Scene
+from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.timeline import Timeline
 from deepedit.io.click_files import PointClick
 from deepedit.network.checkpoint import Model

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from deepedit.boxes import Box, bounding_box
 from deepedit.inference.history import Entry, Locked, Step, clicks_of, without_click
-from deepedit.inference.segmentation import Scene, Segmentation
+from deepedit.inference.scene import Scene
+from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.watch import UNWATCHED, Watch
 
 KEPT_BYTES = 2**28

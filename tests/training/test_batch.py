@@ -8,7 +8,8 @@ import torch
 
 from deepedit.clicks import Annotator
 from deepedit.inference.history import Click
-from deepedit.inference.segmentation import Scene, Segmentation
+from deepedit.inference.scene import Scene
+from deepedit.inference.segmentation import Segmentation
 from deepedit.io.click_files import PointClick
 from deepedit.plan import MergePolicy
 from deepedit.ranks import Ranks
