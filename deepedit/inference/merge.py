@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deepedit.clicks import Clicks, enforce_clicks
 from deepedit.clicks.enforce import Places
-from deepedit.clicks.nearest import FAR, click_distances
+from deepedit.clicks.nearest import FAR, ownership
 from deepedit.devices import upload
 from deepedit.plan import MergePolicy
 
@@ -52,49 +52,21 @@ def merge(
     Returns:
         ``[B, C, X, Y, Z]`` float32 logits. No host synchronisation.
     """
-    weight = torch.ones((), device=answer.device) if rim is None else rim
+    samples, weight = len(answer), rim
     if policy.ownership:
         claims = None if initial is None else _claims_of(initial, answer, policy)
         if edited is not None and claims is not None:
             claims = claims.masked_fill(~edited, FAR)
-        weight = weight * ownership(clicks, newest, len(answer), answer.shape[2:], policy, claims)
-    after = torch.lerp(before.float(), answer, weight.expand(len(answer), *answer.shape[2:])[:, None])
+        table = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid, newest))
+        weight = ownership(*table, answer.shape[2:], policy.softness, claims)
+        weight = weight if rim is None else weight.mul_(rim)
+    if weight is None:
+        after = answer.clone()
+    else:
+        after = torch.lerp(before.float(), answer, weight.expand(samples, *answer.shape[2:])[:, None])
     if policy.enforce:
         enforce_clicks(after, clicks, places, policy.margin, policy.ball)
     return after if locked is None else keep_locked(after, locked, policy.margin)
-
-
-def ownership(
-    clicks: Clicks,
-    newest: Tensor,
-    samples: int,
-    shape: Sequence[int],
-    policy: MergePolicy,
-    claims: Tensor | None = None,
-) -> Tensor:
-    """How much the answer to the newest clicks counts at each voxel, in [0, 1].
-
-    One half where the newest click is as far away as the nearest other claim, and by a sigmoid more or less where it is
-    nearer or farther; 1 where there is no other claim, or no newest click.
-
-    Args:
-        clicks, newest: see `merge`.
-        samples: B.
-        shape: ``(X, Y, Z)``.
-        claims: ``[B]``, the distance in voxels from which an initial segmentation claims every voxel.
-
-    Returns:
-        ``[B, X, Y, Z]``.
-    """
-    each = len(newest) // samples
-    newest, valid = newest.view(samples, each), clicks.valid.view(samples, each)
-    new = valid & newest
-    own, others = click_distances(clicks.position.view(samples, each, 3), torch.stack([new, valid & ~newest]), shape)
-    if claims is not None:
-        others = torch.minimum(others, claims[:, None, None, None])
-    # Without a new click, as in a first pass, the answer counts everywhere.
-    own = own * new.any(1)[:, None, None, None]
-    return (others - own).div_(policy.softness).sigmoid_()
 
 
 def _claims_of(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:

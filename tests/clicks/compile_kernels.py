@@ -29,7 +29,12 @@ KERNELS = [
         {"CLICKS": painting.CLICKS, "PAINTED": painting.PAINTED},
         8,
     ),
-    (nearest._click_distances, "*i64 *i1 *fp32 i32 i32 i32 i32 i32 fp32", {"MEASURED": nearest.MEASURED}, 4),
+    (
+        nearest._ownership,
+        "*i64 *i1 *i1 *fp32 *fp32 i32 i32 i32 i32 fp32 fp32",
+        {"CLAIMED": True, "MEASURED": nearest.MEASURED},
+        4,
+    ),
     (components._run_starts, "*u8 *i32 i32 i32 i32", {"ROWS": 1, "SIDE": 1024}, 4),
     (components._join_runs, "*u8 *i32 i32 i32 i32", {"BLOCK": launch.SEARCH}, 1),
     (components._measure_components, "*i32 *i32 *i64 i32", {"BLOCK": 1024}, 4),

@@ -1,8 +1,11 @@
 """Slow code that is obviously right, and the volumes it is tried on."""
 
+import math
+
 import numpy as np
+import torch
 from hypothesis import strategies as st
-from scipy import ndimage
+from scipy import ndimage, special
 
 
 @st.composite
@@ -83,12 +86,26 @@ def assert_one_click_a_region(clicks, regions):
             assert position.tolist() == [0, 0, 0]
 
 
-def slow_click_distances(position, groups, shape):
-    """``[G, B, *shape]``: distance of each voxel to the nearest of a group's clicks, one voxel after another."""
-    result = np.full((*groups.shape[:2], *shape), 1e6)
-    for group, sample in np.ndindex(groups.shape[:2]):
-        clicks = position[sample][groups[group, sample]]
-        for voxel in np.ndindex(shape):
-            if len(clicks):
-                result[group, sample][voxel] = np.linalg.norm(clicks - voxel, axis=1).min()
-    return result
+def random_claims(seed, samples, count, claimed, reach=15):
+    """Positions ``[B, N, 3]`` in and around a volume, validity and newest ``[B, N]``, and claims ``[B]`` or None."""
+    generator = torch.Generator().manual_seed(seed)
+    position = torch.randint(-reach // 2, reach, (samples, count, 3), generator=generator)
+    valid, newest = torch.rand((2, samples, count), generator=generator) < torch.tensor([0.7, 0.4])[:, None, None]
+    near, far = torch.rand((2, samples), generator=generator)
+    claims = torch.where(far < 0.2, 5e6, 30 * near)
+    return position, valid, newest, claims if claimed else None
+
+
+def slow_ownership(position, valid, newest, shape, softness, claims=None):
+    """``[B, *shape]``: the weight of the newest clicks' answer, one voxel after another."""
+    weight = np.zeros((len(position), *shape))
+    for sample, *voxel in np.ndindex(weight.shape):
+        away = [math.dist(voxel, click) for click in position[sample]]
+        clicks = list(zip(away, valid[sample], newest[sample], strict=True))
+        own = [distance for distance, counts, is_new in clicks if counts and is_new]
+        other = [distance for distance, counts, is_new in clicks if counts and not is_new]
+        if claims is not None:
+            other.append(min(claims[sample], 1e6))
+        ahead = (min(other, default=1e6) - min(own, default=0)) / softness
+        weight[(sample, *voxel)] = special.expit(ahead)
+    return weight

@@ -13,7 +13,8 @@ from deepedit.clicks import (
     sample_clicks,
     simulate_clicks,
 )
-from tests.clicks.oracles import slow_chessboard_distance
+from deepedit.clicks.nearest import ownership
+from tests.clicks.oracles import random_claims, slow_chessboard_distance
 
 pytestmark = [
     pytest.mark.cuda,
@@ -81,6 +82,19 @@ def test_half_precision_guidance(dtype):
     clicks = Clicks([0, 1], [1, 0], [[3, 4, 5], [-1, 2, 9]])
     expected = render_guidance(clicks, (8, 9, 10), 2, batch_size=2, dtype=dtype)
     assert torch.equal(render_guidance(clicks.to("cuda"), (8, 9, 10), 2, batch_size=2, dtype=dtype).cpu(), expected)
+
+
+@pytest.mark.parametrize(("samples", "count"), [(4, 12), (1, 200), (2, 0)])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_ownership_equals_that_on_a_cpu_and_is_not_waited_for(no_synchronisation, samples, count, claimed):
+    *table, claims = random_claims(0, samples, count, claimed, reach=90)
+    expected = ownership(*table, (70, 65, 81), 2.0, claims)
+    *table, claims = (None if each is None else each.cuda() for each in (*table, claims))
+    ownership(*table, (70, 65, 81), 2.0, claims)
+    no_synchronisation()
+    found = ownership(*table, (70, 65, 81), 2.0, claims)
+    torch.cuda.set_sync_debug_mode("default")
+    torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=0)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="there is no second CUDA device")

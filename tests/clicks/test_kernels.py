@@ -18,13 +18,14 @@ from deepedit.clicks import (
     simulate_clicks,
 )
 from deepedit.clicks.largest_error import largest_errors
-from deepedit.clicks.nearest import click_distances
+from deepedit.clicks.nearest import ownership
 from tests.clicks.oracles import (
     assert_one_click_a_region,
     code_maps,
+    random_claims,
     slow_chessboard_distance,
-    slow_click_distances,
     slow_guidance,
+    slow_ownership,
 )
 
 # One setting of the fixture serves all examples. They are few: an interpreted block takes milliseconds.
@@ -273,14 +274,38 @@ def test_classes_are_drawn_by_the_number_of_their_wrong_voxels(fused):
     seed=st.integers(0, 2**32),
     samples=st.integers(1, 3),
     count=st.integers(0, 5),
+    claimed=st.booleans(),
     shape=st.tuples(*[st.integers(1, 7)] * 3),
+    softness=st.floats(0.1, 20),
 )
-def test_distances_to_clicks_equal_the_oracle(fused, seed, samples, count, shape):
-    position = torch.randint(-9, 15, (samples, count, 3), generator=seeded(seed))
-    groups = torch.rand((2, samples, count), generator=seeded(seed)) < 0.5
-    expected = slow_click_distances(position.numpy(), groups.numpy(), shape)
-    found = click_distances(position.to(fused), groups.to(fused), shape)
-    np.testing.assert_allclose(found.cpu(), expected, rtol=1e-5)
+def test_ownership_equals_the_oracle(fused, seed, samples, count, claimed, shape, softness):
+    check_ownership(random_claims(seed, samples, count, claimed), shape, softness, fused)
+
+
+@pytest.mark.parametrize(
+    ("samples", "count", "claimed", "shape"),
+    [(1, 200, True, (9, 8, 7)), (2, 3, False, (11, 13, 17)), (2, 0, True, (3, 4, 5)), (3, 1, False, (1, 1, 1500))],
+    ids=["many clicks", "several programs a sample", "no clicks", "one line"],
+)
+def test_ownership_in_few_and_many_programs(fused, samples, count, claimed, shape):
+    check_ownership(random_claims(7, samples, count, claimed), shape, 2.0, fused)
+
+
+def test_ownership_without_a_newest_click_is_that_of_its_own_place(fused):
+    position, valid, newest, claims = random_claims(1, 2, 3, True)
+    for given_claims in (None, claims):
+        for which in (torch.zeros_like(newest), newest & ~valid):
+            check_ownership((position, valid, which, given_claims), (4, 5, 6), 2.0, fused)
+        none = torch.zeros_like(valid)
+        check_ownership((position, none, newest, given_claims), (4, 5, 6), 2.0, fused)
+
+
+def check_ownership(clicks, shape, softness, device):
+    *table, claims = (None if each is None else each.to(device) for each in clicks)
+    found = ownership(*table, shape, softness, claims)
+    *table, claims = (None if each is None else each.numpy() for each in clicks)
+    assert found.dtype == torch.float32
+    np.testing.assert_allclose(found.cpu(), slow_ownership(*table, shape, softness, claims), atol=1e-5)
 
 
 def operators(device):
@@ -297,6 +322,8 @@ def operators(device):
     components.measure_components(parents, sizes, largest)
     squares = components.squared_distance(parents, largest, None, 2)
     clicks = kernels.clicks_at_keys(keys, label.shape[1:])
+    each_sample = clicks[2].view(2, -1, 3), clicks[3].view(2, -1)
+    newest = ~each_sample[1]
     return [
         (kernels.error_codes, (prediction, label, rows, rows, True)),
         (kernels.run_distance, (codes, 6)),
@@ -304,7 +331,8 @@ def operators(device):
         (kernels.draw, (codes, depth, rows, rows, keys, torch.zeros(2, 3, dtype=torch.int32, device=device))),
         (kernels.clicks_at_keys, (keys, (4, 5, 6))),
         (kernels.paint_guidance, (*clicks, (2, 3, 4, 5, 6), (2.0, 2.0, 2.0), (10, 10, 10), torch.float32)),
-        (kernels.click_distances, (clicks[2].view(2, -1, 3), clicks[3].view(1, 2, -1), (4, 5, 6), 1e6)),
+        (kernels.ownership, (*each_sample, newest, None, (4, 5, 6), 2.0, 1e6)),
+        (kernels.ownership, (*each_sample, newest, torch.ones(2, device=device), (4, 5, 6), 2.0, 1e6)),
         (components.run_starts, (codes,)),
         (components.join_runs, (codes, parents)),
         (components.measure_components, (parents, torch.zeros_like(parents), torch.full_like(largest, -(2**63)))),

@@ -1,7 +1,6 @@
 """What an answer may change."""
 
 import dataclasses
-import math
 
 import numpy as np
 import pytest
@@ -10,50 +9,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepedit.clicks import Clicks
-from deepedit.inference.merge import agreement, keep_locked, merge, ownership, rim_weight
+from deepedit.inference.merge import agreement, keep_locked, merge, rim_weight
 from deepedit.plan import MergePolicy
+from tests.clicks.oracles import random_claims, slow_ownership
 
 POLICY = MergePolicy()
-POSITION = st.tuples(*[st.integers(-20, 20)] * 3)
 
 
-def table(positions, valid=None):
-    """Clicks of one label, ``[B][N]`` positions."""
-    flat = [position for row in positions for position in row]
-    batch = [number for number, row in enumerate(positions) for _ in row]
-    return Clicks(torch.tensor(batch), torch.zeros(len(flat)), torch.tensor(flat).reshape(-1, 3), valid)
+@pytest.mark.parametrize("fading", [True, False])
+@pytest.mark.parametrize("soft", [True, False])
+def test_the_answer_counts_by_which_claim_is_nearer_and_by_the_rim(fading, soft):
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, 5, 4)
+    before, answer = torch.randn(2, 3, 2, *shape, generator=generator)
+    before = before.half()
+    position, valid, newest, _ = random_claims(0, 3, 4, False)
+    clicks = Clicks(torch.arange(3).repeat_interleave(4), torch.zeros(12), position.flatten(0, 1), valid.flatten())
+    rim = torch.rand(shape, generator=generator) if fading else None
+    policy = dataclasses.replace(POLICY, ownership=soft, enforce=False)
+    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim)
+    weight = slow_ownership(position.numpy(), valid.numpy(), newest.numpy(), shape, POLICY.softness) if soft else 1
+    weight = torch.as_tensor(weight * (rim.numpy() if fading else np.ones((1, *shape))), dtype=torch.float32)
+    expected = before.float() + weight.expand(3, *shape)[:, None] * (answer - before.float())
+    torch.testing.assert_close(merged, expected, atol=1e-4, rtol=0)
 
 
-def nearest(voxel, clicks):
-    return min((math.dist(voxel, click) for click in clicks), default=math.inf)
-
-
-@given(
-    st.tuples(*[st.integers(1, 6)] * 3),
-    st.lists(
-        st.lists(st.tuples(POSITION, st.booleans(), st.booleans()), min_size=3, max_size=3), min_size=1, max_size=3
-    ),
-    st.one_of(st.none(), st.floats(1, 30)),
-)
-@settings(max_examples=40, deadline=None)
-def test_the_answer_counts_by_which_claim_is_nearer(shape, samples, claim):
-    clicks = table([[position for position, _, _ in row] for row in samples], [v for row in samples for _, _, v in row])
-    newest = torch.tensor([new for row in samples for _, new, _ in row])
-    claims = None if claim is None else torch.full((len(samples),), claim)
-    weight = ownership(clicks, newest, len(samples), shape, POLICY, claims)
-    for number, row in enumerate(samples):
-        new = [position for position, is_new, valid in row if is_new and valid]
-        old = [position for position, is_new, valid in row if not is_new and valid]
-        for voxel in np.ndindex(shape):
-            other = min(nearest(voxel, old), math.inf if claim is None else claim)
-            ahead = (other - nearest(voxel, new)) / POLICY.softness if new else math.nan
-            if new:
-                expected = 0.0 if ahead < -700 else 1 / (1 + math.exp(-ahead))
-                assert float(weight[number][voxel]) == pytest.approx(expected, abs=1e-4)
-
-
-def test_a_pass_without_new_clicks_counts_everywhere():
-    assert (ownership(Clicks.empty(), torch.zeros(0, dtype=torch.bool), 2, (3, 4, 5), POLICY) == 1).all()
+def test_what_a_pass_without_clicks_shows_is_the_answer():
+    before, answer = torch.randn(2, 2, 3, 6, 6, 6, generator=torch.Generator().manual_seed(0))
+    none = torch.zeros(0, dtype=torch.bool)
+    merged = merge(before, answer, Clicks.empty(), none, POLICY)
+    assert torch.equal(merged, answer)
+    assert torch.equal(merge(before, answer, Clicks.empty(), none, MergePolicy.plain()), answer)
 
 
 def test_a_first_answer_replaces_what_was_there_and_nothing_else_is_touched():

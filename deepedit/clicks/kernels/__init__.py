@@ -11,18 +11,18 @@ The first axis of a kernel's grid counts blocks of voxels that are neighbours in
 from deepedit.clicks.kernels.components import largest_error_voxels
 from deepedit.clicks.kernels.drawing import clicks_at_keys, draw
 from deepedit.clicks.kernels.launch import NO_VOXEL
-from deepedit.clicks.kernels.nearest import click_distances
+from deepedit.clicks.kernels.nearest import ownership
 from deepedit.clicks.kernels.painting import paint_guidance
 from deepedit.clicks.kernels.regions import error_codes, line_distance, run_distance
 
 __all__ = [
     "NO_VOXEL",
-    "click_distances",
     "clicks_at_keys",
     "draw",
     "error_codes",
     "largest_error_voxels",
     "line_distance",
+    "ownership",
     "paint_guidance",
     "run_distance",
 ]

@@ -1,4 +1,4 @@
-"""How far each voxel is from clicks."""
+"""Which voxels are nearer to some clicks than to others."""
 
 import math
 from collections.abc import Sequence
@@ -15,38 +15,72 @@ MEASURED = 1024
 
 
 @operator(
-    "(Tensor position, Tensor groups, int[] shape, float far) -> Tensor",
-    lambda position, groups, shape, far: position.new_empty((*groups.shape[:2], *shape), dtype=torch.float32),
+    "(Tensor position, Tensor valid, Tensor newest, Tensor? claims, int[] shape, float softness, float far) -> Tensor",
+    lambda position, valid, newest, claims, shape, softness, far: position.new_empty(
+        (len(position), *shape), dtype=torch.float32
+    ),
 )
-def click_distances(position: Tensor, groups: Tensor, shape: Sequence[int], far: float) -> Tensor:
-    """The distance of each voxel to the nearest click of a group, see `deepedit.clicks.nearest.click_distances`.
+def ownership(
+    position: Tensor,
+    valid: Tensor,
+    newest: Tensor,
+    claims: Tensor | None,
+    shape: Sequence[int],
+    softness: float,
+    far: float,
+) -> Tensor:
+    """How much the answer to the newest clicks counts at each voxel, see `deepedit.clicks.nearest.ownership`.
 
     Args:
         position: ``[B, N, 3]`` int64, contiguous.
-        groups: ``[G, B, N]`` bool, contiguous.
+        valid, newest: ``[B, N]`` bool, contiguous.
+        claims: ``[B]`` float32, contiguous, or None.
         shape: ``(X, Y, Z)``.
-        far: the distance where a group has no click.
+        far: the distance of a claim that there is not.
     """
-    result = position.new_empty((*groups.shape[:2], *shape), dtype=torch.float32)
+    weight = position.new_empty((len(position), *shape), dtype=torch.float32)
     voxels = math.prod(shape)
-    if result.numel():
-        grid = (blocks(voxels, MEASURED), len(groups) * len(position))
-        numbers = groups.shape[2], len(position), voxels, *shape[1:], far * far
-        _click_distances[grid](position, groups, result, *numbers, MEASURED)
-    return result
+    if weight.numel():
+        grid = (blocks(voxels, MEASURED), len(position))
+        numbers = valid.shape[1], voxels, *shape[1:], softness, far
+        _ownership[grid](position, valid, newest, claims, weight, *numbers, claims is not None, MEASURED)
+    return weight
 
 
-@triton.jit(do_not_specialize=["count", "samples", "height", "depth", "farthest"])
-def _click_distances(position, groups, result, count, samples, voxels, height, depth, farthest, MEASURED: tl.constexpr):
-    row = tl.program_id(1)
+@triton.jit(do_not_specialize=["count", "height", "depth", "softness", "far"])
+def _ownership(
+    position,
+    valid,
+    newest,
+    claims,
+    weight,
+    count,
+    voxels,
+    height,
+    depth,
+    softness,
+    far,
+    CLAIMED: tl.constexpr,
+    MEASURED: tl.constexpr,
+):
+    sample = tl.program_id(1)
     voxel = tl.program_id(0) * MEASURED + tl.arange(0, MEASURED)
     x, y, z = voxel // (height * depth), voxel // depth % height, voxel % depth
-    nearest = tl.zeros([MEASURED], dtype=tl.float32) + farthest
-    for click in range(0, count):
-        if tl.load(groups + row * count + click) != 0:
-            at = position + 3 * ((row % samples) * count + click)
-            away_x = (x - tl.load(at).to(tl.int32)).to(tl.float32)
-            away_y = (y - tl.load(at + 1).to(tl.int32)).to(tl.float32)
-            away_z = (z - tl.load(at + 2).to(tl.int32)).to(tl.float32)
-            nearest = tl.minimum(nearest, away_x * away_x + away_y * away_y + away_z * away_z)
-    tl.store(result + row.to(tl.int64) * voxels + voxel, tl.sqrt(nearest), mask=voxel < voxels)
+    own = tl.zeros([MEASURED], dtype=tl.float32) + far * far
+    others = own
+    answered = 0
+    for click in range(sample * count, sample * count + count):
+        if tl.load(valid + click) != 0:
+            away_x = (x - tl.load(position + 3 * click).to(tl.int32)).to(tl.float32)
+            away_y = (y - tl.load(position + 3 * click + 1).to(tl.int32)).to(tl.float32)
+            away_z = (z - tl.load(position + 3 * click + 2).to(tl.int32)).to(tl.float32)
+            square = away_x * away_x + away_y * away_y + away_z * away_z
+            new = tl.load(newest + click).to(tl.int32)
+            own = tl.where(new != 0, tl.minimum(own, square), own)
+            others = tl.where(new != 0, others, tl.minimum(others, square))
+            answered = tl.maximum(answered, new)
+    own, others = tl.where(answered != 0, tl.sqrt(own), 0.0), tl.sqrt(others)
+    if CLAIMED:
+        others = tl.minimum(others, tl.load(claims + sample))
+    ahead = (others - own) / softness
+    tl.store(weight + sample.to(tl.int64) * voxels + voxel, 1 / (1 + tl.exp(-ahead)), mask=voxel < voxels)
