@@ -70,7 +70,7 @@ def render_guidance(
         dtype = dtype or torch.float32
         kernels = dispatch.kernels_for((1, *shape), device)
         if kernels:
-            entries = (clicks.batch, clicks.label, clicks.position.contiguous(), clicks.valid)
+            entries = (each.contiguous() for each in (clicks.batch, clicks.label, clicks.position, clicks.valid))
             return kernels.paint_guidance(*entries, size, widths, _reach(widths), dtype)
         paint = _paint_boxes if device.type == "cpu" else _scatter_boxes
         return paint(_zeros(size, dtype, device), clicks, widths)

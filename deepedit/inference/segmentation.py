@@ -221,17 +221,17 @@ class Segmentation:
         # Of several clicks on one voxel of the image the newest counts.
         obeyed = list({click.voxel: click for click in clicks}.values())
         new = set(own)
-        known = np.array([(*(click.target - origin), click.label, click in new) for click in obeyed])
-        target, label, newest = upload(known, device).split([3, 1, 1], dim=1)
+        rows = [(0, click.label, click in new, *(click.target - origin)) for click in obeyed]
+        known = upload(np.array(rows).T.copy(), device)
         exact = (np.array([click.place for click in obeyed]) - origin).astype(np.float32)
         places = Places.between(upload(exact, device), answer.shape[1:])
-        here = Clicks(torch.zeros_like(label[:, 0]), label[:, 0], target)
+        here = Clicks(known[0], known[1], known[3:].T)
         right = places.of(answer[None], here.batch).argmax(1) == here.label
         merged = merge(
             self.logits[(slice(None), *place)][None],
             answer[None],
             here,
-            newest[:, 0] > 0,
+            known[2] > 0,
             scene.model.plan.merge,
             places=places,
             rim=None if scene.is_one_window else rim_weight(place, scene.shape, device),
@@ -245,9 +245,9 @@ class Segmentation:
         """The clicks as the network sees them: of several on one of its voxels the newest, as two labels there would
         contradict each other."""
         newest = {click.target: click.label for click in clicks}
-        known = [(*target, label) for target, label in newest.items()]
-        target, label = upload(known, self.logits.device, torch.int64).split([3, 1], dim=1)
-        return Clicks(torch.zeros_like(label[:, 0]), label[:, 0], target)
+        rows = [(0, label, *target) for target, label in newest.items()]
+        known = upload(np.array(rows).T.copy(), self.logits.device)
+        return Clicks(known[0], known[1], known[2:].T)
 
     def _previous(self) -> Tensor:
         """The previous segmentation for the network."""

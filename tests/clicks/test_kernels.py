@@ -300,6 +300,17 @@ def test_ownership_without_a_newest_click_is_that_of_its_own_place(fused):
         check_ownership((position, none, newest, given_claims), (4, 5, 6), 2.0, fused)
 
 
+def test_guidance_and_ownership_of_clicks_that_are_columns_of_a_table(fused):
+    rows = torch.tensor([[0, 1, 2, 3, 4, 1], [1, 0, 0, 1, 5, 0], [0, 2, 1, 1, 1, 1], [1, 1, 3, 0, 2, 1]])
+    columns = rows.to(fused).T
+    clicks = Clicks(columns[0], columns[1], columns[2:5].T, columns[5] > 0)
+    plain = Clicks(*(each.cpu().contiguous() for each in (clicks.batch, clicks.label, clicks.position, clicks.valid)))
+    guidance = render_guidance(clicks, (4, 5, 6), 3, batch_size=2)
+    np.testing.assert_allclose(guidance.cpu(), slow_guidance(plain, (4, 5, 6), 3, 2, (2.0,) * 3), atol=1e-5)
+    strided = rows.view(2, 2, 6)
+    check_ownership((strided[..., 2:5], strided[..., 5] > 0, strided[..., 0] > 0, None), (4, 5, 6), 2.0, fused)
+
+
 def check_ownership(clicks, shape, softness, device):
     *table, claims = (None if each is None else each.to(device) for each in clicks)
     found = ownership(*table, shape, softness, claims)
