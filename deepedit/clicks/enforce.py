@@ -13,15 +13,15 @@ from deepedit.devices import upload
 
 @dataclass(frozen=True)
 class Places:
-    """Where clicks lie, and which voxels tell what logits are there.
+    """Where clicks lie between voxels, and which voxels tell what logits are there.
 
     Attributes:
-        exact: ``[N, 3]`` float32, voxels; None where all lie at the centres of voxels.
-        voxels: ``[N, K, 3]`` int64, those around each place; the ones at the border stand for what lies beyond.
-        weight: ``[N, K]`` float32, how much each of them counts in linear interpolation.
+        exact: ``[N, 3]`` float32, voxels.
+        voxels: ``[N, 8, 3]`` int64, those around each place; the ones at the border stand for what lies beyond.
+        weight: ``[N, 8]`` float32, how much each of them counts in linear interpolation.
     """
 
-    exact: Tensor | None
+    exact: Tensor
     voxels: Tensor
     weight: Tensor
 
@@ -29,16 +29,16 @@ class Places:
     def between(cls, exact: Tensor, shape: Sequence[int]) -> "Places":
         """Places ``[N, 3]`` between the voxels of a volume ``(X, Y, Z)``."""
         corners = torch.cartesian_prod(*[torch.arange(2)] * 3)
-        steps = upload(torch.cat([corners, torch.tensor([shape]) - 1]), exact.device)
+        steps, opposite, border = upload(torch.cat([corners, 1 - corners, _border(shape)]), exact.device).split(
+            [8, 8, 2]
+        )
         first = exact.floor()
-        share = (exact - first)[:, None]
-        weight = torch.where(steps[:8] == 1, share, 1 - share).prod(2)
-        return cls(exact, _clamped(first.long()[:, None] + steps[:8], steps[8]), weight)
+        weight = (opposite - (exact - first)[:, None]).abs_().prod(2)
+        return cls(exact, (first.long()[:, None] + steps).clamp(*border), weight)
 
     def of(self, logits: Tensor, batch: Tensor) -> Tensor:
         """``[N, C]`` float32: what logits ``[B, C, X, Y, Z]`` are at the places, in the samples ``[N]``."""
-        around = logits[(batch[:, None], slice(None), *self.voxels.unbind(2))].float()
-        return torch.bmm(self.weight[:, None], around)[:, 0]
+        return torch.bmm(self.weight[:, None], _logits_at(logits, batch, self.voxels))[:, 0]
 
 
 def enforce_clicks(
@@ -61,48 +61,50 @@ def enforce_clicks(
     Returns:
         `logits`. No host synchronisation.
     """
-    last = upload([side - 1 for side in logits.shape[2:]], logits.device)
-    position = _clamped(clicks.position, last)
-    known = clicks.valid & (position == clicks.position).all(1)
-    if places is None:
-        places = Places(None, position[:, None], torch.ones((len(position), 1), device=last.device))
-    cells = _Cells(logits, clicks)
-    missing = _missing(places.of(logits, clicks.batch), clicks.label, known, margin)
-    _raise_balls(cells, position, places, missing, last, sigma)
-    # A neighbour's ball may have taken the lead back: the clicked places themselves have the last word.
-    missing = _missing(places.of(logits, clicks.batch), clicks.label, known, margin)
-    cells.lift(places.voxels, missing[:, None] * (places.weight > 0))
-    return logits
-
-
-def _clamped(voxels: Tensor, last: Tensor) -> Tensor:
-    """Voxels ``[..., 3]``, those outside of the volume moved to its border; `last` is its last voxel."""
-    return voxels.clamp(min=0).minimum(last)
-
-
-def _missing(at_click: Tensor, label: Tensor, known: Tensor, margin: float) -> Tensor:
-    """``[N]``: how far each clicked class is from leading in ``[N, C]`` by the margin; 0 where it does."""
-    own = at_click.gather(1, label[:, None])
-    others = at_click.scatter(1, label[:, None], -math.inf).amax(1)
-    return (others + margin - own[:, 0]).clamp_(min=0) * known
-
-
-def _raise_balls(
-    cells: "_Cells", position: Tensor, places: Places, missing: Tensor, last: Tensor, sigma: float
-) -> None:
-    """Raise the clicked class around each click by a Gaussian that is worth what is missing at the click itself."""
     reach = math.ceil(3 * sigma)
     ball = torch.cartesian_prod(*[torch.arange(-reach, reach + 1)] * 3)
-    reached = position[:, None] + upload(ball, last.device)
-    voxels = _clamped(reached, last)
-    inside = (voxels == reached).all(2)
-    if places.exact is None:
-        weight = upload(torch.exp(-0.5 * ball.square().sum(1) / sigma**2), last.device)
+    numbers = torch.cat([_border(logits.shape[2:]), torch.tensor([logits.stride()[2:]]), ball])
+    border, strides, steps = upload(numbers, logits.device).split([2, 1, len(ball)])
+    position = clicks.position.clamp(*border)
+    known = clicks.valid & (position == clicks.position).all(1)
+    cells = _Cells(logits, clicks, strides)
+    reached = position[:, None] + steps
+    voxels = reached.clamp(*border)
+    missing = _missing(logits, clicks, places, position, known, margin)
+    if places is None:
+        weight = upload(torch.exp(-0.5 * ball.square().sum(1) / sigma**2), logits.device)
     else:
         # Of clicks outside of the volume it may be 0, where nothing is missing.
         at_click = (_gaussian(places.voxels, places.exact, sigma) * places.weight).sum(1).clamp_(min=1e-6)
         missing, weight = missing / at_click, _gaussian(reached, places.exact, sigma)
-    cells.lift(voxels, missing[:, None] * weight * inside)
+    cells.lift(voxels, missing[:, None] * weight * (voxels == reached).all(2))
+    # A neighbour's ball may have taken the lead back: the clicked places themselves have the last word.
+    missing = _missing(logits, clicks, places, position, known, margin)[:, None]
+    if places is None:
+        cells.lift(position[:, None], missing)
+    else:
+        cells.lift(places.voxels, missing * (places.weight > 0))
+    return logits
+
+
+def _border(shape: Sequence[int]) -> Tensor:
+    """The first and the last voxel of a volume ``(X, Y, Z)``."""
+    return torch.tensor([[0] * 3, [side - 1 for side in shape]])
+
+
+def _logits_at(logits: Tensor, batch: Tensor, voxels: Tensor) -> Tensor:
+    """``[N, ..., C]`` float32: logits ``[B, C, X, Y, Z]`` in the samples ``[N]`` at voxels ``[N, ..., 3]``."""
+    return logits[(batch.view(-1, *[1] * (voxels.ndim - 2)), slice(None), *voxels.unbind(-1))].float()
+
+
+def _missing(
+    logits: Tensor, clicks: Clicks, places: Places | None, position: Tensor, known: Tensor, margin: float
+) -> Tensor:
+    """``[N]``: how far each clicked class is from leading by the margin where it was clicked; 0 where it does."""
+    at_click = _logits_at(logits, clicks.batch, position) if places is None else places.of(logits, clicks.batch)
+    own = at_click.gather(1, clicks.label[:, None])
+    others = at_click.scatter(1, clicks.label[:, None], -math.inf).amax(1)
+    return (others + margin - own[:, 0]).clamp_(min=0) * known
 
 
 def _gaussian(voxels: Tensor, exact: Tensor, sigma: float) -> Tensor:
@@ -111,14 +113,14 @@ def _gaussian(voxels: Tensor, exact: Tensor, sigma: float) -> Tensor:
 
 
 class _Cells:
-    """The logits of the clicked classes, by where in memory they lie."""
+    """The logits of the clicked classes, by where in memory they lie; `strides` are those of the axes of voxels."""
 
-    def __init__(self, logits: Tensor, clicks: Clicks) -> None:
-        of_sample, of_class, *of_voxel = logits.stride()
+    def __init__(self, logits: Tensor, clicks: Clicks, strides: Tensor) -> None:
+        of_sample, of_class = logits.stride()[:2]
         size = 1 + sum((side - 1) * step for side, step in zip(logits.shape, logits.stride(), strict=True))
         self.memory = logits.as_strided((size,), (1,))
         self.channel = clicks.batch * of_sample + clicks.label * of_class
-        self.strides = upload(of_voxel, logits.device)
+        self.strides = strides
 
     def lift(self, voxels: Tensor, by: Tensor) -> None:
         """Raise the logits of each click's class at its voxels ``[N, M, 3]`` by ``[N, M]``, in place.

@@ -165,7 +165,7 @@ def _drawn_voxels(
     candidates = (_fused_candidates if fused else _candidates)(prediction, label, num_classes, samples, intents)
     device = label.device
     evenly = upload([intent.redundant for intent in intents], device)
-    weight = candidates.sizes.where(~evenly[:, None], candidates.sizes.clamp(max=1)).double().log()
+    weight = torch.where(evenly[:, None], candidates.sizes.clamp(max=1), candidates.sizes).double().log()
     noise = upload([intent.class_noise.tolist() for intent in intents], device, torch.float64)
     choice = (weight + noise).argmax(1)
     row = torch.arange(len(samples), device=device)
@@ -173,8 +173,8 @@ def _drawn_voxels(
     # The displacement by which the annotator misses the voxel.
     slip, step = (upload([getattr(intent, name) for intent in intents], device) for name in ("slip", "neighbour"))
     position = candidates.position[row, choice] + slip + step * candidates.reach[row, choice, None]
-    inside = [axis.clamp(0, side - 1) for axis, side in zip(position.unbind(1), label.shape[1:], strict=True)]
-    return torch.stack(inside, dim=1) * valid[:, None], valid
+    border = upload([[0] * 3, [side - 1 for side in label.shape[1:]]], device)
+    return position.clamp(*border) * valid[:, None], valid
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ def _fused_candidates(
     _, _, position, valid = kernels.clicks_at_keys(keys, codes.shape[1:])
     position, valid = position.view(*keys.shape, 3), valid.view(keys.shape)
     row = torch.arange(len(samples), device=device)[:, None]
-    reach = depth[(row, *position.unbind(2))].long().where(evenly[:, None] == 0, 1)
+    reach = depth[(row, *position.unbind(2))].long().masked_fill_(evenly[:, None] != 0, 1)
     return _Candidates(position, valid, sizes, reach)
 
 

@@ -48,6 +48,7 @@ class RollingBatch:
         initial: ``[B, X, Y, Z]`` uint8, the initial segmentation of each sample that is `edited`.
         position, wanted, valid: ``[B, max_clicks, 3]``, ``[B, max_clicks]`` and ``[B, max_clicks]``: voxels, classes
             and validity of the clicks. The size of the table is fixed, so that no count must come from the device.
+        sample: ``[B * max_clicks]``, the samples of these clicks.
         used: number of clicks of each sample so far. It is on the host, as are `edited`, `passes_left`, `visits`,
             `outlines` and `generators`.
         begun: number of samples that each slot has begun since the run began.
@@ -73,6 +74,7 @@ class RollingBatch:
         self.position = torch.zeros(size, most, 3, dtype=torch.int64, device=device)
         self.wanted = torch.zeros(size, most, dtype=torch.int64, device=device)
         self.valid = torch.zeros(size, most, dtype=torch.bool, device=device)
+        self.sample = torch.arange(size, device=device).repeat_interleave(most)
         self.used = [0] * size
         self.passes_left = [0] * size
         self.visits = [Visit(0, 0)] * size
@@ -202,8 +204,7 @@ class RollingBatch:
         return label.masked_fill(label == self.num_classes, 0) if self.ignoring else label
 
     def _clicks(self) -> Clicks:
-        sample = torch.arange(len(self.label), device=self.device)[:, None].expand_as(self.wanted)
-        return Clicks(sample.flatten(), self.wanted.flatten(), self.position.flatten(0, 1), self.valid.flatten())
+        return Clicks(self.sample, self.wanted.flatten(), self.position.flatten(0, 1), self.valid.flatten())
 
     TENSORS = ("image", "label", "previous", "shown", "initial", "position", "wanted", "valid")
 

@@ -210,7 +210,7 @@ def _paint_balls(
     drawn, offset = upload([drawn, *offset], device, torch.float64).split([1, 3])
     cell = torch.searchsorted(rank, (drawn[0] * rank[-1]).long(), right=True)
     centre = torch.stack((cell // (height * length), cell // length % height, cell % length))
-    centre = (centre + offset).float().where(rank[-1] > 0, math.inf)
+    centre = (centre + offset).float().masked_fill_(rank[-1] == 0, math.inf)
     sides = list(target.shape)
     axis, voxel = upload(
         torch.stack((torch.arange(3).repeat_interleave(torch.tensor(sides)), torch.cat([*map(torch.arange, sides)]))),

@@ -44,14 +44,12 @@ def test_a_click_takes_less_than_200_kernels_and_two_waits(dry):
     ("shape", "spacing", "given"),
     [((96, 80, 72), 1.0, True), ((150, 140, 90), 1.3, False), ((100, 80, 60), 0.9, True)],
 )
-def test_a_click_on_any_image_takes_two_waits_and_little_more_than_half_as_many_kernels_again(
-    dry, shape, spacing, given
-):
+def test_a_click_on_any_image_takes_two_waits_and_half_as_many_kernels_again(dry, shape, spacing, given):
     asked = session(plan(64, spacing), shape)
     if given:
         asked.set_segmentation(blocks(shape))
     for record in click_through(dry, asked):
-        assert record.launches < 320, record.kernels
+        assert record.launches < 300, record.kernels
         assert len(record.waits) <= 2, waits(record)
         assert not record.uploads, [str(each) for each in record.uploads]
 

@@ -25,7 +25,7 @@ def check_waits(records):
 
 
 @pytest.mark.parametrize(
-    ("settings", "most"), [({}, 900), (EVERYTHING, 1000)], ids=["as by default", "everything at once"]
+    ("settings", "most"), [({}, 600), (EVERYTHING, 900)], ids=["as by default", "everything at once"]
 )
 def test_a_step_of_the_light_network_starts_few_kernels(dry, settings, most):
     # In the first, every sample begins, and the optimizers make their states.
@@ -59,7 +59,7 @@ def test_a_step_in_float16_that_may_overflow_is_checked_on_the_device(dry_cuda):
         records = train(dry, 3, side=64, **EVERYTHING)
     check_waits(records)
     assert all(record.kernels["_amp_update_scale_"] == 1 for record in records)
-    assert max(record.launches for record in records) < 1000, [record.launches for record in records]
+    assert max(record.launches for record in records) < 900, [record.launches for record in records]
 
 
 def test_muon_takes_its_step_in_less_than_150_kernels(dry):
