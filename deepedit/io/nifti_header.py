@@ -64,16 +64,17 @@ def header_size(start: bytes) -> int:
     )
 
 
-def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header", Geometry]:
+def parse_header(raw: bytes, name: str, reading: Reading, pair: bool = False) -> tuple["Nifti1Header", Geometry]:
     """The header in `raw`, and the geometry that it describes.
 
     Args:
         raw: the bytes of the header, of the length that `header_size` gave.
         name: the name of the file, for messages.
         reading: which affine and which units to use.
+        pair: whether it is the header of a pair of files.
 
     Raises:
-        FileError: if it is no header of a single-file NIfTI, or if its shape or affine is not usable.
+        FileError: if it is no header of a NIfTI in one file, or of a pair, or if its shape or affine is not usable.
     """
     import nibabel as nib
 
@@ -81,7 +82,7 @@ def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header
     endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
     # nibabel's own check would mend some faults silently and log others to the terminal; ours follow.
     header = kind(raw, endianness=endian, check=False)
-    if header["magic"].item() != kind.single_magic:
+    if header["magic"].item() != (kind.pair_magic if pair else kind.single_magic):
         raise FileError(f"{name}: not a NIfTI file in one piece; convert it to .nii.gz")
     shape, channels = _shape(header, name)
     place = placement(header, shape, name, reading)

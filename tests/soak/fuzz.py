@@ -38,7 +38,7 @@ import torch
 from deepedit.errors import DeepEditError
 from deepedit.io import read_geometry, read_label, read_volume, write_label
 from deepedit.io.click_files import read_clicks
-from deepedit.io.dataset_checks import misfit
+from deepedit.io.grids import misfit
 from deepedit.io.msd import find_dataset
 from deepedit.io.nifti import Geometry
 from deepedit.network.checkpoint import Model, load_model, save_model
