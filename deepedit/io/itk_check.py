@@ -4,9 +4,11 @@ ITK does not compare checksums, so that a damaged file would be read as another 
 finds wrong to the terminal. So what can be wrong with a whole file is looked for here and becomes a `FileError`.
 """
 
+import math
 import os
+import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +98,11 @@ def check_voxels(header: Header, name: str) -> None:
             stream.seek(header.offset)
             if gzipped or deflated:
                 _check_stream(stream, name)
-            elif "dimsize" in fields and fields.get("binarydata", "true") == "true":
-                needed, found = _meta_bytes(fields), os.fstat(stream.fileno()).st_size - header.offset
-                if found < needed:
-                    raise FileError(
-                        f"{name}: cut short: {found} bytes of voxels, its header promises {needed}; {AGAIN}"
-                    )
+                return
+            needed = _promised_bytes(header)
+            found = os.fstat(stream.fileno()).st_size - header.offset
+            if found < needed:
+                raise FileError(f"{name}: cut short: {found} bytes of voxels, its header promises {needed}; {AGAIN}")
         except OSError as error:
             raise FileError(f"{name}: cannot be read: {error.strerror}") from error
 
@@ -185,7 +186,7 @@ def _meta(path: Path, stream: BinaryIO, start: bytes, name: str) -> Header:
     return Header(fields, start, voxels if skipped.isdecimal() else None, int(skipped) if skipped.isdecimal() else 0)
 
 
-def _lines(stream: BinaryIO, name: str):
+def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
     """The lines of a header, without what ends them, up to the end of the file."""
     left = MAX_HEADER_BYTES
     while line := stream.readline(left):
@@ -207,9 +208,19 @@ def _beside(path: Path, text: str, name: str) -> Path:
     )
 
 
-def _meta_bytes(fields: Mapping[str, str]) -> int:
-    count = META_BYTES.get(fields["elementtype"], 4)
+def _promised_bytes(header: Header) -> int:
+    """The bytes that raw voxels take by a header of MetaImage or of a pair; 0 where ITK itself looks for the end."""
+    fields = header.fields
+    if not fields:
+        order = "<" if header.start[:4] == NIFTI1_SIZE.to_bytes(4, "little") else ">"
+        axes, *sides = struct.unpack_from(f"{order}8h", header.start, 40)
+        (bits,) = struct.unpack_from(f"{order}h", header.start, 72)
+        (before,) = struct.unpack_from(f"{order}f", header.start, 108)
+        return math.prod(max(side, 0) for side in sides[: max(axes, 0)]) * max(bits, 0) // 8 + (
+            int(before) if 0 <= before < 2**40 else 0
+        )
+    if "dimsize" not in fields or fields.get("binarydata", "true") != "true":
+        return 0
     channels = fields.get("elementnumberofchannels", "1")
-    for size in (*fields["dimsize"].split(), channels if channels.isdecimal() else "1"):
-        count *= int(size)
-    return count
+    count = math.prod(int(size) for size in fields["dimsize"].split()) * (int(channels) if channels.isdecimal() else 1)
+    return count * META_BYTES.get(fields["elementtype"], 4)

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # A byte of deflate holds at most 1032 bytes: a gzipped file cannot hold more than this, whatever its header says.
 MAX_DEFLATE_RATIO = 1032
 CHUNK = 2**22
+OTHER_FORMATS = {b"NRRD": "it seems to hold NRRD: name it .nrrd", b"Obje": "it seems to hold MetaImage: name it .mha"}
+"""What to do with a file that begins with the first bytes of another format."""
 
 
 def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Geometry:
@@ -156,7 +158,8 @@ def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) ->
     _read_into(stream, memoryview(start), path)
     rest = bytearray(max(header_size(start) - len(start), 0))
     if not rest:
-        raise FileError(f"{name}: this is not a NIfTI file; convert it to .nii.gz")
+        mend = OTHER_FORMATS.get(bytes(start), "convert it to .nii.gz")
+        raise FileError(f"{name}: this is not a NIfTI file; {mend}")
     if _read_into(stream, memoryview(rest), path) < len(rest):
         raise FileError(f"{name}: cut short in its header; copy or export it again")
     return parse_header(bytes(start + rest), name, reading)
