@@ -145,21 +145,21 @@ def _opened(path: str | os.PathLike, reading: Reading) -> Iterator[tuple[Any, Ge
         path = path.with_suffix(".HDR" if path.suffix.isupper() else ".hdr")
         if not path.is_file():
             raise FileError(f"{name}: its header {one_line(path.name)} is not beside it; put it there")
-    sitk = _simpleitk(name)
+    sitk = simpleitk(name)
     header = check_header(path)
     reader = sitk.ImageFileReader()
     reader.SetImageIO(IO.get(FORMAT.get(ending(path.name, READ)), "NiftiImageIO"))
+    is_nifti = header.start[344:347] == b"ni1"
+    geometry = parse_header(header.start, name, reading, pair=True)[1] if is_nifti else None
     with _quiet(sitk), _named(name):
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
-        yield reader, _geometry(reader, header, name, reading), header
+        _refuse_kind(reader, name)
+        yield reader, geometry or _geometry(reader, header, name), header
 
 
-def _geometry(reader: Any, header: Header, name: str, reading: Reading) -> Geometry:
+def _geometry(reader: Any, header: Header, name: str) -> Geometry:
     size, components = reader.GetSize(), reader.GetNumberOfComponents()
-    _refuse_kind(reader, name)
-    if header.start[344:347] == b"ni1":
-        return parse_header(header.start, name, reading, pair=True)[1]
     while len(size) > 3 and size[-1] == 1:
         size = size[:-1]
     if len(size) < 3 or len(size) > 4 or (len(size) == 4 and components > 1):
@@ -229,13 +229,13 @@ def _shaped(array: np.ndarray, geometry: Geometry) -> np.ndarray:
 def _segments(reader: Any, path: str | os.PathLike, name: str) -> tuple[Segment, ...]:
     if ending(Path(path).name, READ) != SEGMENTATION:
         return ()
-    return parse_segments({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys()}, name)
+    return parse_segments({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.isprintable()}, name)
 
 
 def _write(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, vector: bool, fields: Mapping) -> None:
     """Write ``[Z, Y, X]``, or ``[Z, Y, X, C]`` where `vector`."""
     name, end = one_line(path), ending(Path(path).name, READ)
-    sitk = _simpleitk(name)
+    sitk = simpleitk(name)
     affine = LPS @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     with replace_by_file(path, end) as temporary, _quiet(sitk), _named(name, "written"):
@@ -254,7 +254,8 @@ def _write(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, vecto
         check_voxels(check_header(temporary), name)
 
 
-def _simpleitk(name: str) -> Any:
+def simpleitk(name: str) -> Any:
+    """SimpleITK; a FileError about the file of that name if it is not installed."""
     try:
         import SimpleITK
     except ImportError as error:

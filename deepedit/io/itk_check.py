@@ -6,7 +6,6 @@ finds wrong to the terminal. So what can be wrong with a whole file is looked fo
 
 import math
 import os
-import struct
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,7 +15,7 @@ from typing import BinaryIO
 
 from deepedit.errors import FileError
 from deepedit.files import one_line, open_for_reading
-from deepedit.io.nifti_header import NIFTI1_SIZE, header_size
+from deepedit.io.nifti_header import NIFTI1_SIZE, check_pair, header_size
 from deepedit.io.suffixes import READ, ending
 
 MAX_HEADER_BYTES = 16 * 2**20
@@ -97,27 +96,32 @@ def check_voxels(header: Header, name: str) -> None:
         try:
             stream.seek(header.offset)
             if gzipped or deflated:
-                _check_stream(stream, name)
-                return
-            needed = _promised_bytes(header)
-            found = os.fstat(stream.fileno()).st_size - header.offset
+                found, taken = _stream_bytes(stream, name)
+                if fields.get("compresseddatasize", str(taken)) != str(taken):
+                    said = one_line(fields["compresseddatasize"], 20)
+                    raise FileError(f"{name}: {taken} bytes of compressed voxels, its header promises {said}; {AGAIN}")
+            else:
+                found = os.fstat(stream.fileno()).st_size - header.offset
+            needed = _promised_bytes(header, name)
             if found < needed:
                 raise FileError(f"{name}: cut short: {found} bytes of voxels, its header promises {needed}; {AGAIN}")
         except OSError as error:
             raise FileError(f"{name}: cannot be read: {error.strerror}") from error
 
 
-def _check_stream(stream: BinaryIO, name: str) -> None:
-    """Decompress a gzip or zlib stream to its end, where its checksum is compared."""
+def _stream_bytes(stream: BinaryIO, name: str) -> tuple[int, int]:
+    """The bytes in a gzip or zlib stream, and those that it takes. Its checksum, which is at its end, is compared."""
+    found, start = 0, stream.tell()
     inflate = zlib.decompressobj(zlib.MAX_WBITS + 32)
     try:
         while not inflate.eof:
             waiting = inflate.unconsumed_tail or stream.read(CHUNK)
             if not waiting:
                 raise FileError(f"{name}: cut short in its compressed voxels; {AGAIN}")
-            inflate.decompress(waiting, 16 * CHUNK)
+            found += len(inflate.decompress(waiting, 16 * CHUNK))
     except zlib.error as error:
         raise FileError(f"{name}: damaged ({one_line(error, 80)}); {AGAIN}") from error
+    return found, stream.tell() - start - len(inflate.unused_data)
 
 
 def _analyze(path: Path, start: bytes, name: str) -> Header:
@@ -129,6 +133,7 @@ def _analyze(path: Path, start: bytes, name: str) -> Header:
     image = path.with_suffix(".IMG" if path.suffix.isupper() else ".img")
     if not image.is_file():
         raise FileError(f"{name}: its voxels should be in {one_line(image.name)}, which is not beside it; put it there")
+    check_pair(start, name)
     return Header({}, start, image)
 
 
@@ -157,12 +162,13 @@ def _meta(path: Path, stream: BinaryIO, start: bytes, name: str) -> Header:
     for line in _lines(stream, name):
         key, separator, value = line.partition("=")
         if separator:
-            fields[key.strip().lower()] = value.strip()
-        if key.strip().lower() == "elementdatafile":
+            fields[key.strip()] = value.strip()
+        if key.strip() == "ElementDataFile":
             break
-    missing = [key for key in ("NDims", "DimSize", "ElementType", "ElementDataFile") if not fields.get(key.lower())]
+    missing = [key for key in ("NDims", "DimSize", "ElementType", "ElementDataFile") if not fields.get(key)]
     if missing:
         raise FileError(f"{name}: its header does not say {missing[0]}; {AGAIN}")
+    fields = {key.lower(): value for key, value in fields.items()}
     for key in ("compresseddata", "binarydata"):
         if key in fields:
             fields[key] = fields[key].lower()
@@ -208,17 +214,11 @@ def _beside(path: Path, text: str, name: str) -> Path:
     )
 
 
-def _promised_bytes(header: Header) -> int:
+def _promised_bytes(header: Header, name: str) -> int:
     """The bytes that raw voxels take by a header of MetaImage or of a pair; 0 where ITK itself looks for the end."""
     fields = header.fields
     if not fields:
-        order = "<" if header.start[:4] == NIFTI1_SIZE.to_bytes(4, "little") else ">"
-        axes, *sides = struct.unpack_from(f"{order}8h", header.start, 40)
-        (bits,) = struct.unpack_from(f"{order}h", header.start, 72)
-        (before,) = struct.unpack_from(f"{order}f", header.start, 108)
-        return math.prod(max(side, 0) for side in sides[: max(axes, 0)]) * max(bits, 0) // 8 + (
-            int(before) if 0 <= before < 2**40 else 0
-        )
+        return check_pair(header.start, name)
     if "dimsize" not in fields or fields.get("binarydata", "true") != "true":
         return 0
     channels = fields.get("elementnumberofchannels", "1")

@@ -95,15 +95,7 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     Raises:
         FileError: if the voxels are not real numbers of at most 8 bytes, or the fields make no sense.
     """
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        dtype = header.get_data_dtype()
-    except (HeaderDataError, KeyError) as error:
-        raise FileError(f"{name}: voxels of an unknown type (code {int(header['datatype'])})") from error
-    if dtype.kind not in "iuf" or not 0 < dtype.itemsize <= 8:
-        kind = "colour" if dtype.names else dtype.name
-        raise FileError(f"{name}: voxels of type {kind}; convert them to real numbers (integers, float32 or float64)")
+    dtype = _voxel_type(header, name)
     offset = float(header["vox_offset"]) or header.single_vox_offset
     if not header.sizeof_hdr <= offset <= 2**40:
         raise FileError(f"{name}: its header puts the voxels at byte {offset:g}; it is damaged")
@@ -116,6 +108,23 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     if not math.isfinite(intercept):
         raise FileError(f"{name}: its header scales values by {slope:g} and adds {intercept}; it is damaged")
     return Layout(int(offset), dtype, slope, intercept, notes)
+
+
+def check_pair(raw: bytes, name: str) -> int:
+    """The bytes that the ``.img`` of a NIfTI or Analyze header has at least.
+
+    Raises:
+        FileError: if the voxels are not real numbers of at most 8 bytes, or if the shape makes no sense.
+    """
+    import nibabel as nib
+
+    endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
+    header = nib.Nifti1Header(raw, endianness=endian, check=False)
+    shape, channels = _shape(header, name)
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= 2**40:
+        raise FileError(f"{name}: its header puts the voxels at byte {offset:g}; it is damaged")
+    return int(offset) + math.prod(shape) * channels * _voxel_type(header, name).itemsize
 
 
 def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1Header":
@@ -150,6 +159,19 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
     header["vox_offset"] = kind.single_vox_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     return header
+
+
+def _voxel_type(header: "Nifti1Header", name: str) -> np.dtype:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise FileError(f"{name}: voxels of an unknown type (code {int(header['datatype'])})") from error
+    if dtype.kind not in "iuf" or not 0 < dtype.itemsize <= 8:
+        kind = "colour" if dtype.names else dtype.name
+        raise FileError(f"{name}: voxels of type {kind}; convert them to real numbers (integers, float32 or float64)")
+    return dtype
 
 
 def _says(header: "Nifti1Header", volume: Volume) -> bool:

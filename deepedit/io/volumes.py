@@ -127,10 +127,12 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
 
 
 def check_name(path: str | os.PathLike, endings: Sequence[str]) -> None:
-    """Raise a FileError if a file to be written has none of some endings."""
+    """Raise a FileError if a file to be written has none of some endings, or one that needs SimpleITK without it."""
     if not ending(Path(path).name, endings):
         listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
         raise FileError(f"{one_line(path)}: its name should end in {listed}; these formats are written")
+    if _is_for_itk(path):
+        itk.simpleitk(one_line(path))
 
 
 def _is_for_itk(path: str | os.PathLike) -> bool:

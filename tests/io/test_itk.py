@@ -1,6 +1,7 @@
 """What is not NIfTI: written by SimpleITK and, as NIfTI, by nibabel, it is read alike; and the way back."""
 
 import os
+import re
 import sys
 import threading
 
@@ -199,6 +200,14 @@ class TestRefused:
         content[-len(content) // 4] ^= 0x10
         voxels.write_bytes(content)
         refused(read_volume, path, "damaged", "copy or export it again")
+
+    @pytest.mark.parametrize("change", [lambda size: 0, lambda size: size // 2, lambda size: size + 50])
+    def test_a_metaimage_of_another_compressed_size(self, save, change):
+        path = save(np.arange(60, dtype=np.int16).reshape(5, 4, 3), name="a.mha")
+        content = path.read_bytes()
+        size = re.search(rb"CompressedDataSize = (\d+)", content)
+        path.write_bytes(content.replace(size[0], b"CompressedDataSize = %d" % change(int(size[1]))))
+        refused(read_volume, path, f"{size[1].decode()} bytes of compressed voxels, its header promises")
 
     @pytest.mark.parametrize(("ending", "other"), [(".nhdr", "a.raw"), (".mhd", "a.raw"), (".hdr", "a.img")])
     def test_voxels_that_are_not_beside_their_header(self, save, tmp_path, ending, other):
