@@ -32,10 +32,10 @@ AGAIN = "copy or export it again"
 
 @dataclass(frozen=True)
 class Header:
-    """The fields of a header, in lower case where that has no meaning, and where the voxels are.
+    """The fields of a header, and where the voxels are.
 
     Attributes:
-        fields: of Analyze none.
+        fields: of Analyze none. Keys of NRRD are in lower case and without blanks.
         start: the first bytes of the file.
         voxels: the file with the voxels; None if they are in several.
         offset: where they begin in it.
@@ -91,14 +91,14 @@ def check_voxels(header: Header, name: str) -> None:
         return
     fields = header.fields
     gzipped = fields.get("encoding") in ("gzip", "gz")
-    deflated = fields.get("compresseddata") == "true"
+    deflated = fields.get("CompressedData") == "true"
     with open_for_reading(header.voxels) as stream:
         try:
             stream.seek(header.offset)
             if gzipped or deflated:
                 found, taken = _stream_bytes(stream, name)
-                if fields.get("compresseddatasize", str(taken)) != str(taken):
-                    said = one_line(fields["compresseddatasize"], 20)
+                if deflated and fields.get("CompressedDataSize") != str(taken):
+                    said = one_line(fields.get("CompressedDataSize", "no size"), 20)
                     raise FileError(f"{name}: {taken} bytes of compressed voxels, its header promises {said}; {AGAIN}")
             else:
                 found = os.fstat(stream.fileno()).st_size - header.offset
@@ -168,27 +168,26 @@ def _meta(path: Path, stream: BinaryIO, start: bytes, name: str) -> Header:
     missing = [key for key in ("NDims", "DimSize", "ElementType", "ElementDataFile") if not fields.get(key)]
     if missing:
         raise FileError(f"{name}: its header does not say {missing[0]}; {AGAIN}")
-    fields = {key.lower(): value for key, value in fields.items()}
-    for key in ("compresseddata", "binarydata"):
+    for key in ("CompressedData", "BinaryData"):
         if key in fields:
             fields[key] = fields[key].lower()
-    sizes = fields["dimsize"].split()
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes) or fields["ndims"] != str(len(sizes)):
+    sizes = fields["DimSize"].split()
+    if not all(size.isdecimal() and int(size) > 0 for size in sizes) or fields["NDims"] != str(len(sizes)):
         raise FileError(
-            f"{name}: its header gives {one_line(fields['ndims'], 20)} sides of "
-            f"{one_line(fields['dimsize'], 60)} voxels; it is damaged"
+            f"{name}: its header gives {one_line(fields['NDims'], 20)} sides of "
+            f"{one_line(fields['DimSize'], 60)} voxels; it is damaged"
         )
-    if fields["elementtype"] not in META_BYTES and fields["elementtype"] not in ("MET_LONG", "MET_ULONG"):
+    if fields["ElementType"] not in META_BYTES and fields["ElementType"] not in ("MET_LONG", "MET_ULONG"):
         raise FileError(
-            f"{name}: voxels of type {one_line(fields['elementtype'], 40)}; "
+            f"{name}: voxels of type {one_line(fields['ElementType'], 40)}; "
             "convert them to real numbers (integers, float32 or float64)"
         )
-    elsewhere = fields["elementdatafile"]
+    elsewhere = fields["ElementDataFile"]
     if elsewhere.upper() == "LOCAL":
         return Header(fields, start, path, stream.tell())
     if elsewhere.split()[0].upper() == "LIST" or "%" in elsewhere:
         return Header(fields, start)
-    voxels, skipped = _beside(path, elsewhere, name), fields.get("headersize", "0")
+    voxels, skipped = _beside(path, elsewhere, name), fields.get("HeaderSize", "0")
     return Header(fields, start, voxels if skipped.isdecimal() else None, int(skipped) if skipped.isdecimal() else 0)
 
 
@@ -219,8 +218,8 @@ def _promised_bytes(header: Header, name: str) -> int:
     fields = header.fields
     if not fields:
         return check_pair(header.start, name)
-    if "dimsize" not in fields or fields.get("binarydata", "true") != "true":
+    if "DimSize" not in fields or fields.get("BinaryData", "true") != "true":
         return 0
-    channels = fields.get("elementnumberofchannels", "1")
-    count = math.prod(int(size) for size in fields["dimsize"].split()) * (int(channels) if channels.isdecimal() else 1)
-    return count * META_BYTES.get(fields["elementtype"], 4)
+    channels = fields.get("ElementNumberOfChannels", "1")
+    count = math.prod(int(size) for size in fields["DimSize"].split()) * (int(channels) if channels.isdecimal() else 1)
+    return count * META_BYTES.get(fields["ElementType"], 4)

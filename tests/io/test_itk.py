@@ -208,6 +208,8 @@ class TestRefused:
         size = re.search(rb"CompressedDataSize = (\d+)", content)
         path.write_bytes(content.replace(size[0], b"CompressedDataSize = %d" % change(int(size[1]))))
         refused(read_volume, path, f"{size[1].decode()} bytes of compressed voxels, its header promises")
+        path.write_bytes(content.replace(size[0] + b"\n", b""))
+        refused(read_volume, path, f"{size[1].decode()} bytes of compressed voxels, its header promises no size")
 
     @pytest.mark.parametrize(("ending", "other"), [(".nhdr", "a.raw"), (".mhd", "a.raw"), (".hdr", "a.img")])
     def test_voxels_that_are_not_beside_their_header(self, save, tmp_path, ending, other):
