@@ -4,8 +4,6 @@ SimpleITK is an extra, and imported only where such a file is met.
 """
 
 import os
-import re
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 
 from deepedit.errors import FileError
 from deepedit.files import one_line, open_for_reading, replace_by_file
+from deepedit.io.itk_calls import named, quiet, simpleitk, written
 from deepedit.io.itk_check import AGAIN, FORMAT, Header, check_header, check_voxels
 from deepedit.io.nifti_affine import check_affine
 from deepedit.io.nifti_header import Geometry, parse_header
@@ -26,11 +25,6 @@ from deepedit.volume import DEFAULT_READING, Reading, Volume
 IO = {"NRRD": "NrrdImageIO", "MetaImage": "MetaImageIO"}
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from RAS, and to it
 COLOURS = ("RGB-color", "HSV-color", "XYZ-color", "RGBA-color")
-ITK_PREFIX = re.compile(r"^(\[nrrd\] |(itk::|ITK )ERROR: )?(\w+\(0x[0-9a-f]+\): |\w+: )*")
-"""What stands before the reason in the last line of an error: classes, their addresses, and functions."""
-
-_quieting = threading.Lock()
-_quiet_readers = 0
 
 
 def read_geometry(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -> Geometry:
@@ -151,7 +145,7 @@ def _opened(path: str | os.PathLike, reading: Reading) -> Iterator[tuple[Any, Ge
     reader.SetImageIO(IO.get(FORMAT.get(ending(path.name, READ)), "NiftiImageIO"))
     is_nifti = header.start[344:347] == b"ni1"
     geometry = parse_header(header.start, name, reading, pair=True)[1] if is_nifti else None
-    with _quiet(sitk), _named(name):
+    with quiet(sitk), named(name):
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
         _refuse_kind(reader, name)
@@ -236,9 +230,10 @@ def _write(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, vecto
     """Write ``[Z, Y, X]``, or ``[Z, Y, X, C]`` where `vector`."""
     name, end = one_line(path), ending(Path(path).name, READ)
     sitk = simpleitk(name)
+    check_affine(affine, name)
     affine = LPS @ affine
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    with replace_by_file(path, end) as temporary, _quiet(sitk), _named(name, "written"):
+    with replace_by_file(path, end) as temporary, quiet(sitk), written(name):
         image = sitk.GetImageFromArray(np.ascontiguousarray(array), isVector=vector)
         image.SetSpacing(spacing.tolist())
         image.SetOrigin(affine[:3, 3].tolist())
@@ -252,49 +247,3 @@ def _write(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, vecto
         writer.Execute(image)
         # ITK does not always see that a disk is full.
         check_voxels(check_header(temporary), name)
-
-
-def simpleitk(name: str) -> Any:
-    """SimpleITK; a FileError about the file of that name if it is not installed."""
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise FileError(
-            f"{name}: files of this format need SimpleITK; install it with: pip install 'deepedit[formats]'"
-        ) from error
-    return SimpleITK
-
-
-@contextmanager
-def _named(name: str, done: str = "read") -> Iterator[None]:
-    """A context in which what ITK raises becomes one line with the name of the file."""
-    try:
-        yield
-    except MemoryError as error:
-        raise FileError(f"{name}: too large for this machine's memory; crop or resample it") from error
-    except (RuntimeError, UnicodeError, OverflowError, ValueError) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        reason = ITK_PREFIX.sub("", lines[-1]) if lines else type(error).__name__
-        if "got only" in reason or "but received" in reason:
-            raise FileError(f"{name}: cut short in its voxels; {AGAIN}") from error
-        if "allocate memory" in reason:
-            raise FileError(f"{name}: too large for this machine's memory; crop or resample it") from error
-        raise FileError(f"{name}: cannot be {done} ({one_line(reason, 160)}); {AGAIN}") from error
-
-
-@contextmanager
-def _quiet(sitk: Any) -> Iterator[None]:
-    """A context in which ITK prints no warnings; several threads may be in it at once."""
-    global _quiet_readers
-    with _quieting:
-        if not _quiet_readers:
-            _quiet.before = sitk.ProcessObject.GetGlobalWarningDisplay()
-            sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        _quiet_readers += 1
-    try:
-        yield
-    finally:
-        with _quieting:
-            _quiet_readers -= 1
-            if not _quiet_readers:
-                sitk.ProcessObject.SetGlobalWarningDisplay(_quiet.before)

@@ -12,6 +12,7 @@ from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.io import itk, nifti
 from deepedit.io.grids import NOTED_MISFIT_VOXELS, misfit
+from deepedit.io.itk_calls import simpleitk
 from deepedit.io.nifti_affine import farthest
 from deepedit.io.nifti_header import Geometry
 from deepedit.io.suffixes import IMAGES_WRITTEN, LABELS_WRITTEN, NIFTI, READ, SEGMENTATION, ending
@@ -132,7 +133,7 @@ def check_name(path: str | os.PathLike, endings: Sequence[str]) -> None:
         listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
         raise FileError(f"{one_line(path)}: its name should end in {listed}; these formats are written")
     if _is_for_itk(path):
-        itk.simpleitk(one_line(path))
+        simpleitk(one_line(path))
 
 
 def _is_for_itk(path: str | os.PathLike) -> bool:

@@ -347,7 +347,7 @@ class TestWriting:
             os.truncate(writer.GetFileName(), os.path.getsize(writer.GetFileName()) - 12)
 
         monkeypatch.setattr(sitk.ImageFileWriter, "Execute", short)
-        refused(lambda path: write_label(path, 2 * labels, grid), path, "cut short")
+        refused(lambda path: write_label(path, 2 * labels, grid), path, "cannot be written (it is not whole")
         assert path.read_bytes() == before
         assert os.listdir(tmp_path) == [path.name]
         refused(
