@@ -202,7 +202,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--ending",
         choices=LABELS_WRITTEN,
-        default=".nii.gz",
         help="ending, and so the format, of segmentations in a folder (default: .nii.gz)",
     )
     options.add_argument(

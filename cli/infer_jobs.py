@@ -16,6 +16,7 @@ from deepedit.io.suffixes import IMAGES, IMAGES_WRITTEN, LABELS, LABELS_WRITTEN,
 from deepedit.io.volumes import check_name
 from deepedit_cli.common import UsageError, complain, refuse_existing
 
+FOLDER_ENDING = ".nii.gz"
 CLICK_ENDINGS = (".mrk.json", ".json", ".fcsv", ".csv", ".tsv")
 
 
@@ -64,7 +65,9 @@ def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
     case = case_of_image(Path(options.input), image_channels)
     output = Path(options.output)
     if output.is_dir():
-        output = output / (case.name + options.ending)
+        output = output / (case.name + (options.ending or FOLDER_ENDING))
+    elif options.ending is not None:
+        raise UsageError(f"--ending {options.ending}: --output names a file, whose own ending counts; leave it out")
     for option in ("clicks", "initial_segmentation"):
         path = _path(options, option)
         if path is not None and not path.is_file():
@@ -110,11 +113,11 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     jobs = [
         Job(
             case,
-            beside("output", case, options.ending),
+            beside("output", case, options.ending or FOLDER_ENDING),
             clicks.get(case.name),
             initial.get(case.name),
             beside("save_clicks", case, ".json"),
-            beside("probabilities", case, ".nii.gz"),
+            beside("probabilities", case, FOLDER_ENDING),
             beside("preview", case, ".png"),
         )
         for case in cases

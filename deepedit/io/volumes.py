@@ -142,11 +142,12 @@ def _is_for_itk(path: str | os.PathLike) -> bool:
 
 def _start_on(image: Volume | Geometry, label: Volume) -> tuple[int, ...] | None:
     """The voxel of an image at which the first voxel of a label map lies; None if their voxels do not coincide."""
-    start = np.rint(np.linalg.solve(image.affine, label.affine)[:3, 3])
-    shifted = np.eye(4)
-    shifted[:3, 3] = start
-    apart = farthest(image.affine @ shifted, label.affine, label.shape)
-    return tuple(int(each) for each in start) if apart <= NOTED_MISFIT_VOXELS else None
+    for affine in (image.affine, *image.other_affines):
+        shifted = np.eye(4)
+        shifted[:3, 3] = np.rint(np.linalg.solve(affine, label.affine)[:3, 3])
+        if farthest(affine @ shifted, label.affine, label.shape) <= NOTED_MISFIT_VOXELS:
+            return tuple(int(each) for each in shifted[:3, 3])
+    return None
 
 
 def _placed(label: Volume, image: Volume | Geometry, start: tuple[int, ...], name: str) -> Volume:

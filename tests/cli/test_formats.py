@@ -106,6 +106,11 @@ def test_a_folder_of_mixed_formats(call, here):
     assert [line.split(":")[0] for line in out] == [f"segmentations/{name}.seg.nrrd" for name in "Cabd"]
 
 
+def test_an_ending_for_a_single_file_is_refused(call):
+    options = ("--input=good.nii.gz", "--output=a.nrrd", "--ending=.seg.nrrd")
+    refused(call("infer", *options), "--ending .seg.nrrd: --output names a file, whose own ending counts; leave it out")
+
+
 def test_segmentations_beside_their_images_are_no_images(call, here):
     (here / "images").mkdir()
     convert("good.nii.gz", "images/a.nrrd")

@@ -119,6 +119,17 @@ class TestSegmentations:
         assert_array_equal(label.affine, image.affine)
         assert [note for note in label.notes if f"from voxel {', '.join(map(str, start))} on" in note]
 
+    def test_of_a_part_of_an_image_with_two_affines(self, save):
+        image = Volume(np.zeros((9, 8, 7), np.float32), PLACES["RAS"], other_affines=(PLACES["oblique"],))
+        shift = np.eye(4)
+        shift[:3, 3] = 1, 2, 3
+        label = read_label_on(
+            image, save(np.ones((5, 4, 3), np.uint8), PLACES["oblique"] @ shift, "a.seg.nrrd"), READING
+        )
+        assert label.data[1:6, 2:6, 3:6].all()
+        assert label.data.sum() == 60
+        assert_array_equal(label.affine, image.affine)
+
     def test_that_are_elsewhere_are_not_placed(self, save):
         image, labels = Volume(np.zeros((9, 8, 7), np.float32), PLACES["RAS"]), np.ones((5, 4, 3), np.uint8)
         half = np.eye(4)

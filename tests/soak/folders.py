@@ -118,7 +118,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
             clicks=rng.choice((None, folder / "clicks")),
             initial_segmentation=rng.choice((None, folder / "starts")),
             overwrite=False,
-            ending=".nii.gz",
+            ending=None,
             **names,
         )
         with contextlib.redirect_stderr(io.StringIO()) as said:
