@@ -124,7 +124,7 @@ class TestSegmentations:
         shift = np.eye(4)
         shift[:3, 3] = 1, 2, 3
         label = read_label_on(
-            image, save(np.ones((5, 4, 3), np.uint8), PLACES["oblique"] @ shift, "a.seg.nrrd"), READING
+            image, save(np.ones((5, 4, 3), np.uint8), PLACES["oblique"] @ shift, "a.seg.nrrd"), DEFAULT_READING
         )
         assert label.data[1:6, 2:6, 3:6].all()
         assert label.data.sum() == 60
