@@ -153,4 +153,5 @@ def why_no_cases(folder: Path) -> str:
     missing = [room for room in ("imagesTr", "labelsTr") if not (folder / room).is_dir()]
     if missing:
         return f"no folder {' and no folder '.join(missing)} in it: images belong in imagesTr, labels in labelsTr"
-    return f"no image in imagesTr and no label map in labelsTr of a format that is read ({FORMATS}): convert them to .nii.gz"
+    nothing = "no image in imagesTr and no label map in labelsTr of a format that is read"
+    return f"{nothing} ({FORMATS}): convert them to .nii.gz"
