@@ -8,11 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.io.grids import misfit, near_misfit
+from deepedit.io.values import foreground_values
 from deepedit.io.volumes import read_geometry, read_label, read_label_on
 from deepedit.volume import DEFAULT_READING, Reading
 
@@ -60,7 +59,7 @@ def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Re
         volume = (
             read_label_on(grids[0][1], label, reading) if grids else read_label(label, reading.affine, reading.units)
         )
-        report.values, report.names = _foreground_values(volume.data), dict(volume.names)
+        report.values, report.names = foreground_values(volume.data), dict(volume.names)
         grids.append((label, volume))
     except FileError as error:
         report.problems.append(from_folder(folder, str(error)))
@@ -94,17 +93,6 @@ def grouped_notes(reports: Sequence[CaseReport]) -> list[str]:
 def from_folder(folder: Path, message: str) -> str:
     """A message, with its file named relative to the dataset's folder."""
     return message.removeprefix(one_line(folder) + os.sep)
-
-
-def _foreground_values(labels: np.ndarray) -> tuple[int, ...]:
-    """The distinct values above 0."""
-    largest = int(labels.max())
-    if largest > 2**16:
-        return tuple(int(value) for value in np.unique(labels) if value)
-    present = np.zeros(largest + 1, dtype=bool)
-    for index in range(labels.shape[-1]):  # by slices: numpy widens an index to eight bytes a voxel
-        present[labels[..., index]] = True
-    return tuple(int(value) for value in np.flatnonzero(present) if value)
 
 
 def usual_channels(reports: Sequence[CaseReport]) -> int:

@@ -13,6 +13,7 @@ from deepedit.boxes import bounding_box
 from deepedit.colours import colour
 from deepedit.errors import FileError
 from deepedit.files import one_line
+from deepedit.io.values import foreground_values
 
 MEND = "in 3D Slicer's module Segmentations, collapse the binary labelmap layers to a single one, and save it again"
 
@@ -90,7 +91,7 @@ def segment_fields(labels: np.ndarray, names: Mapping[int, str] | None) -> dict[
         labels: ``[X, Y, Z]``.
         names: those of values, in the order of their classes; a value that has none is called ``label_<value>``.
     """
-    there = [int(value) for value in np.unique(labels) if value]
+    there = foreground_values(labels)
     names = dict(names or {})
     names |= {value: f"label_{value}" for value in there if value not in names}
     fields = {

@@ -112,6 +112,17 @@ def checked_data(data: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     return data
 
 
+def foreground_values(labels: np.ndarray) -> tuple[int, ...]:
+    """The distinct values above 0 of a label map, in ascending order."""
+    largest = int(labels.max())
+    if largest > 2**16:
+        return tuple(int(value) for value in np.unique(labels) if value)
+    present = np.zeros(largest + 1, dtype=bool)
+    for index in range(labels.shape[-1]):  # by slices: numpy widens an index to eight bytes a voxel
+        present[labels[..., index]] = True
+    return tuple(int(value) for value in np.flatnonzero(present) if value)
+
+
 def _chunks(count: int) -> list[slice]:
     """Slices that cover `count` values, so that temporary float64 copies stay small."""
     return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
