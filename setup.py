@@ -31,6 +31,7 @@ setup(
             'triton; sys_platform == "linux" and python_version >= "3.11"',
             "SimpleITK>=2.3",
         ],
+        "formats": ["SimpleITK>=2.3"],
         "plot": ["matplotlib>=3.8"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },

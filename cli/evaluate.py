@@ -185,12 +185,13 @@ def check_starts(folder: Path | None, cases: Sequence[Any], tell: Callable[[str]
         DatasetError: if the folder has no segmentation of any of the cases.
     """
     from deepedit.io.left_out import left_out
-    from deepedit.io.pairing import nifti_files
+    from deepedit.io.pairing import volume_files
+    from deepedit.io.suffixes import LABELS
 
     if folder is None:
         return
-    others = left_out(folder)
-    if nifti_files(folder).keys().isdisjoint(case.name for case in cases):
+    others = left_out(folder, LABELS)
+    if volume_files(folder, LABELS).keys().isdisjoint(case.name for case in cases):
         first = f"{one_line(cases[0].name)}.nii.gz"
         raise DatasetError(
             f"{one_line(folder)}: has no segmentation of any case; name them as the cases, such as {first}"

@@ -19,7 +19,8 @@ from deepedit.inference.preview import preview
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
 from deepedit.io.msd import read_case
-from deepedit.io.nifti import write_volume
+from deepedit.io.suffixes import LABELS_WRITTEN
+from deepedit.io.volumes import write_volume
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.volume import Volume
@@ -192,8 +193,17 @@ def parse_click(text: str, space: str = "voxel") -> PointClick:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(PROGRAM, DESCRIPTION, EXAMPLES)
     options.add_argument("--model", required=True, metavar="MODEL", help="model.pt, as deepedit-train writes it")
-    options.add_argument("--input", required=True, metavar="IMAGE|FOLDER", help="NIfTI image; or a folder")
-    options.add_argument("--output", required=True, metavar="SEG|FOLDER", help="NIfTI; or a folder")
+    options.add_argument(
+        "--input", required=True, metavar="IMAGE|FOLDER", help="image: NIfTI, NRRD, MetaImage or Analyze; or a folder"
+    )
+    options.add_argument(
+        "--output", required=True, metavar="SEG|FOLDER", help="its ending says in which format; or a folder"
+    )
+    options.add_argument(
+        "--ending",
+        choices=LABELS_WRITTEN,
+        help="ending, and so the format, of segmentations in a folder (default: .nii.gz)",
+    )
     options.add_argument(
         "--click",
         action="append",
@@ -212,7 +222,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="segmentation that the clicks correct")
     add_start(options)
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
-    options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write a 4D NIfTI with a volume for each class")
+    options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write an image with a channel for each class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
     options.add_argument(
         "--overlap",

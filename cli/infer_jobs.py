@@ -9,12 +9,14 @@ from pathlib import Path
 
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import make_folder, one_line
-from deepedit.io.dataset_json import NIFTI_ENDINGS
 from deepedit.io.left_out import left_out, some
 from deepedit.io.msd import case_of_image, find_images
-from deepedit.io.pairing import Case, ending, is_nifti, nifti_files
+from deepedit.io.pairing import Case, volume_files
+from deepedit.io.suffixes import IMAGES, IMAGES_WRITTEN, LABELS, LABELS_WRITTEN, ending
+from deepedit.io.volumes import check_name
 from deepedit_cli.common import UsageError, complain, refuse_existing
 
+FOLDER_ENDING = ".nii.gz"
 CLICK_ENDINGS = (".mrk.json", ".json", ".fcsv", ".csv", ".tsv")
 
 
@@ -63,7 +65,9 @@ def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
     case = case_of_image(Path(options.input), image_channels)
     output = Path(options.output)
     if output.is_dir():
-        output = output / f"{case.name}.nii.gz"
+        output = output / (case.name + (options.ending or FOLDER_ENDING))
+    elif options.ending is not None:
+        raise UsageError(f"--ending {options.ending}: --output names a file, whose own ending counts; leave it out")
     for option in ("clicks", "initial_segmentation"):
         path = _path(options, option)
         if path is not None and not path.is_file():
@@ -88,16 +92,16 @@ def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
 
 def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     folder = Path(options.input)
-    if (folder / "imagesTr").is_dir() and not nifti_files(folder):
+    if (folder / "imagesTr").is_dir() and not volume_files(folder):
         raise DatasetError(f"{one_line(folder)}: is a dataset; give a folder of images, as {folder / 'imagesTr'}")
     cases = find_images(folder, image_channels)
     names = [case.name for case in cases]
     # Under torchrun each process takes its share.
     cases = cases[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
-    others = left_out(folder)
+    others = left_out(folder, IMAGES)
     notes = [f"{one_line(folder)}: {others}"] if others else []
     clicks = _matching(options, "clicks", CLICK_ENDINGS, names, notes)
-    initial = _matching(options, "initial_segmentation", NIFTI_ENDINGS, names, notes)
+    initial = _matching(options, "initial_segmentation", LABELS, names, notes)
     if int(os.environ.get("RANK", 0)) == 0:
         for note in notes:
             complain("deepedit-infer", f"note: {note}")
@@ -109,11 +113,11 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     jobs = [
         Job(
             case,
-            beside("output", case, ".nii.gz"),
+            beside("output", case, options.ending or FOLDER_ENDING),
             clicks.get(case.name),
             initial.get(case.name),
             beside("save_clicks", case, ".json"),
-            beside("probabilities", case, ".nii.gz"),
+            beside("probabilities", case, FOLDER_ENDING),
             beside("preview", case, ".png"),
         )
         for case in cases
@@ -201,9 +205,9 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
                 raise FileError(f"{one_line(path)}: its folder does not exist; create it first")
             if not os.access(path.parent, os.W_OK):
                 raise FileError(f"{one_line(path)}: its folder may not be written to; choose another")
-        for path in (job.output, job.probabilities):
-            if path is not None and not is_nifti(path.name):
-                raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
+        check_name(job.output, LABELS_WRITTEN)
+        if job.probabilities is not None:
+            check_name(job.probabilities, IMAGES_WRITTEN)
 
 
 def _path(options: argparse.Namespace, option: str) -> Path | None:

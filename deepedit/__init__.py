@@ -12,11 +12,11 @@ _PUBLIC = {
     "evaluate_dataset": "deepedit.evaluation",
     "export_torchscript": "deepedit.network.export",
     "load_model": "deepedit.network.checkpoint",
-    "read_volume": "deepedit.io.nifti",
+    "read_volume": "deepedit.io.volumes",
     "render_guidance": "deepedit.clicks",
     "sample_clicks": "deepedit.clicks",
     "save_model": "deepedit.network.checkpoint",
-    "write_label": "deepedit.io.nifti",
+    "write_label": "deepedit.io.volumes",
 }
 
 __all__ = sorted(_PUBLIC)

@@ -17,8 +17,8 @@ from deepedit.errors import DeepEditError, FileError
 MAX_JSON_BYTES = 16 * 2**20
 MAX_DIGITS = 1000
 
-UNFINISHED = ".deepedit-*.tmp"
-"""Name of a file that is being written."""
+UNFINISHED = ".deepedit-*.tmp*"
+"""Pattern of the name of a file that is being written; behind it stands an ending where its writer goes by that."""
 
 
 def one_line(text: object, limit: int = 4096) -> str:
@@ -76,20 +76,26 @@ def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
         FileError: if the folder is missing or may not be written, if the disk is full, or if `path` is a folder or
             a device.
     """
+    with replace_by_file(path) as temporary, open(temporary, "wb") as stream:
+        yield stream
+
+
+@contextmanager
+def replace_by_file(path: str | os.PathLike, ending: str = "") -> Iterator[Path]:
+    """As `replace_atomically`, for a writer that wants a path: that of an empty temporary file, with this ending."""
     name = one_line(path)
     try:
         target = Path(os.path.realpath(path))
         # Renaming over a device such as /dev/null would replace it for the whole machine.
         if target.exists() and not target.is_file():
             raise FileError(f"{name}: is there already and is not a regular file; choose another name")
-        temporary = target.parent / UNFINISHED.replace("*", secrets.token_hex(8))
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        temporary = target.parent / (UNFINISHED.strip("*").replace("*", secrets.token_hex(8)) + ending)
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     except (OSError, ValueError) as error:
         raise FileError(f"{name}: {_why_not_written(error)}") from error
     try:
-        with os.fdopen(descriptor, "wb") as stream:
-            yield stream
-            stream.flush()
+        yield temporary
+        with open(temporary, "rb+") as stream:
             os.fsync(stream.fileno())
         os.replace(temporary, target)
     except (OSError, RuntimeError) as error:

@@ -1,5 +1,6 @@
 """A volume in the file's own voxel order, with the way from its voxels to the patient."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -37,6 +38,7 @@ class Volume:
         affine: ``[4, 4]`` float64, voxel indices to RAS millimetres. Without one: 1 mm voxels, axes RAS.
         header: the NIfTI header that the data was read with, kept so that results can be written alike.
         other_affines: those that the header states besides, where it contradicts itself.
+        names: those that the file gives to the values of a label map, as segmentations of 3D Slicer do.
         notes: what was taken for something else than the file says, or passed over, in a line each.
     """
 
@@ -45,6 +47,7 @@ class Volume:
     header: object | None = None
     other_affines: tuple[np.ndarray, ...] = ()
     notes: tuple[str, ...] = ()
+    names: Mapping[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4):

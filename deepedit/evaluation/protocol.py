@@ -15,9 +15,9 @@ from deepedit.inference.annotation import Round, annotate, answer
 from deepedit.inference.failure import why_it_failed
 from deepedit.inference.initial import named_values
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.dataset_checks import misfit, near_misfit
+from deepedit.io.grids import misfit, near_misfit
 from deepedit.io.msd import Case, read_case
-from deepedit.io.nifti import read_label
+from deepedit.io.volumes import read_label_on
 from deepedit.metrics import dice, surface_dice
 from deepedit.network.checkpoint import Model
 from deepedit.plan import Labels
@@ -167,7 +167,7 @@ def _read_truth(
     """Class indices ``[X, Y, Z]``, and a mask of the voxels whose class is not known, or None. Their index is 0."""
     if case.label is None:
         raise DatasetError(f"{one_line(case.name)}: has no label file to compare with")
-    label = read_label(case.label, reading.affine, reading.units)
+    label = read_label_on(image, case.label, reading)
     for note in label.notes:
         on_note(f"{one_line(case.label)}: {note}")
     if nearly := near_misfit(image, label):

@@ -10,7 +10,8 @@ import torch
 from deepedit.boxes import Box, bounding_box, grown
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
-from deepedit.io.pairing import Case, nifti_files
+from deepedit.io.pairing import Case, volume_files
+from deepedit.io.suffixes import LABELS
 from deepedit.metrics import dice
 from deepedit.plan import Labels
 from deepedit.transforms.corrupt import corrupt_segmentation
@@ -58,9 +59,11 @@ def initial_segmentation(start: Start, case: Case, truth: np.ndarray, labels: La
     """
     if isinstance(start, Corruption):
         return labels.to_values(corrupt_to_range(truth, labels.num_classes, start, f"{seed}:{case.name}"))
-    found = nifti_files(Path(start)).get(case.name)
+    found = volume_files(Path(start), LABELS).get(case.name)
     if not found:
-        raise FileError(f"{one_line(start)}: has no segmentation {one_line(case.name)}.nii.gz or .nii")
+        raise FileError(
+            f"{one_line(start)}: has no segmentation {one_line(case.name)}.nii.gz, nor one with another ending"
+        )
     if len(found) > 1:
         raise FileError(f"{one_line(found[0])}: {one_line(found[1].name)} is for the same case; keep one")
     return found[0]

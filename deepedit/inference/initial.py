@@ -8,9 +8,9 @@ import numpy as np
 from deepedit.errors import FileError
 from deepedit.files import one_line, pasted
 from deepedit.inference.memory import sides
-from deepedit.io.dataset_checks import MAX_MISFIT_VOXELS, NOTED_MISFIT_VOXELS, misfit, nearly_there
-from deepedit.io.nifti import read_label
+from deepedit.io.grids import MAX_MISFIT_VOXELS, NOTED_MISFIT_VOXELS, misfit, nearly_there
 from deepedit.io.nifti_affine import farthest
+from deepedit.io.volumes import read_label
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.volume import DEFAULT_READING, Reading, Volume
 
@@ -63,6 +63,7 @@ def initial_classes(
     data = segmentation.data.reshape(segmentation.shape)
     if (data.dtype.kind == "f" and not (data == np.rint(data)).all()) or data.dtype.kind not in "biuf":
         raise FileError(f"{name} holds values that are no labels; labels are whole numbers")
+    _tell_other_names(segmentation, labels, mapping or {}, name, note)
     classes = _known_classes(data, labels, mapping or {}, name, note)
     if same_grid and segmentation.shape != image.shape:
         raise FileError(
@@ -129,6 +130,20 @@ def _known_classes(
         f"bring it over with {hint}"
     )
     return classes
+
+
+def _tell_other_names(
+    segmentation: Volume, labels: Labels, mapping: Mapping[int, str], name: str, note: Callable[[str], None]
+) -> None:
+    """A word on values to which the segmentation gives the name of another label: 3D Slicer numbers segments anew."""
+    known = dict(zip(labels.values, labels.names, strict=True))
+    for value, called in segmentation.names.items():
+        if called in labels.names and known.get(value) != called and value not in mapping:
+            ours = one_line(known[value], 60) if value in known else "nothing"
+            note(
+                f"{name}: calls the value {value} {one_line(called, 60)}, and the model {ours}; values count, "
+                f"{pasted('--map', f'{value}={called}')} takes it by its name"
+            )
 
 
 def named_values(labels: Labels) -> str:

@@ -1,17 +1,15 @@
 """One plane of a picture: grey values, tinted labels, clicks."""
 
-import colorsys
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from deepedit.colours import colour
+
 Mark = tuple[Sequence[float], int]
 """A click: voxel and class index."""
 
-# Told apart by people with colour vision deficiency too. Source: Okabe and Ito, Color Universal Design, 2008.
-PALETTE = ((86, 180, 233), (230, 159, 0), (0, 188, 135), (240, 128, 190), (240, 228, 66), (213, 94, 0), (90, 120, 230))
-BACKGROUND_COLOUR = (255, 255, 255)
 TINT = 0.28
 # Drawn at twice the size, then halved: smooth edges without an anti-aliasing of our own.
 FINE = 2
@@ -117,11 +115,3 @@ def enlarge(values: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     from PIL import Image
 
     return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BICUBIC))
-
-
-def colour(label: int) -> tuple[int, int, int]:
-    """RGB of a class index; white for the background."""
-    if label <= len(PALETTE):
-        return PALETTE[label - 1] if label else BACKGROUND_COLOUR
-    # Steps of the golden ratio around the colour wheel keep neighbours far apart, however many there are.
-    return tuple(round(255 * part) for part in colorsys.hsv_to_rgb(label * 0.618034 % 1, 0.65, 0.95))

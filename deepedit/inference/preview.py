@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from deepedit.inference.plane import Mark, Plane, colour
+from deepedit.colours import colour
+from deepedit.inference.plane import Mark, Plane
 from deepedit.io.click_files import PointClick
 from deepedit.plan import Labels
 from deepedit.transforms.geometry import closest_canonical, nearest_voxel, to_voxel

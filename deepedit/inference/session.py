@@ -21,7 +21,7 @@ from deepedit.inference.suggest import Suggestion, suggest_click
 from deepedit.inference.timeline import Timeline
 from deepedit.inference.watch import IsCancelled, OnProgress, Watch
 from deepedit.io.click_files import PointClick
-from deepedit.io.nifti import read_volume, write_label
+from deepedit.io.volumes import read_volume, write_label
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import at_precision, pick_device
 from deepedit.transforms.geometry import Box
@@ -346,8 +346,13 @@ class InteractiveSession:
         }
 
     def save(self, path: str | Path) -> None:
-        """Write the segmentation to a NIfTI file on the image's own grid."""
-        write_label(path, self.predict(), self._require_image())
+        """Write the segmentation on the image's own grid; the ending of the name says in which format.
+
+        A ``.seg.nrrd`` has all labels of the model as segments, with their names.
+        """
+        labels = self.model.plan.labels
+        names = dict(zip(labels.values, labels.names, strict=True))
+        write_label(path, self.predict(), self._require_image(), names)
 
     def save_session(
         self, path: str | Path, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None

@@ -1,6 +1,5 @@
 """Checks that the files of each case fit together, made before any training starts."""
 
-import itertools
 import os
 import re
 from collections import Counter
@@ -9,19 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from deepedit.errors import FileError
 from deepedit.files import one_line
-from deepedit.io.nifti import Geometry, read_geometry, read_label
-from deepedit.io.nifti_affine import farthest
-from deepedit.volume import DEFAULT_READING, Reading, Volume
-
-MAX_MISFIT_VOXELS = 0.1
-"""Greatest distance of two grids that count as the same: the nearest neighbours of all voxels are far from changing."""
-
-NOTED_MISFIT_VOXELS = 0.01
-"""Distance from which on the user is told about two grids that count as the same."""
+from deepedit.io.grids import misfit, near_misfit
+from deepedit.io.values import foreground_values
+from deepedit.io.volumes import read_geometry, read_label, read_label_on
+from deepedit.volume import DEFAULT_READING, Reading
 
 
 @dataclass
@@ -31,46 +23,16 @@ class CaseReport:
     Attributes:
         channels: number of channels of the image, over all of its files; 0 if it could not be read.
         values: foreground values in the label file; None if it could not be read.
+        names: those that the label file gives to values, as segmentations of 3D Slicer do.
         problems: one line each; files are named relative to the dataset's folder.
         notes: file and line each, about contradictions in a file that can be read.
     """
 
     channels: int = 0
     values: tuple[int, ...] | None = None
+    names: dict[int, str] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
     notes: list[tuple[str, str]] = field(default_factory=list)
-
-
-def misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
-    """How two grids differ: in shape, or by more than a tenth of a voxel anywhere; None if they do not.
-
-    If a header states two affines that contradict each other, the grids need to agree by one of them only, since other
-    programs may have used the other one.
-    """
-    if one.shape != other.shape:
-        return f"shape {' x '.join(map(str, one.shape))} against {' x '.join(map(str, other.shape))}"
-    distance = distance_of_grids(one, other)
-    # A negation, so that NaN counts as a misfit too.
-    return None if distance <= MAX_MISFIT_VOXELS else f"affines differ by up to {distance:.3g} voxels"
-
-
-def distance_of_grids(one: Geometry | Volume, other: Geometry | Volume) -> float:
-    """Greatest distance in voxels between two grids of one shape, by those of their affines that agree best."""
-    pairs = itertools.product((one.affine, *one.other_affines), (other.affine, *other.other_affines))
-    return min(farthest(first, second, one.shape) for first, second in pairs)
-
-
-def near_misfit(one: Geometry | Volume, other: Geometry | Volume) -> str | None:
-    """A note on two grids that count as the same but are more than a hundredth of a voxel apart; else None."""
-    if one.shape != other.shape:
-        return None
-    distance = distance_of_grids(one, other)
-    return nearly_there(distance) if NOTED_MISFIT_VOXELS < distance <= MAX_MISFIT_VOXELS else None
-
-
-def nearly_there(distance: float) -> str:
-    """A note on a file whose grid is a small distance, in voxels, from that of another file."""
-    return f"lies up to {distance:.2g} voxels off its image; it is taken voxel by voxel"
 
 
 def check_cases(
@@ -94,8 +56,10 @@ def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Re
     if len(grids) == len(images):
         report.channels = sum(grid.channels for _, grid in grids)
     try:
-        volume = read_label(label, reading.affine, reading.units)
-        report.values = _foreground_values(volume.data)
+        volume = (
+            read_label_on(grids[0][1], label, reading) if grids else read_label(label, reading.affine, reading.units)
+        )
+        report.values, report.names = foreground_values(volume.data), dict(volume.names)
         grids.append((label, volume))
     except FileError as error:
         report.problems.append(from_folder(folder, str(error)))
@@ -129,17 +93,6 @@ def grouped_notes(reports: Sequence[CaseReport]) -> list[str]:
 def from_folder(folder: Path, message: str) -> str:
     """A message, with its file named relative to the dataset's folder."""
     return message.removeprefix(one_line(folder) + os.sep)
-
-
-def _foreground_values(labels: np.ndarray) -> tuple[int, ...]:
-    """The distinct values above 0."""
-    largest = int(labels.max())
-    if largest > 2**16:
-        return tuple(int(value) for value in np.unique(labels) if value)
-    present = np.zeros(largest + 1, dtype=bool)
-    for index in range(labels.shape[-1]):  # by slices: numpy widens an index to eight bytes a voxel
-        present[labels[..., index]] = True
-    return tuple(int(value) for value in np.flatnonzero(present) if value)
 
 
 def usual_channels(reports: Sequence[CaseReport]) -> int:

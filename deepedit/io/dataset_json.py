@@ -12,6 +12,7 @@ from typing import Any
 
 from deepedit.errors import DatasetError
 from deepedit.files import brief, one_line, pasted, read_json
+from deepedit.io.suffixes import LABELS
 from deepedit.plan import BACKGROUND, MAX_VALUE
 
 MAX_LABELS = 1000
@@ -20,8 +21,6 @@ MAX_NAMED = 10
 
 IGNORE = "ignore"
 """nnU-Net's name for the value of voxels whose class is not known."""
-
-NIFTI_ENDINGS = (".nii.gz", ".nii")
 
 
 @dataclass
@@ -69,7 +68,7 @@ def read_description(folder: Path) -> Description:
     if isinstance(content.get("numTraining"), int):
         description.num_training = content["numTraining"]
     ending = content.get("file_ending", ".nii.gz")
-    if not isinstance(ending, str) or "." + ending.lower().lstrip(".") not in NIFTI_ENDINGS:
+    if not isinstance(ending, str) or "." + ending.lower().lstrip(".") not in LABELS:
         description.problems.append(f"dataset.json: files end in {brief(ending, 40)}; convert them to .nii.gz")
     return description
 

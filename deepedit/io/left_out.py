@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepedit.files import one_line
-from deepedit.io.dataset_json import NIFTI_ENDINGS
-from deepedit.io.pairing import ending
+from deepedit.io.suffixes import FORMATS, IMAGES, LABELS, READ, SEGMENTATION, ending, voxel_files
 
 OTHER_IMAGES = (
-    *(".nrrd", ".nhdr", ".hdr", ".img", ".hdr.gz", ".img.gz", ".mha", ".mhd", ".mgz", ".mgh", ".mnc", ".gipl"),
+    *(".hdr.gz", ".img.gz", ".img", ".mgz", ".mgh", ".mnc", ".gipl"),
     *(".dcm", ".nii.bz2", ".nii.xz", ".nii.zip", ".nii.zst"),
 )
 """Endings of files that hold images or segmentations, in formats that are not read here."""
@@ -17,8 +16,10 @@ OTHER_IMAGES = (
 SHOWN = 5
 
 
-def left_out(folder: Path, endings: Sequence[str] = NIFTI_ENDINGS) -> str | None:
+def left_out(folder: Path, endings: Sequence[str]) -> str | None:
     """A line about the visible files of a folder that have none of some endings; None if there are no such files.
+
+    A file with the voxels of a header beside it counts as read.
 
     Args:
         folder: a folder that cannot be listed counts as empty.
@@ -28,20 +29,26 @@ def left_out(folder: Path, endings: Sequence[str] = NIFTI_ENDINGS) -> str | None
         names = sorted(entry for entry in os.listdir(folder) if not entry.startswith("."))
     except OSError:
         return None
-    names = [name for name in names if not ending(name, endings)]
-    images = [name for name in names if ending(name, OTHER_IMAGES)]
-    others = [name for name in names if name not in images]
+    volumes = set(endings) <= set(READ)
+    voxels = voxel_files(names) if volumes else set()
+    names = [name for name in names if not ending(name, endings) and name not in voxels]
+    segmentations = [name for name in names if volumes and ending(name, (SEGMENTATION,))]
+    images = [name for name in names if volumes and ending(name, OTHER_IMAGES)]
+    others = [name for name in names if name not in images and name not in segmentations]
     parts = []
+    if segmentations:
+        parts.append(f"{some(segmentations)}, as only images are read here")
     if images:
         parts.append(f"{some(images)}, to be converted to .nii.gz")
     if others:
-        parts.append(f"{some(others)}, as only {' and '.join(endings)} files are read")
+        read = FORMATS if volumes else " and ".join(endings)
+        parts.append(f"{some(others)}, as only {read} files are read")
     return f"left out {'; and '.join(parts)}" if parts else None
 
 
 def left_out_of_dataset(folder: Path) -> list[str]:
     """The lines about both folders of a dataset."""
-    found = {room: left_out(folder / room) for room in ("imagesTr", "labelsTr")}
+    found = {room: left_out(folder / room, read) for room, read in (("imagesTr", IMAGES), ("labelsTr", LABELS))}
     return [f"{room}: {line}" for room, line in found.items() if line]
 
 

@@ -15,21 +15,22 @@ import numpy as np
 
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import one_line
-from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes, misfit, near_misfit, usual_channels
+from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes, usual_channels
 from deepedit.io.dataset_json import IGNORE, MAX_LABELS, check_label, labels_option, read_description
+from deepedit.io.grids import misfit, near_misfit
 from deepedit.io.left_out import left_out, left_out_of_dataset
-from deepedit.io.nifti import read_volume
 from deepedit.io.pairing import (
     Case,
     channel_groups,
     check_folder,
-    is_nifti,
-    nifti_files,
     pair_files,
-    stem,
     twice,
+    volume_files,
     why_no_cases,
 )
+from deepedit.io.segment_names import contradicting_names, shared_names
+from deepedit.io.suffixes import IMAGES, ending, stem
+from deepedit.io.volumes import read_volume
 from deepedit.plan import Labels
 from deepedit.volume import DEFAULT_READING, Reading, Volume
 
@@ -71,7 +72,7 @@ def find_dataset(
     Args:
         labels: names to file values. Other values become background, except that of ``ignore``, named here or in
             ``dataset.json``, which counts nowhere. By default the labels are those that ``dataset.json`` names, or,
-            without that file, all values found, with the names ``label_<value>``.
+            without that file, all values found, with the names of their segments, or ``label_<value>``.
         reading: what is believed of headers that contradict themselves.
 
     Raises:
@@ -107,7 +108,9 @@ def find_dataset(
         labels = {name: value for name, value in labels.items() if name != IGNORE}
     found.pop(ignore, None)
     complete = all(report.values is not None for report in reports)
-    chosen = _choose_labels(labels, description.labels, found, complete, problems, warnings)
+    names = shared_names(reports)
+    chosen = _choose_labels(labels, description.labels, found, complete, names, problems, warnings)
+    problems += contradicting_names(cases, reports, chosen)
     if problems:
         raise DatasetError(listed_problems(folder, problems))
     warnings += grouped_notes(reports)
@@ -136,12 +139,14 @@ def _choose_labels(
     described: Mapping[str, int] | None,
     found: Mapping[int, list[str]],
     complete: bool,
+    names: Mapping[int, str],
     problems: list[str],
     warnings: list[str],
 ) -> dict[str, int]:
     """Names and values of the labels to train, foreground only; what does not fit is added to `problems`.
 
-    A value that no file has is a problem or a warning only if `complete`, that is, if all label files could be read.
+    Unless they are requested or described, they are called as the label files call them, see `names`. A value that no
+    file has is a problem or a warning only if `complete`, that is, if all label files could be read.
     """
     if complete and not found and not problems:
         problems.append("labelsTr: every label file is empty of foreground")
@@ -164,7 +169,7 @@ def _choose_labels(
         return dict(described)
     if len(found) > MAX_LABELS:
         problems.append(f"labelsTr: {len(found)} different values; are these images? labels are few whole numbers")
-    return {f"label_{value}": value for value in found}
+    return {names.get(value, f"label_{value}"): value for value in found}
 
 
 def _unnamed(labels: Mapping[str, int], found: Mapping[int, list[str]]) -> list[str]:
@@ -206,24 +211,26 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
             of one case: with 1, ``scan_0000`` and ``scan_0001`` are two cases.
 
     Raises:
-        DatasetError: if the folder is missing, cannot be read, or holds no NIfTI file.
+        DatasetError: if the folder is missing, cannot be read, or holds no image.
     """
     folder = Path(folder)
     check_folder(folder)
-    files = nifti_files(folder)
+    files = volume_files(folder)
     for paths in files.values():
         if len(paths) > 1:
             raise DatasetError(f"{one_line(folder)}: {twice(paths)}")
     if not files:
-        others = left_out(folder)
-        raise DatasetError(f"{one_line(folder)}: holds no .nii or .nii.gz file" + (f"; {others}" if others else ""))
+        others = left_out(folder, IMAGES)
+        raise DatasetError(
+            f"{one_line(folder)}: holds no image ({', '.join(IMAGES)})" + (f"; {others}" if others else "")
+        )
     return _image_cases(files, image_channels)
 
 
 def case_of_image(image: Path, image_channels: int | None = None) -> Case:
     """The case that `find_images` would find for an image file among the names in its folder."""
-    if is_nifti(image.name) and image.is_file():
-        for case in _image_cases(nifti_files(image.parent), image_channels):
+    if ending(image.name, IMAGES) and image.is_file():
+        for case in _image_cases(volume_files(image.parent), image_channels):
             if image in case.image:
                 return case
     return Case(stem(image.name), (image,))

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, BinaryIO
 import numpy as np
 
 from deepedit.errors import FileError
-from deepedit.files import available_memory, one_line, open_for_reading, replace_atomically
+from deepedit.files import one_line, open_for_reading, replace_atomically
 from deepedit.io.nifti_header import Geometry, Layout, header_size, new_header, parse_header, voxel_layout
+from deepedit.io.suffixes import NIFTI, ending
+from deepedit.io.values import checked_data, checked_labels, image_values, label_values, refuse_too_large
 from deepedit.volume import Reading, Volume
 
 if TYPE_CHECKING:
@@ -23,10 +25,9 @@ if TYPE_CHECKING:
 
 # A byte of deflate holds at most 1032 bytes: a gzipped file cannot hold more than this, whatever its header says.
 MAX_DEFLATE_RATIO = 1032
-# Labels that went through a scaled integer type come back a little off.
-LABEL_TOLERANCE = 1e-3
-MAX_LABEL = 2**31 - 1
 CHUNK = 2**22
+OTHER_FORMATS = {b"NRRD": "it seems to hold NRRD: name it .nrrd", b"Obje": "it seems to hold MetaImage: name it .mha"}
+"""What to do with a file that begins with the first bytes of another format."""
 
 
 def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Geometry:
@@ -60,19 +61,7 @@ def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "he
             voxels that are not finite, or needs more memory than there is.
     """
     header, geometry, layout, stored, notes = _read_stored(path, Reading(affine, units))
-    if stored.dtype == np.float32 and not _is_scaled(layout):
-        values = stored
-    else:
-        values = np.empty(stored.size, np.float32)
-        with np.errstate(over="ignore", invalid="ignore"):
-            for part in _chunks(stored.size):
-                values[part] = stored[part].astype(np.float64) * layout.slope + layout.intercept
-    bad = sum(int((~np.isfinite(values[part])).sum()) for part in _chunks(values.size))
-    if bad:
-        raise FileError(
-            f"{one_line(path)}: {bad} of {values.size} voxels are NaN, infinite or beyond float32; "
-            "replace them, for example by the value of air"
-        )
+    values = image_values(stored, one_line(path), layout.slope, layout.intercept)
     return Volume(_shaped(values, geometry), geometry.affine, header, geometry.other_affines, notes)
 
 
@@ -92,27 +81,7 @@ def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "hea
     header, geometry, layout, stored, notes = _read_stored(path, Reading(affine, units))
     if geometry.channels > 1:
         raise FileError(f"{one_line(path)}: a label map is 3D, this one has {geometry.channels} channels")
-    offending: set[float] = set()
-    values = np.empty(stored.size, np.int32)
-    with np.errstate(over="ignore", invalid="ignore"):
-        for part in _chunks(stored.size):
-            found = stored[part]
-            if found.dtype.kind == "f" or _is_scaled(layout):
-                exact = found.astype(np.float64) * layout.slope + layout.intercept
-                found = np.rint(exact)
-                fits = np.abs(exact - found) <= LABEL_TOLERANCE  # False for NaN
-            else:
-                exact, fits = found, True
-            fits = fits & (found >= 0) & (found <= MAX_LABEL)
-            if not fits.all():
-                offending.update(np.unique(exact[~fits])[:8].tolist())
-            values[part] = found
-    if offending:
-        named = ", ".join(list(dict.fromkeys(f"{value:g}" for value in sorted(offending)))[:8])
-        raise FileError(f"{one_line(path)}: labels must be whole numbers from 0 on, it has {named}; write it anew")
-    largest = int(values.max())
-    small = next(t for t in (np.uint8, np.int16, np.int32) if largest <= np.iinfo(t).max)
-    data = _shaped(values.astype(small, copy=False), geometry)
+    data = _shaped(label_values(stored, one_line(path), layout.slope, layout.intercept), geometry)
     return Volume(data, geometry.affine, header, geometry.other_affines, notes)
 
 
@@ -131,13 +100,8 @@ def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> No
         FileError: if the file cannot be written; an earlier file of that name stays as it was.
         ValueError: if the shape is not that of `like` or the values are not labels.
     """
-    labels = np.asarray(labels)
-    if labels.shape != like.shape:
-        raise ValueError(f"labels of shape {labels.shape} do not fit an image of shape {like.shape}")
-    if labels.dtype.kind not in "biu" or labels.min() < 0:
-        raise ValueError(f"labels must be integers from 0 on; got {labels.dtype} from {labels.min()}")
-    smallest = np.min_scalar_type(int(labels.max()))
-    _write(path, labels, smallest, like, compression=6)
+    labels = checked_labels(labels, like.shape)
+    _write(path, labels, labels.dtype, like, compression=6)
 
 
 def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
@@ -151,9 +115,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
         FileError: if the file cannot be written.
         ValueError: if the spatial shape is not that of `like`.
     """
-    data = np.asarray(data)
-    if data.ndim not in (3, 4) or data.shape[-3:] != like.shape:
-        raise ValueError(f"data of shape {data.shape} does not fit an image of shape {like.shape}")
+    data = checked_data(data, like.shape)
     # Floats hardly compress; the lowest level is nearly as small and several times faster.
     _write(path, np.moveaxis(data, 0, -1) if data.ndim == 4 else data, np.dtype(dtype), like, compression=1)
 
@@ -196,7 +158,8 @@ def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) ->
     _read_into(stream, memoryview(start), path)
     rest = bytearray(max(header_size(start) - len(start), 0))
     if not rest:
-        raise FileError(f"{name}: this is not a NIfTI file; convert it to .nii.gz")
+        mend = OTHER_FORMATS.get(bytes(start), "convert it to .nii.gz")
+        raise FileError(f"{name}: this is not a NIfTI file; {mend}")
     if _read_into(stream, memoryview(rest), path) < len(rest):
         raise FileError(f"{name}: cut short in its header; copy or export it again")
     return parse_header(bytes(start + rest), name, reading)
@@ -216,7 +179,7 @@ def _read_stored(
         size = os.fstat(file.fileno()).st_size
         if layout.offset + length > size * (1 if stream is file else MAX_DEFLATE_RATIO):
             raise FileError(f"{name}: cut short: its header promises {length} bytes of voxels; copy or export it again")
-        _refuse_too_large(count * (layout.dtype.itemsize + 5), geometry, name)
+        refuse_too_large(count * (layout.dtype.itemsize + 5), geometry.shape, geometry.channels, name)
         try:
             buffer = np.empty(length, np.uint8)
         except MemoryError as error:
@@ -252,16 +215,6 @@ def _skip(stream: BinaryIO, count: int, path: str | os.PathLike) -> None:
         count -= moved
 
 
-def _refuse_too_large(needed: int, geometry: Geometry, name: str) -> None:
-    free = available_memory()
-    if free is not None and needed > free:
-        sides = " x ".join(map(str, (*geometry.shape, geometry.channels)[: 3 + (geometry.channels > 1)]))
-        raise FileError(
-            f"{name}: reading {sides} voxels takes about {needed / 2**30:.1f} GiB of memory and "
-            f"{free / 2**30:.1f} GiB are free; crop or resample it"
-        )
-
-
 def _shaped(values: np.ndarray, geometry: Geometry) -> np.ndarray:
     """Flat values in file order, first axis fastest, as ``[X, Y, Z]`` or ``[C, X, Y, Z]``, without a copy."""
     if geometry.channels == 1:
@@ -269,23 +222,14 @@ def _shaped(values: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.moveaxis(values.reshape((*geometry.shape, geometry.channels), order="F"), -1, 0)
 
 
-def _chunks(count: int) -> list[slice]:
-    """Slices that cover `count` values, so that temporary float64 copies stay small."""
-    return [slice(start, start + CHUNK) for start in range(0, count, CHUNK)]
-
-
-def _is_scaled(layout: Layout) -> bool:
-    return (layout.slope, layout.intercept) != (1.0, 0.0)
-
-
 def _write(path: str | os.PathLike, data: np.ndarray, dtype: np.dtype, like: Volume, compression: int) -> None:
     """Write ``[X, Y, Z]`` or ``[X, Y, Z, C]`` as one NIfTI file, equal bytes for equal input."""
-    name = os.fspath(path).lower()
-    if not name.endswith((".nii", ".nii.gz")):
+    end = ending(os.fspath(path), NIFTI)
+    if not end:
         raise FileError(f"{one_line(path)}: the name of a NIfTI file ends in .nii or .nii.gz")
     header = new_header(data.shape, dtype, like)
     with replace_atomically(path) as file:
-        if name.endswith(".gz"):
+        if end == ".nii.gz":
             # No name and no time inside, so that the same labels give the same bytes.
             with gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0, compresslevel=compression) as stream:
                 _write_to(stream, header, data)

@@ -79,6 +79,33 @@ def placement(header: "Nifti1Header", shape: tuple[int, int, int], name: str, re
     return Placement(affine, tuple(others), tuple(notes))
 
 
+def check_affine(affine: np.ndarray, name: str, unit: str | None = None) -> None:
+    """Refuse an affine that cannot be right.
+
+    Args:
+        affine: ``[4, 4]``, voxel indices to RAS mm.
+        name: that of the file, for messages.
+        unit: the unit of a NIfTI header that is not in mm.
+
+    Raises:
+        FileError: if it is not finite or singular, or if the voxels are too small, too large or too far away.
+    """
+    if not np.isfinite(affine).all():
+        raise FileError(f"{name}: its affine holds values that are not finite; set it anew")
+    with np.errstate(all="ignore"):
+        spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    if not spacing.all() or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
+        raise FileError(f"{name}: its affine is singular, voxels have no volume; set it anew")
+    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
+        sizes = " x ".join(f"{mm:g}" for mm in spacing)
+        expected = f"({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm expected)"
+        mend = f"if its lengths are no {unit}, give `units` mm" if unit else "set the affine anew, in millimetres"
+        raise FileError(f"{name}: voxels of {sizes} mm cannot be right {expected}; {mend}")
+    # So far away, neighbouring voxels lie at one point within the precision of numbers.
+    if np.abs(affine[:3, 3]).max() > MAX_OFFSET_MM:
+        raise FileError(f"{name}: its affine puts it {np.abs(affine[:3, 3]).max():.1g} mm away; set it anew")
+
+
 def is_placed(header: object) -> bool:
     """Whether the position of the voxels is known: not by a NIfTI header with neither a qform nor an sform code set."""
     import nibabel as nib
@@ -121,21 +148,9 @@ def _stated(
         with np.errstate(all="ignore"):
             affine = np.array(_matrix(header, form, shape), dtype=np.float64)
             affine[:3] *= scale
-            spacing = np.linalg.norm(affine[:3, :3], axis=0)
     except (HeaderDataError, ValueError, np.linalg.LinAlgError) as error:
         raise FileError(f"{name}: its header holds no usable affine ({one_line(error, 80)}); set it anew") from error
-    if not np.isfinite(affine).all():
-        raise FileError(f"{name}: its affine holds values that are not finite; set it anew")
-    if not spacing.all() or abs(np.linalg.det(affine[:3, :3] / spacing)) < 1e-3:
-        raise FileError(f"{name}: its affine is singular, voxels have no volume; set it anew")
-    if spacing.min() < MIN_SPACING_MM or spacing.max() > MAX_SPACING_MM:
-        sizes = " x ".join(f"{mm:g}" for mm in spacing)
-        expected = f"({MIN_SPACING_MM:g} to {MAX_SPACING_MM:g} mm expected)"
-        mend = f"if its lengths are no {unit}, give `units` mm" if unit else "set the affine anew, in millimetres"
-        raise FileError(f"{name}: voxels of {sizes} mm cannot be right {expected}; {mend}")
-    # So far away, neighbouring voxels lie at one point within the precision of numbers.
-    if np.abs(affine[:3, 3]).max() > MAX_OFFSET_MM:
-        raise FileError(f"{name}: its affine puts it {np.abs(affine[:3, 3]).max():.1g} mm away; set it anew")
+    check_affine(affine, name, unit)
     return affine
 
 

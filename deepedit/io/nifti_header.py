@@ -64,16 +64,17 @@ def header_size(start: bytes) -> int:
     )
 
 
-def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header", Geometry]:
+def parse_header(raw: bytes, name: str, reading: Reading, pair: bool = False) -> tuple["Nifti1Header", Geometry]:
     """The header in `raw`, and the geometry that it describes.
 
     Args:
         raw: the bytes of the header, of the length that `header_size` gave.
         name: the name of the file, for messages.
         reading: which affine and which units to use.
+        pair: whether it is the header of a pair of files.
 
     Raises:
-        FileError: if it is no header of a single-file NIfTI, or if its shape or affine is not usable.
+        FileError: if it is no header of a NIfTI in one file, or of a pair, or if its shape or affine is not usable.
     """
     import nibabel as nib
 
@@ -81,7 +82,7 @@ def parse_header(raw: bytes, name: str, reading: Reading) -> tuple["Nifti1Header
     endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
     # nibabel's own check would mend some faults silently and log others to the terminal; ours follow.
     header = kind(raw, endianness=endian, check=False)
-    if header["magic"].item() != kind.single_magic:
+    if header["magic"].item() != (kind.pair_magic if pair else kind.single_magic):
         raise FileError(f"{name}: not a NIfTI file in one piece; convert it to .nii.gz")
     shape, channels = _shape(header, name)
     place = placement(header, shape, name, reading)
@@ -94,15 +95,7 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     Raises:
         FileError: if the voxels are not real numbers of at most 8 bytes, or the fields make no sense.
     """
-    from nibabel.spatialimages import HeaderDataError
-
-    try:
-        dtype = header.get_data_dtype()
-    except (HeaderDataError, KeyError) as error:
-        raise FileError(f"{name}: voxels of an unknown type (code {int(header['datatype'])})") from error
-    if dtype.kind not in "iuf" or not 0 < dtype.itemsize <= 8:
-        kind = "colour" if dtype.names else dtype.name
-        raise FileError(f"{name}: voxels of type {kind}; convert them to real numbers (integers, float32 or float64)")
+    dtype = _voxel_type(header, name)
     offset = float(header["vox_offset"]) or header.single_vox_offset
     if not header.sizeof_hdr <= offset <= 2**40:
         raise FileError(f"{name}: its header puts the voxels at byte {offset:g}; it is damaged")
@@ -115,6 +108,23 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     if not math.isfinite(intercept):
         raise FileError(f"{name}: its header scales values by {slope:g} and adds {intercept}; it is damaged")
     return Layout(int(offset), dtype, slope, intercept, notes)
+
+
+def check_pair(raw: bytes, name: str) -> int:
+    """The bytes that the ``.img`` of a NIfTI or Analyze header has at least.
+
+    Raises:
+        FileError: if the voxels are not real numbers of at most 8 bytes, or if the shape makes no sense.
+    """
+    import nibabel as nib
+
+    endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
+    header = nib.Nifti1Header(raw, endianness=endian, check=False)
+    shape, channels = _shape(header, name)
+    offset = float(header["vox_offset"])
+    if not 0 <= offset <= 2**40:
+        raise FileError(f"{name}: its header puts the voxels at byte {offset:g}; it is damaged")
+    return int(offset) + math.prod(shape) * channels * _voxel_type(header, name).itemsize
 
 
 def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1Header":
@@ -149,6 +159,19 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
     header["vox_offset"] = kind.single_vox_offset
     header["scl_slope"], header["scl_inter"] = 1, 0
     return header
+
+
+def _voxel_type(header: "Nifti1Header", name: str) -> np.dtype:
+    from nibabel.spatialimages import HeaderDataError
+
+    try:
+        dtype = header.get_data_dtype()
+    except (HeaderDataError, KeyError) as error:
+        raise FileError(f"{name}: voxels of an unknown type (code {int(header['datatype'])})") from error
+    if dtype.kind not in "iuf" or not 0 < dtype.itemsize <= 8:
+        kind = "colour" if dtype.names else dtype.name
+        raise FileError(f"{name}: voxels of type {kind}; convert them to real numbers (integers, float32 or float64)")
+    return dtype
 
 
 def _says(header: "Nifti1Header", volume: Volume) -> bool:

@@ -2,14 +2,14 @@
 
 import os
 import re
-import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from deepedit.errors import DatasetError
 from deepedit.files import one_line
-from deepedit.io.dataset_json import NIFTI_ENDINGS, Description
+from deepedit.io.dataset_json import Description
+from deepedit.io.suffixes import FORMATS, IMAGES, LABELS, READ, ending, stem
 
 
 @dataclass(frozen=True)
@@ -42,9 +42,9 @@ def check_folder(folder: Path) -> None:
         raise DatasetError(f"{name}: cannot be listed: {one_line(error, 80)}") from error
 
 
-def nifti_files(folder: Path) -> dict[str, list[Path]]:
-    """The NIfTI files of a folder by their names without ending, except hidden files. A name may have two files, one
-    for each ending."""
+def volume_files(folder: Path, endings: Sequence[str] = IMAGES) -> dict[str, list[Path]]:
+    """The images, or label maps, of a folder by their names without ending, except hidden files. A name may have
+    several files, one for each ending."""
     files: dict[str, list[Path]] = {}
     try:
         entries = sorted(os.listdir(folder))
@@ -53,30 +53,15 @@ def nifti_files(folder: Path) -> dict[str, list[Path]]:
     except OSError as error:
         raise DatasetError(f"{one_line(folder)}: cannot be listed: {error.strerror}") from error
     for entry in entries:
-        if is_nifti(entry) and not entry.startswith("."):
+        if ending(entry, endings) and not entry.startswith("."):
             files.setdefault(stem(entry), []).append(folder / entry)
     return files
-
-
-def stem(name: str) -> str:
-    """A file's name without the endings of NIfTI, in composed Unicode, so that equal names compare as equal."""
-    return unicodedata.normalize("NFC", name[: len(name) - len(ending(name, NIFTI_ENDINGS))])
-
-
-def ending(name: str, endings: Sequence[str]) -> str:
-    """The first of some lower-case endings that a file's name has in any case of letters; empty if it has none."""
-    return next((each for each in endings if name.lower().endswith(each)), "")
-
-
-def is_nifti(name: str) -> bool:
-    """Whether a file has the ending of a NIfTI file."""
-    return bool(ending(name, NIFTI_ENDINGS))
 
 
 def twice(paths: Sequence[Path]) -> str:
     """A message about files whose names differ in their endings only."""
     name = stem(paths[0].name)
-    endings = [path.name[-len(ending(path.name, NIFTI_ENDINGS)) :] for path in paths]
+    endings = [path.name[-len(ending(path.name, READ)) :] for path in paths]
     return f"{one_line(name)} is there as {' and as '.join(endings)}; keep one"
 
 
@@ -113,7 +98,7 @@ def pair_files(folder: Path, description: Description, problems: list[str], warn
 
 
 def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
-    images, labels = nifti_files(folder / "imagesTr"), nifti_files(folder / "labelsTr")
+    images, labels = volume_files(folder / "imagesTr"), volume_files(folder / "labelsTr", LABELS)
     for room, files in (("imagesTr", images), ("labelsTr", labels)):
         problems += [f"{room}/{twice(paths)}" for paths in files.values() if len(paths) > 1]
     groups = channel_groups(list(images))
@@ -122,9 +107,9 @@ def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
         members = [name] if name in images else groups.get(name, [])
         # An image with a label of the same name is no channel of another case.
         if not members or (name not in images and not labels.keys().isdisjoint(members)):
-            first = f"imagesTr/{one_line(label.name)}"
             problems.append(
-                f"labelsTr/{one_line(label.name)}: has no image {first}, nor one with channels from _0000 on"
+                f"labelsTr/{one_line(label.name)}: has no image of its name in imagesTr, nor one with channels from "
+                "_0000 on"
             )
             continue
         used.update(members)
@@ -140,7 +125,7 @@ def _pairs_by_name(folder: Path, problems: list[str]) -> list[Case]:
 def _pairs_as_listed(
     folder: Path, pairs: list[tuple[tuple[Path, ...], Path]], problems: list[str], warnings: list[str]
 ) -> list[Case]:
-    unlisted = {path for paths in nifti_files(folder / "imagesTr").values() for path in paths}
+    unlisted = {path for paths in volume_files(folder / "imagesTr").values() for path in paths}
     groups = channel_groups([stem(path.name) for path in unlisted])
     cases: dict[str, Case] = {}
     for images, label in pairs:
@@ -168,4 +153,5 @@ def why_no_cases(folder: Path) -> str:
     missing = [room for room in ("imagesTr", "labelsTr") if not (folder / room).is_dir()]
     if missing:
         return f"no folder {' and no folder '.join(missing)} in it: images belong in imagesTr, labels in labelsTr"
-    return "no .nii or .nii.gz file in imagesTr and labelsTr: convert the images and their labels to .nii.gz"
+    nothing = "no image in imagesTr and no label map in labelsTr of a format that is read"
+    return f"{nothing} ({FORMATS}): convert them to .nii.gz"

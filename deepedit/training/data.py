@@ -18,7 +18,8 @@ from deepedit.boxes import overlap
 from deepedit.errors import FileError, TrainingError
 from deepedit.files import available_memory, make_folder, one_line
 from deepedit.io.msd import Case, read_case
-from deepedit.io.nifti import read_label
+from deepedit.io.suffixes import parts
+from deepedit.io.volumes import read_label_on
 from deepedit.plan import Plan
 from deepedit.transforms.geometry import GridMap
 from deepedit.transforms.preprocess import Preprocessor
@@ -71,7 +72,9 @@ def prepare_case(
 
 def _key(case: Case, plan: Plan) -> str:
     files = [
-        (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns) for path in (*case.image, case.label)
+        (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns)
+        for each in (*case.image, case.label)
+        for path in parts(each)
     ]
     other = ("patch_size", "sigma", "guidance", "previous")
     grid = {key: value for key, value in plan.to_dict().items() if key not in other and value is not None}
@@ -86,7 +89,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int, on_note: Callab
         on_note(note)
     _refuse_too_large(case, preprocess.grid(volume.shape, volume.affine), volume.channels)
     image, grid = preprocess(volume)
-    label = preprocess.label(read_label(case.label, plan.reading.affine, plan.reading.units), grid)
+    label = preprocess.label(read_label_on(volume, case.label, plan.reading), grid)
     arrays = {
         "image": image.numpy().astype(np.float16),
         "label": label.numpy(),

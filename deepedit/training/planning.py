@@ -9,7 +9,7 @@ import numpy as np
 
 from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
-from deepedit.io.nifti import read_geometry
+from deepedit.io.volumes import read_geometry
 from deepedit.network.unet import UNetConfig, more_than_one_voxel
 from deepedit.plan import Intensity, Plan
 from deepedit.transforms.geometry import closest_canonical, network_grid

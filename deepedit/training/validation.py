@@ -9,7 +9,7 @@ from deepedit.inference.annotation import annotate
 from deepedit.inference.preview import overlay
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.msd import Case, read_case
-from deepedit.io.nifti import read_label
+from deepedit.io.volumes import read_label_on
 from deepedit.metrics import dice
 from deepedit.network.checkpoint import Model
 from deepedit.ranks import Ranks
@@ -84,8 +84,9 @@ def validate(
 
 def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:
     labels, reading = session.model.plan.labels, session.model.plan.reading
-    label = read_label(case.label, reading.affine, reading.units)
-    image, truth = read_case(case, reading), labels.to_classes(label.data)
+    image = read_case(case, reading)
+    label = read_label_on(image, case.label, reading)
+    truth = labels.to_classes(label.data)
     ignore = session.model.plan.ignore
     unknown = None if ignore is None else label.data == ignore
     session.set_image(image)

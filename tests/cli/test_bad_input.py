@@ -104,7 +104,10 @@ def test_a_dataset_folder(call, here, program):
     refused(call(program, "--input=new"), "no folder imagesTr and no folder labelsTr in it: images belong in imagesTr")
     for room in ("imagesTr", "labelsTr"):
         (here / "new" / room).mkdir()
-    refused(call(program, "--input=new"), "no .nii or .nii.gz file in imagesTr and labelsTr: convert the images")
+    refused(
+        call(program, "--input=new"),
+        "no image in imagesTr and no label map in labelsTr of a format that is read (NIfTI, NRRD,",
+    )
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")

@@ -8,7 +8,7 @@ from deepedit.io.nifti import read_label
 from tests.cli.refusals import files, refused
 
 pytestmark = pytest.mark.usefixtures("here")
-OTHERS = ("a.nrrd", "b.hdr", "b.img", "c.seg.nrrd")
+OTHERS = ("a.mgz", "b.hdr.gz", "b.img.gz", "c.dcm")
 
 
 @pytest.fixture
@@ -31,8 +31,8 @@ def test_images_of_other_formats_are_named_and_endings_may_be_capitals(call, her
     status, out, err = call("infer", "--input=images", "--output=out")
     assert status == 0
     assert err == [
-        "deepedit-infer: note: images: left out a.nrrd, b.hdr, b.img, c.seg.nrrd, to be converted to .nii.gz; "
-        "and notes.txt, as only .nii.gz and .nii files are read"
+        "deepedit-infer: note: images: left out a.mgz, b.hdr.gz, b.img.gz, c.dcm, to be converted to .nii.gz; "
+        "and notes.txt, as only NIfTI, NRRD, MetaImage and Analyze files are read"
     ]
     assert [line.split(":")[0] for line in out] == ["out/B.nii.gz", "out/a.nii.gz"]
 
@@ -41,7 +41,8 @@ def test_a_folder_of_other_formats_only_is_refused(call, here):
     fill(here / "images", *OTHERS)
     refused(
         call("infer", "--input=images", "--output=out"),
-        "images: holds no .nii or .nii.gz file; left out a.nrrd, b.hdr, b.img, c.seg.nrrd, to be converted to .nii.gz",
+        "images: holds no image (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .hdr); "
+        "left out a.mgz, b.hdr.gz, b.img.gz, c.dcm, to be converted to .nii.gz",
     )
 
 
@@ -71,8 +72,8 @@ def test_clicks_in_every_format_are_found_and_images_without_are_counted(call, h
         ("--clicks", ("a.xlsx",), "given: nothing in it is for an image of images; left out a.xlsx, as only .mrk.json"),
         (
             "--initial-segmentation",
-            ("a.seg.nrrd",),
-            "given: nothing in it is for an image of images; left out a.seg.nrrd, to be converted to .nii.gz",
+            ("a.mgz",),
+            "given: nothing in it is for an image of images; left out a.mgz, to be converted to .nii.gz",
         ),
         ("--initial-segmentation", (), "given: nothing in it is for an image of images; it is empty"),
         ("--clicks", ("q.json",), "given: q.json: of no image in images; name each file as its image, or take it out"),
@@ -96,28 +97,28 @@ def test_a_case_in_capitals_is_trained_on_too_and_other_formats_are_named(call, 
     (here / "data/dataset.json").unlink()
     for room in ("imagesTr", "labelsTr"):
         (here / f"data/{room}/phantom_00.nii.gz").rename(here / f"data/{room}/phantom_00.NII.GZ")
-    fill(here / "data/imagesTr", "extra.mha")
+    fill(here / "data/imagesTr", "extra.mgz")
     status, out, err = call("train", "--input=data")
     assert (status, err) == (0, [])
-    assert "note: imagesTr: left out extra.mha, to be converted to .nii.gz" in out
+    assert "note: imagesTr: left out extra.mgz, to be converted to .nii.gz" in out
     assert any(line.startswith("2 cases to train on, 1 to validate") for line in out)
     _, out, err = call("evaluate", "--input=data", "--cases=all")
-    assert "deepedit-evaluate: imagesTr: left out extra.mha, to be converted to .nii.gz" in err
+    assert "deepedit-evaluate: imagesTr: left out extra.mgz, to be converted to .nii.gz" in err
     assert any(line.startswith("phantom_00: Dice") for line in out)
 
 
 def test_a_label_whose_image_is_of_another_format(call, here):
     (here / "data/dataset.json").unlink()
-    (here / "data/imagesTr/phantom_00.nii.gz").rename(here / "data/imagesTr/phantom_00.nrrd")
+    (here / "data/imagesTr/phantom_00.nii.gz").rename(here / "data/imagesTr/phantom_00.mgz")
     status, _, err = call("train", "--input=data")
     assert status == 2
-    assert err[1].endswith("labelsTr/phantom_00.nii.gz: has no image imagesTr/phantom_00.nii.gz, nor one with channels "
+    assert err[1].endswith("labelsTr/phantom_00.nii.gz: has no image of its name in imagesTr, nor one with channels "
                            "from _0000 on")  # fmt: skip
-    assert err[2].endswith("imagesTr: left out phantom_00.nrrd, to be converted to .nii.gz")
+    assert err[2].endswith("imagesTr: left out phantom_00.mgz, to be converted to .nii.gz")
 
 
 def test_starts_of_an_evaluation_are_looked_through_first(call, here):
-    fill(here / "given", "phantom_01.seg.nrrd")
+    fill(here / "given", "phantom_01.mgz")
     result = call("evaluate", "--input=data", "--initial-segmentation=given")
     refused(
         result, "given: has no segmentation of any case; name them as the cases, such as phantom_01.nii.gz; left out"
@@ -127,7 +128,7 @@ def test_starts_of_an_evaluation_are_looked_through_first(call, here):
     status, out, err = call("evaluate", "--input=data", "--initial-segmentation=given")
     assert status == 2
     assert "phantom_01: Dice 1.000" in out
-    assert err[0].startswith("deepedit-evaluate: note: given: left out phantom_01.seg.nrrd")
+    assert err[0].startswith("deepedit-evaluate: note: given: left out phantom_01.mgz")
     assert err[1].startswith("deepedit-evaluate: phantom_02 is left out: given: has no segmentation phantom_02.nii.gz")
 
 

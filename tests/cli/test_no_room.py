@@ -43,6 +43,18 @@ class TestFullDisk:
         assert not os.listdir("disk")
         assert not os.path.exists("seg.nii.gz")
 
+    @pytest.mark.parametrize("ending", [".seg.nrrd", ".nrrd", ".mha"])
+    def test_of_results_of_other_formats(self, call, here, disk, ending):
+        pytest.importorskip("SimpleITK", reason="SimpleITK is not installed, which writes these formats")
+        disk(4)
+        (here / "large.nii.gz").write_bytes(nifti(noise(48, 48, 48)))
+        status, out, err = call("infer", "--input=large.nii.gz", f"--output=disk/seg{ending}")
+        assert (status, out) == (2, [])
+        # ITK itself prints a line, too, where it writes MetaImage.
+        assert err[-1].startswith(f"deepedit-infer: disk/seg{ending}: cannot be written (")
+        assert err[-1].endswith("; free some space, or choose another disk; nothing was left behind")
+        assert not os.listdir("disk")
+
     @pytest.mark.parametrize(
         ("kib", "again", "said"),
         [(4, (), "run/cache: prepared cases cannot be"), (100, ("--resume",), "run/last.pt: cannot be written")],

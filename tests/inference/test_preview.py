@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepedit.inference.plane import PALETTE, colour
+from deepedit.colours import PALETTE, colour
 from deepedit.inference.preview import overlay, preview
 from deepedit.io.click_files import PointClick
 from deepedit.plan import Labels

@@ -101,7 +101,7 @@ def test_a_description_of_a_hundred_thousand_labels_takes_no_time(dataset):
         {"training": [{"image": "imagesTr/a.nii.gz"}]},
         {"modality": {"0": 3}},
         {"modality": 3.5},
-        {"file_ending": ".nrrd"},
+        {"file_ending": ".png"},
         {"file_ending": ["x"]},
     ],
 )

@@ -109,7 +109,7 @@ def test_missing_empty_and_unusable_folders(tmp_path, dataset):
     assert "no folder imagesTr and no folder labelsTr" in problems(tmp_path)[0]
     for room in ("imagesTr", "labelsTr"):
         (tmp_path / room).mkdir()
-    assert "convert" in problems(tmp_path)[0]
+    assert "no image in imagesTr and no label map in labelsTr" in problems(tmp_path)[0]
 
 
 def test_the_same_case_twice(dataset, save):
@@ -148,14 +148,14 @@ def test_images_of_a_folder(tmp_path, save):
     cases = find_images(tmp_path)
     assert [(case.name, len(case.image)) for case in cases] == [("a", 2), ("b", 1), ("scan_2019", 1)]
     assert [case.name for case in find_images(tmp_path, image_channels=1)] == ["a_0000", "a_0001", "b", "scan_2019"]
-    with pytest.raises(DatasetError, match=r"no \.nii"):
+    with pytest.raises(DatasetError, match=r"no image \(\.nii"):
         find_images(Path(__file__).parent)
 
 
 def test_an_image_is_of_one_case_only(dataset):
     folder = dataset(["a_0000.nii.gz"], ["a.nii.gz", "a_0000.nii.gz"])
     assert problems(folder) == [
-        "labelsTr/a.nii.gz: has no image imagesTr/a.nii.gz, nor one with channels from _0000 on"
+        "labelsTr/a.nii.gz: has no image of its name in imagesTr, nor one with channels from _0000 on"
     ]
 
 

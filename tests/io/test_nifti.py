@@ -186,9 +186,9 @@ def test_what_is_not_a_label_map_of_the_image_is_not_written(tmp_path, bad):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_name_that_is_not_nifti_is_refused(tmp_path):
-    with pytest.raises(FileError, match=r"\.nii or \.nii\.gz"):
-        write_label(tmp_path / "labels.mha", np.zeros((3, 3, 3), int), Volume(np.zeros((3, 3, 3), np.float32)))
+def test_a_name_of_no_format_is_refused(tmp_path):
+    with pytest.raises(FileError, match=r"should end in \.nii\.gz, \.nii, \.seg\.nrrd, \.nrrd or \.mha;"):
+        write_label(tmp_path / "labels.mhd", np.zeros((3, 3, 3), int), Volume(np.zeros((3, 3, 3), np.float32)))
 
 
 def test_importing_the_readers_brings_neither_scipy_nor_nibabel():

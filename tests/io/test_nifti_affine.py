@@ -12,7 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from deepedit.errors import FileError
 from deepedit.inference.initial import initial_classes
 from deepedit.io import read_geometry, read_label, read_volume, write_label
-from deepedit.io.dataset_checks import misfit
+from deepedit.io.grids import misfit
 from deepedit.plan import Labels
 from tests.io.two_forms import QFORM, SFORM, save_two_forms
 

@@ -190,7 +190,7 @@ def test_labels_of_several_channels_are_refused(save):
 
 def test_an_image_larger_than_memory_is_estimated_not_read(save, monkeypatch):
     path = save(np.zeros((64, 64, 64), np.float32))
-    monkeypatch.setattr("deepedit.io.nifti.available_memory", lambda: 2**20)
+    monkeypatch.setattr("deepedit.io.values.available_memory", lambda: 2**20)
     refused(read_volume, path, r"64 x 64 x 64 voxels takes about .* GiB")
 
 

@@ -18,6 +18,7 @@ from deepedit.io import write_label
 from deepedit.io.left_out import left_out
 from deepedit.io.msd import Case, find_dataset, find_images
 from deepedit.io.nifti import write_volume
+from deepedit.io.suffixes import IMAGES, LABELS, voxel_files
 from deepedit.network.checkpoint import Model
 from deepedit.volume import Volume
 from deepedit_cli import infer
@@ -36,6 +37,12 @@ ENDINGS = (
 
 def visible(folder: Path) -> list[str]:
     return [path.name for path in folder.iterdir() if not path.name.startswith(".")]
+
+
+def listed(folder: Path) -> list[str]:
+    """The visible files, without those that hold the voxels of a header beside them."""
+    names = visible(folder)
+    return [name for name in names if name not in voxel_files(names)]
 
 
 def told(line: str | None) -> int:
@@ -77,7 +84,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
         room = folder / "images"
         fill(room, rng, [*nifti, b"", b"damaged"])
         cases = find_images(room, rng.choice((None, 1, 2)))
-        assert sum(len(case.image) for case in cases) + told(left_out(room)) == len(visible(room))
+        assert sum(len(case.image) for case in cases) + told(left_out(room, IMAGES)) == len(listed(room))
         assert len({case.name for case in cases}) == len(cases)
         return cases
 
@@ -97,7 +104,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
         ):
             lines = [line for line in found.warnings if line.startswith(f"{room}: left out ")]
             assert len(lines) < 2
-            assert read + told(lines[0] if lines else None) == len(visible(folder / room))
+            assert read + told(lines[0] if lines else None) == len(listed(folder / room))
         return found
 
     def jobs(rng: random.Random) -> object:
@@ -111,6 +118,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
             clicks=rng.choice((None, folder / "clicks")),
             initial_segmentation=rng.choice((None, folder / "starts")),
             overwrite=False,
+            ending=None,
             **names,
         )
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -118,12 +126,14 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
         lines = said.getvalue()
         for room, used, endings in (
             (options.clicks, [job.clicks for job in found if job.clicks], CLICK_ENDINGS),
-            (options.initial_segmentation, [job.initial for job in found if job.initial], (".nii.gz", ".nii")),
+            (options.initial_segmentation, [job.initial for job in found if job.initial], LABELS),
         ):
             if room is not None:
                 strays = re.findall(rf"{re.escape(str(room))}: left out (.*): of no image", lines)
                 count = sum(len(each.split(", ")) for each in strays)
-                assert len(used) + count + told(left_out(room, endings)) == len(visible(room)), lines
+                assert len(used) + count + told(left_out(room, endings)) == len(
+                    listed(room) if endings == LABELS else visible(room)
+                ), lines
                 without = len(found) - len(used)
                 assert (f"{without} of {len(found)} images have no file in {room}," in lines) == (without > 0)
         return found

@@ -38,7 +38,7 @@ import torch
 from deepedit.errors import DeepEditError
 from deepedit.io import read_geometry, read_label, read_volume, write_label
 from deepedit.io.click_files import read_clicks
-from deepedit.io.dataset_checks import misfit
+from deepedit.io.grids import misfit
 from deepedit.io.msd import find_dataset
 from deepedit.io.nifti import Geometry
 from deepedit.network.checkpoint import Model, load_model, save_model
@@ -89,6 +89,38 @@ def nifti_case(folder: Path) -> Case:
         if isinstance(volume, Volume):
             # What was read must be of use: a result can be written on its grid, and lies there when it is read again.
             result = folder / "result.nii"
+            write_label(result, np.ones(volume.shape, np.uint8), volume)
+            assert misfit(read_geometry(result), Geometry(volume.shape, volume.affine, 1)) is None
+        return volume
+
+    return case
+
+
+def itk_case(folder: Path) -> Case:
+    """Files of the other formats, damaged in their headers or voxels."""
+    import SimpleITK as sitk
+
+    layers = np.zeros((3, 4, 5, 2), np.uint8)
+    layers[0, ..., 0], layers[1, ..., 1] = 1, 2
+    segments = sitk.GetImageFromArray(layers, isVector=True)
+    for number in range(2):
+        for key, value in (("ID", f"Segment_{number}"), ("LabelValue", number + 1), ("Layer", number)):
+            segments.SetMetaData(f"Segment{number}_{key}", str(value))
+    image = sitk.GetImageFromArray(np.arange(60, dtype=np.int16).reshape(3, 4, 5))
+    image.SetSpacing((1, 2, 3))
+    seeds = []
+    for name, source in (("a.nrrd", image), ("a.mha", image), ("a.hdr", image), ("a.seg.nrrd", segments)):
+        for compressed in (False, True):
+            sitk.WriteImage(source, str(folder / name), compressed and name != "a.hdr")
+            seeds.append((name, (folder / name).read_bytes()))
+
+    def case(rng: random.Random) -> object:
+        name, content = rng.choice(seeds)
+        path = folder / name
+        path.write_bytes(damaged(content, rng, focus=400))
+        volume = rng.choice((read_geometry, read_volume, read_label))(path)
+        if isinstance(volume, Volume):
+            result = folder / rng.choice(("result.seg.nrrd", "result.mha"))
             write_label(result, np.ones(volume.shape, np.uint8), volume)
             assert misfit(read_geometry(result), Geometry(volume.shape, volume.affine, 1)) is None
         return volume
@@ -233,6 +265,7 @@ def checkpoint_case(folder: Path) -> Case:
 
 READERS = {
     "nifti": nifti_case,
+    "itk": itk_case,
     "dataset": dataset_case,
     "clicks": clicks_case,
     "fcsv": fcsv_case,

@@ -1,0 +1,43 @@
+"""What the segments of label files are called, held against each other and against the labels of the dataset.
+
+3D Slicer numbers the segments of each file by itself, so that one value may stand for two structures in two files.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from deepedit.files import one_line
+from deepedit.io.dataset_checks import CaseReport
+from deepedit.io.dataset_json import check_label
+from deepedit.io.pairing import Case
+
+MEND = "give each segment the same value in all files"
+
+
+def shared_names(reports: Sequence[CaseReport]) -> dict[int, str]:
+    """The names of the values that some label files name, and none otherwise."""
+    names: dict[int, str] = {}
+    for report in reports:
+        for value in report.values or ():
+            if value in report.names and check_label(report.names[value], value) is None:
+                names.setdefault(value, report.names[value])
+    twice = {name for name in names.values() if list(names.values()).count(name) > 1}
+    return {value: name for value, name in names.items() if name not in twice}
+
+
+def contradicting_names(cases: Sequence[Case], reports: Sequence[CaseReport], labels: Mapping[str, int]) -> list[str]:
+    """A problem for each segment that has a label's name and not its value, or the value of another segment's name."""
+    problems = []
+    first: dict[int, tuple[str, str]] = {}
+    for case, report in zip(cases, reports, strict=True):
+        place = f"{one_line(case.label.parent.name)}/{one_line(case.label.name)}"
+        for value in report.values or ():
+            name = report.names.get(value)
+            if name is None:
+                continue
+            called = f"{place}: its segment {one_line(name, 60)} has the value {value}"
+            known, where = first.setdefault(value, (name, place))
+            if labels.get(name, value) != value:
+                problems.append(f"{called}, and {one_line(name, 60)} is {labels[name]}; {MEND}")
+            elif known != name and name not in labels:
+                problems.append(f"{called}, which {where} calls {one_line(known, 60)}; {MEND}")
+    return problems
