@@ -17,7 +17,6 @@ from deepedit.inference.memory import refuse_too_large
 from deepedit.inference.scene import Scene
 from deepedit.inference.session_file import image_digest, read_session, write_session
 from deepedit.inference.sliding_window import window_shape
-from deepedit.inference.suggest import Suggestion, suggest_click
 from deepedit.inference.timeline import Timeline
 from deepedit.inference.watch import IsCancelled, OnProgress, Watch
 from deepedit.io.click_files import PointClick
@@ -320,15 +319,6 @@ class InteractiveSession:
         """``[X, Y, Z]`` float32 in [0, 1]: the entropy of the classes as a share of its largest possible value."""
         state = self._require_timeline().whole(Watch(on_progress, cancelled))
         return self._preprocess.uncertainty_to_native(state.logits, self._timeline.scene.grid)
-
-    def suggest(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> Suggestion | None:
-        """Where a click would tell most: the deepest voxel of the largest region in doubt, and the label in question
-        there; None where nothing is in doubt. Locked voxels and labels are not."""
-        timeline = self._require_timeline()
-        state = timeline.whole(Watch(on_progress, cancelled))
-        doubt = self._preprocess.next_best_to_native(state.logits, timeline.scene.grid, state.result)
-        found = suggest_click(state.result, *doubt, state.locks)
-        return found and Suggestion(found[0], self.model.plan.labels.class_names[found[1]])
 
     def volumes(
         self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None

@@ -144,26 +144,6 @@ class Preprocessor:
 
         return _from_probabilities(logits, grid, 1, entropy)[0]
 
-    def next_best_to_native(self, logits: Tensor, grid: GridMap, shown: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The most probable class other than the one that is shown, and the lead of that one, on the file's grid.
-
-        Args:
-            logits: ``[num_classes, X, Y, Z]`` on the network's grid.
-            grid: the map that was returned with the image.
-            shown: ``[*native_shape]`` class indices.
-
-        Returns:
-            ``[*native_shape]`` class indices, and ``[*native_shape]`` float32, the difference of the probabilities. It
-            is computed slab by slab, so that the probabilities of all classes are never held at once.
-        """
-
-        def lead_and_next(probabilities: Tensor) -> Tensor:
-            (first, second), (_, other) = probabilities.topk(2, 0)
-            return torch.stack([other.float(), first - second])
-
-        other, lead = _from_probabilities(logits, grid, 2, lead_and_next, shown, self.plan.merge.margin)
-        return other.astype(shown.dtype), lead
-
 
 def _from_probabilities(
     logits: Tensor,

@@ -320,7 +320,6 @@ CALLS = {
     "remove": lambda session, **watch: session.remove_click(0, **watch),
     "undo": lambda session, **watch: session.undo(**watch),
     "lock": lambda session, **watch: session.lock("a", **watch),
-    "suggest": lambda session, **watch: session.suggest(**watch),
 }
 
 
@@ -372,17 +371,6 @@ def test_volumes_are_in_ml_and_tell_what_the_newest_click_changed():
     assert session.volumes()["right"] == pytest.approx((second * 2 / 1000, second * 2 / 1000))
     session.undo()
     assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, first * 2 / 1000))
-
-
-def test_suggestions_lie_where_the_network_doubts_most():
-    session = new_session()
-    found = session.suggest()
-    probabilities = np.sort(session.probabilities()[(slice(None), *found.voxel)])
-    assert probabilities[-1] - probabilities[-2] < 0.5
-    runner_up = session.probabilities()[(slice(None), *found.voxel)].argsort()[-2]
-    assert found.label == NAMES[runner_up]
-    session.lock(found.label)
-    assert session.suggest() is None or session.suggest().label != found.label
 
 
 # Found by looking for trouble ----------------------------------------------------------------------------------------
