@@ -48,4 +48,7 @@ def facts_key(case_id: str, tag: str | None = None) -> str:
 
 
 def _entry(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {"ext": path.name[len(path.name) - len(ending(path.name, NIFTI_ENDINGS)) :], "info": described(path) | facts}
+    return {
+        "ext": path.name[len(path.name) - len(ending(path.name, NIFTI_ENDINGS)) :],
+        "info": {**facts, **described(path)},
+    }

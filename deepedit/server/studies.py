@@ -109,10 +109,10 @@ class Studies:
         """Whether a case has a final label."""
         return self.label(name) is not None
 
-    def unlabelled(self) -> list[str]:
-        """The ids without a final label, in natural order."""
+    def unlabelled(self) -> dict[str, tuple[Path, ...]]:
+        """The ids of the cases without a final label, in natural order, and their image files."""
         found = self._folder.look()
-        return [each for each in found.cases if found.label(each, FINAL) is None]
+        return {each: case.image for each, case in found.cases.items() if found.label(each, FINAL) is None}
 
     def label_file(self, name: str, tag: str = FINAL) -> Path:
         """The label file of a case as it is sent to a viewer.
@@ -172,9 +172,9 @@ class Studies:
         """
         return self._checksums.of(self.image_file(name))
 
-    def imagefacts_key(self, name: str) -> str:
-        """A text that stays as long as the content of all image files of a case stays."""
-        return "+".join(self._checksums.of(path) for path in self.images(name))
+    def content_key(self, images: tuple[Path, ...]) -> str:
+        """A text that stays the same as long as the content of some image files does."""
+        return "+".join(self._checksums.of(path).removeprefix("SHA256:") for path in images)
 
     # What is written
 
@@ -279,7 +279,7 @@ class Studies:
 
     def image_info(self, name: str) -> dict[str, Any]:
         """Facts about an image: when its file was changed, what it is called, and what `set_image_info` was given."""
-        return described(self.images(name)[0]) | self._facts.get(facts_key(self.id_of(name)))
+        return self._facts.get(facts_key(self.id_of(name))) | described(self.image_file(name))
 
     def set_image_info(self, name: str, info: Mapping[str, Any]) -> None:
         self._facts.set(facts_key(self.id_of(name)), info)
@@ -291,7 +291,7 @@ class Studies:
             NotFound: if there is none.
         """
         each = self.id_of(name)
-        return described(_there(self.label(each, tag), each, tag)) | self._facts.get(facts_key(each, tag))
+        return self._facts.get(facts_key(each, tag)) | described(_there(self.label(each, tag), each, tag))
 
     def set_label_info(self, name: str, tag: str, info: Mapping[str, Any]) -> None:
         each = self.id_of(name)

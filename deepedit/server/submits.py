@@ -30,8 +30,7 @@ def submitted(
     Args:
         file: what the viewer sent.
         label_info: an entry with a ``"name"`` for each value from 1 on, in order; what else an entry holds is not used,
-            as viewers number by other rules there. Empty or None: the map has
-            file values already.
+            as viewers number by other rules there. Empty or None: the map has file values already.
         labels: names and file values of the model.
         image: only its grid is used.
         name: of the case, for messages.
