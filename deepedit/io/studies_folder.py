@@ -103,7 +103,8 @@ def watched(folder: Path, found: StudiesFolder) -> list[Path]:
 def natural(name: str) -> tuple:
     """A key that sorts names as people do, numbers by their size."""
     parts = re.split("([0-9]+)", name)
-    return (*((part.casefold(), int(number)) for part, number in zip(parts[::2], [*parts[1::2], 0], strict=True)), name)
+    numbered = zip(parts[::2], [*parts[1::2], "0"], strict=True)
+    return tuple((part.casefold(), int(number)) for part, number in numbered), name
 
 
 def _by_id(files: Mapping[str, Sequence[Path]], ids: Mapping[str, str]) -> dict[str, Path]:
@@ -124,10 +125,11 @@ class _Listing:
     def files(self, room: str) -> dict[str, list[Path]]:
         """For each name without its ending the file that is taken, in a list of its own."""
         found: dict[str, list[Path]] = {}
+        folder = self.folder / room
         for entry in sorted(self._entries(room), key=lambda entry: entry.name):
             if entry.name.startswith(".") or not ending(entry.name, NIFTI_ENDINGS):
                 continue
-            path = self.folder / room / entry.name
+            path = folder / entry.name
             try:
                 regular, size = entry.is_file(), entry.stat().st_size
             except OSError:  # a link to nothing, or a file that is gone by now
@@ -141,10 +143,11 @@ class _Listing:
             else:
                 found.setdefault(stem(entry.name), []).append(path)
         for name, paths in found.items():
-            taken, *others = sorted(paths, key=_preference)
-            for path in others:
-                self.leave_out(path, taken)
-            found[name] = [taken]
+            if len(paths) > 1:
+                taken, *others = sorted(paths, key=_preference)
+                for path in others:
+                    self.leave_out(path, taken)
+                found[name] = [taken]
         return found
 
     def tags(self) -> list[str]:

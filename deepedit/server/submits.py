@@ -12,7 +12,6 @@ import numpy as np
 
 from deepedit.errors import ClickError, DeepEditError, FileError
 from deepedit.files import brief, one_line
-from deepedit.inference.initial import named_values
 from deepedit.io.dataset_checks import misfit
 from deepedit.io.nifti import read_label, write_label
 from deepedit.plan import BACKGROUND, Labels
@@ -128,7 +127,7 @@ def _file_values(data: np.ndarray, names: Mapping[int, str], labels: Labels, wha
         values[value] = labels.values[index - 1] if index else 0
     if unknown:
         raise DeepEditError(
-            f"{what}: the model has no label {_listed(list(dict.fromkeys(unknown)))} (it has {named_values(labels)}); "
+            f"{what}: the model has no label {_listed(list(dict.fromkeys(unknown)))} (it has {_listed(labels.names)}); "
             "rename the segment, or remove it, and submit again"
         )
     table = np.zeros(max(values, default=0) + 1, np.min_scalar_type(labels.values[-1]))
