@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.errors import DeepEditError
-from deepedit.files import MAX_JSON_BYTES, one_line, read_json
+from deepedit.files import MAX_JSON_BYTES, one_line, parse_json, read_json
 from deepedit.server.durable import sync_file, sync_folder, unfinished
 from deepedit.server.errors import TooLarge
 
@@ -54,15 +54,17 @@ class Facts:
         if not isinstance(facts, Mapping):
             raise DeepEditError("facts about an image or a label map should be a JSON object in braces; correct them")
         try:
-            content = json.dumps(facts, allow_nan=False)
+            # As it will be sent again, which half of a surrogate pair cannot be.
+            content = json.dumps(facts, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError, RecursionError) as error:
             raise DeepEditError(f"facts should be plain JSON: {one_line(error, 100)}; correct them") from error
         if len(content) > MAX_BYTES:
             raise TooLarge(f"facts take {len(content)} bytes, and at most {MAX_BYTES} are kept; send fewer")
+        parsed = parse_json(content, "facts", DeepEditError)
         with self._lock:
             if key not in self._facts and not facts:
                 return
-            changed = {**self._facts, key: json.loads(content)}
+            changed = {**self._facts, key: parsed}
             if not facts:
                 del changed[key]
             if len(json.dumps(changed, indent=1)) > MAX_JSON_BYTES:

@@ -117,7 +117,7 @@ class Sampler:
             "ts": described(path)["ts"],
             "weight": 1,
             "checksum": self._studies.checksum(case_id),
-            "strategy": {strategy: {"ts": int(self._clock()), "client_id": client}},
+            "strategy": {strategy: {"ts": int(self._clock()), "client_id": one_line(client, 200)}},
         }
         if len(images) > 1:
             answer["note"] = f"the first of {len(images)} channels, each of which has a file; the model is given all"

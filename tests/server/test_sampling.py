@@ -86,6 +86,11 @@ def test_the_answer_is_as_slicer_reads_it(tmp_path):
     }
 
 
+def test_what_a_client_calls_itself_can_be_sent_back(tmp_path):
+    found = studies(tmp_path, "a.nii.gz")
+    json.dumps(sampler(found).next("first", "\ud800" * 10**5), ensure_ascii=False).encode()
+
+
 def test_of_several_channels_the_first_is_loaded_and_that_is_said(tmp_path):
     found = studies(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
     answer = sampler(found).next("first", "")

@@ -424,7 +424,13 @@ def test_facts_are_remembered(root):
     assert "level" not in again.label_info("a", "final")
 
 
-@pytest.mark.parametrize("facts", [[1], "x", None, {"a": {1, 2}}, {"a": float("nan")}])
+@pytest.mark.parametrize(
+    "facts",
+    [
+        *([1], "x", None, {"a": {1, 2}}, {"a": float("nan")}, {"a": "\ud800"}, {"a": 10**2000}, {"a": 10**5000}),
+        {"1": 2, 1: 2},
+    ],
+)
 def test_facts_that_are_no_json_are_refused(root, facts):
     with pytest.raises(DeepEditError, match="facts"):
         studies(root, "a.nii.gz").set_image_info("a", facts)
