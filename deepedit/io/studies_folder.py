@@ -14,16 +14,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from deepedit.files import one_line
-from deepedit.io.dataset_json import NIFTI_ENDINGS
 from deepedit.io.left_out import some
 from deepedit.io.msd import image_cases
-from deepedit.io.pairing import Case, check_folder, ending, stem
+from deepedit.io.pairing import Case, check_folder
+from deepedit.io.suffixes import IMAGES, READ, SEGMENTATION, ending, stem
 
 IMAGE_ROOMS = ("imagesTr", "imagesTs", "")
 """Where images lie; of two images of one name, that in the room named first is taken. The last is the folder itself."""
 
 DATASET_LABELS, LABELS = "labelsTr", "labels"
 FINAL, ORIGINAL = "final", "original"
+LABEL_ENDINGS = (*IMAGES, SEGMENTATION)
+"""Of two label maps of one name, that whose ending comes first is taken: NIfTI, which is what the server writes."""
+
 REPLACED = "replaced"
 """The folder in `labels` that keeps what was replaced; it is no version of labels."""
 
@@ -73,11 +76,11 @@ def read_studies_folder(folder: Path, image_channels: int | None = None) -> Stud
     listing = _Listing(folder)
     cases: dict[str, Case] = {}
     ids: dict[str, str] = {}
-    of_dataset = listing.files(DATASET_LABELS)
-    versions = {tag: listing.files(os.path.join(LABELS, tag)) for tag in listing.tags()}
+    of_dataset = listing.files(DATASET_LABELS, LABEL_ENDINGS)
+    versions = {tag: listing.files(os.path.join(LABELS, tag), LABEL_ENDINGS) for tag in listing.tags()}
     approved = of_dataset.keys() | versions.get(FINAL, {}).keys()
     for room in IMAGE_ROOMS:
-        for case in image_cases(listing.files(room), image_channels, apart=approved):
+        for case in image_cases(listing.files(room, IMAGES), image_channels, apart=approved):
             if case.name in cases:
                 listing.leave_out(case.image[0], cases[case.name].image[0])
                 continue
@@ -122,12 +125,12 @@ class _Listing:
         self.notes: list[str] = []
         self.empty = False
 
-    def files(self, room: str) -> dict[str, list[Path]]:
+    def files(self, room: str, endings: Sequence[str]) -> dict[str, list[Path]]:
         """For each name without its ending the file that is taken, in a list of its own."""
         found: dict[str, list[Path]] = {}
         folder = self.folder / room
         for entry in sorted(self._entries(room), key=lambda entry: entry.name):
-            if entry.name.startswith(".") or not ending(entry.name, NIFTI_ENDINGS):
+            if entry.name.startswith(".") or not ending(entry.name, endings):
                 continue
             path = folder / entry.name
             try:
@@ -144,7 +147,7 @@ class _Listing:
                 found.setdefault(stem(entry.name), []).append(path)
         for name, paths in found.items():
             if len(paths) > 1:
-                taken, *others = sorted(paths, key=_preference)
+                taken, *others = sorted(paths, key=lambda path: (endings.index(ending(path.name, READ)), path.name))
                 for path in others:
                     self.leave_out(path, taken)
                 found[name] = [taken]
@@ -169,11 +172,6 @@ class _Listing:
         except OSError as error:
             self._note(self.folder / room, f"cannot be listed: {error.strerror}")
             return []
-
-
-def _preference(path: Path) -> tuple[int, str]:
-    """Sorts files of one name by their endings."""
-    return NIFTI_ENDINGS.index(ending(path.name, NIFTI_ENDINGS)), path.name
 
 
 def _is_text(name: str) -> bool:

@@ -14,8 +14,7 @@ from pathlib import Path
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import disk_is_full, make_folder, one_line
-from deepedit.io.dataset_json import NIFTI_ENDINGS
-from deepedit.io.pairing import ending
+from deepedit.io.suffixes import READ, ending
 from deepedit.server.errors import Unavailable
 
 LEFT_BEHIND = ".deepedit-*.tmp*"
@@ -77,7 +76,7 @@ def replace_and_keep(path: Path, target: Path, others: list[Path], kept: Path, s
 def keep(path: Path, folder: Path, stem: str) -> Path:
     """Keep what is in a file under a name with the time, which no file has yet, in another folder."""
     make_durable_folder(folder)
-    end = path.name[len(path.name) - len(ending(path.name, NIFTI_ENDINGS)) :]
+    end = path.name[len(path.name) - len(ending(path.name, READ)) :]
     now = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%SZ")
     for number in itertools.count(1):
         name = folder / f"{stem}.{now}{f'-{number}' if number > 1 else ''}{end}"

@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deepedit.io.dataset_json import NIFTI_ENDINGS
-from deepedit.io.pairing import ending
 from deepedit.io.studies_folder import FINAL, LABELS, ORIGINAL, StudiesFolder
+from deepedit.io.suffixes import READ, ending
 from deepedit.plan import Labels
 from deepedit.server.facts import Facts
 
@@ -49,6 +48,6 @@ def facts_key(case_id: str, tag: str | None = None) -> str:
 
 def _entry(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "ext": path.name[len(path.name) - len(ending(path.name, NIFTI_ENDINGS)) :],
+        "ext": path.name[len(path.name) - len(ending(path.name, READ)) :],
         "info": {**facts, **described(path)},
     }

@@ -11,7 +11,6 @@ from typing import Any
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.msd import read_case
-from deepedit.io.nifti import read_grid, write_label
 from deepedit.io.pairing import Case
 from deepedit.io.studies_folder import (
     DATASET_LABELS,
@@ -21,6 +20,7 @@ from deepedit.io.studies_folder import (
     REPLACED,
     StudiesFolder,
 )
+from deepedit.io.volumes import read_grid, write_label
 from deepedit.plan import Labels
 from deepedit.server.checksums import Checksums, file_state
 from deepedit.server.durable import keep, remove_left_behind, replace_and_keep, sync_file, sync_folder, unfinished
@@ -29,7 +29,7 @@ from deepedit.server.facts import Facts
 from deepedit.server.listing import described, facts_key, listing
 from deepedit.server.names import MAX_BYTES, checked_tag, safe_id
 from deepedit.server.submits import submitted, write_ranks
-from deepedit.server.uploaded import refuse_suffix, same_image, sent_image, true_ending
+from deepedit.server.uploaded import same_image, sent_image, true_ending
 from deepedit.server.watching import WatchedFolder
 from deepedit.volume import DEFAULT_READING, Reading
 
@@ -186,7 +186,7 @@ class Studies:
 
         Args:
             name: of the image.
-            file: what was sent.
+            file: what was sent, under a name that has the suffix.
             suffix: of its format.
             label_info: as for `deepedit.server.submits.submitted`.
 
@@ -194,11 +194,10 @@ class Studies:
             DeepEditError: if the map does not fit the image or the model, or cannot be written; all stays as it was.
         """
         checked_tag(tag)
-        refuse_suffix(suffix)
         with self._writing:
             case = self._case(name)
             image = read_grid(case.image[0], self._reading.affine, self._reading.units)
-            values = submitted(file, label_info, self.labels, image, self._reading, case.name)
+            values = submitted(file, suffix, label_info, self.labels, image, self._reading, case.name)
             folder = self._label_folder(tag)
             target = folder / f"{case.name}.nii.gz"
             with unfinished(folder, ".nii.gz", one_line(target.relative_to(self.folder), 300)) as new:
@@ -243,7 +242,7 @@ class Studies:
 
         Args:
             name: any text.
-            file: what was sent.
+            file: what was sent, under a name that has the suffix.
             suffix: of its format.
 
         Raises:

@@ -12,9 +12,10 @@ import numpy as np
 
 from deepedit.errors import ClickError, DeepEditError, FileError
 from deepedit.files import brief, one_line
-from deepedit.io.dataset_checks import misfit
-from deepedit.io.nifti import read_label, write_label
+from deepedit.io.grids import misfit
+from deepedit.io.volumes import read_label, read_label_on, write_label
 from deepedit.plan import BACKGROUND, Labels
+from deepedit.server.uploaded import LABELS_SENT, refuse_sent
 from deepedit.volume import Reading, Volume
 
 NO_LABELS = (BACKGROUND, "foreground_scribbles", "background_scribbles")
@@ -22,12 +23,19 @@ NO_LABELS = (BACKGROUND, "foreground_scribbles", "background_scribbles")
 
 
 def submitted(
-    file: Path, label_info: Sequence[Mapping] | None, labels: Labels, image: Volume, reading: Reading, name: str
+    file: Path,
+    suffix: str,
+    label_info: Sequence[Mapping] | None,
+    labels: Labels,
+    image: Volume,
+    reading: Reading,
+    name: str,
 ) -> np.ndarray:
     """A label map from a viewer in file values, on the grid of its image.
 
     Args:
-        file: what the viewer sent.
+        file: what the viewer sent, under a name that has the suffix.
+        suffix: of its format. The segments of a ``.seg.nrrd`` have names of their own, which count.
         label_info: an entry with a ``"name"`` for each value from 1 on, in order; what else an entry holds is not used,
             as viewers number by other rules there. Empty or None: the map has file values already.
         labels: names and file values of the model.
@@ -43,10 +51,11 @@ def submitted(
     """
     what = f"the segmentation of {one_line(name, 100)}"
     try:
-        label = read_label(file, reading.affine, reading.units)
+        refuse_sent(file, suffix, LABELS_SENT)
+        label = read_label_on(image, file, reading)
     except FileError as error:
         raise FileError(str(error).replace(one_line(file), what)) from error
-    names = _names(label_info, labels, what)
+    names = dict(label.names) or _names(label_info, labels, what)
     return _file_values(on_grid_of(image, label, what), names, labels, what)
 
 

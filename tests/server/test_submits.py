@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
 from deepedit.errors import DeepEditError
-from deepedit.io.nifti import read_grid, read_label
+from deepedit.io.volumes import read_grid, read_label
 from deepedit.plan import Labels
 from deepedit.server.submits import on_grid_of, submitted, values_in, write_ranks
 from deepedit.volume import DEFAULT_READING
@@ -28,7 +28,9 @@ def send(tmp_path, grid):
 
     def send(values, label_info, labels=LABELS):
         file = label_map(tmp_path / "sent.nii.gz", *values)
-        return submitted(file, label_info, labels, grid, DEFAULT_READING, "a").ravel()[: len(values)].tolist()
+        return (
+            submitted(file, ".nii.gz", label_info, labels, grid, DEFAULT_READING, "a").ravel()[: len(values)].tolist()
+        )
 
     return send
 
@@ -51,7 +53,7 @@ def test_values_mean_positions(tmp_path_factory, data):
     values = data.draw(st.lists(st.integers(0, len(order)), max_size=20))
     folder = tmp_path_factory.mktemp("send")
     file = label_map(folder / "sent.nii.gz", *values)
-    found = submitted(file, segments(*order), labels, read_grid(file), DEFAULT_READING, "a")
+    found = submitted(file, ".nii.gz", segments(*order), labels, read_grid(file), DEFAULT_READING, "a")
     assert found.shape == SHAPE
     assert found.ravel()[: len(values)].tolist() == oracle(values, order, labels)
     assert not found.ravel()[len(values) :].any()
@@ -137,7 +139,7 @@ def test_a_map_on_another_grid_is_refused(tmp_path, affine, shape):
     grid = read_grid(image(tmp_path / "image.nii.gz", affine=AFFINE))
     file = label_map(tmp_path / "sent.nii.gz", 1, affine=affine, shape=shape)
     with pytest.raises(DeepEditError, match=r"does not lie on the grid of its image: .*export it with the image as"):
-        submitted(file, segments("liver"), LABELS, grid, DEFAULT_READING, "a")
+        submitted(file, ".nii.gz", segments("liver"), LABELS, grid, DEFAULT_READING, "a")
 
 
 @pytest.mark.parametrize("content", [b"", b"no label map", b"\x1f\x8b\x08 cut short"])
@@ -145,7 +147,7 @@ def test_a_damaged_file_is_told_without_its_place_on_the_server(tmp_path, grid, 
     file = tmp_path / "secret.nii.gz"
     file.write_bytes(content)
     with pytest.raises(DeepEditError, match="the segmentation of a: ") as caught:
-        submitted(file, segments("liver"), LABELS, grid, DEFAULT_READING, "a")
+        submitted(file, ".nii.gz", segments("liver"), LABELS, grid, DEFAULT_READING, "a")
     assert "secret" not in str(caught.value)
 
 
