@@ -70,12 +70,9 @@ class Studies:
         self._ranks: dict[Path, tuple[Path, tuple[int, int]]] = {}
         self._folder = WatchedFolder(self.folder, image_channels, say)
         self._facts = Facts(self.folder / OWN / "facts.json", say)
-        for room in (
-            self.folder,
-            self.folder / OWN,
-            *(self.folder / LABELS / tag for tag in self._folder.look().labels),
-        ):
-            remove_left_behind(room)
+        written = ("", OWN, f"{LABELS}/{REPLACED}", *(f"{LABELS}/{tag}" for tag in self._folder.look().labels))
+        for room in written:
+            remove_left_behind(self.folder / room)
 
     # What is there
 
@@ -269,7 +266,7 @@ class Studies:
                 return old_id
             target = self.folder / f"{new_id}{true_ending(file)}"
             if os.path.lexists(target):
-                raise DeepEditError(f"{called}: a file of this name is there, and is no image; rename yours")
+                raise DeepEditError(f"{called}: a file of this name is there already; rename yours in the viewer")
             self._store(file, target)
             self._folder.forget()
         return new_id
@@ -281,6 +278,11 @@ class Studies:
         return self._facts.get(facts_key(self.id_of(name))) | described(self.image_file(name))
 
     def set_image_info(self, name: str, info: Mapping[str, Any]) -> None:
+        """Remember facts about an image in place of those before.
+
+        Raises:
+            DeepEditError: if they are no JSON object, or too many.
+        """
         self._facts.set(facts_key(self.id_of(name)), info)
 
     def label_info(self, name: str, tag: str) -> dict[str, Any]:
@@ -293,6 +295,7 @@ class Studies:
         return self._facts.get(facts_key(each, tag)) | described(_there(self.label(each, tag), each, tag))
 
     def set_label_info(self, name: str, tag: str, info: Mapping[str, Any]) -> None:
+        """Remember facts about a label map until it is replaced, as `set_image_info`."""
         each = self.id_of(name)
         _there(self.label(each, tag), each, tag)
         self._facts.set(facts_key(each, tag), info)
