@@ -7,6 +7,7 @@ from pathlib import Path
 
 from deepedit.errors import Cancelled, DeepEditError
 from deepedit.files import one_line, read_json
+from deepedit.inference.failure import no_memory
 from deepedit.server.checksums import file_state
 from deepedit.server.facts import write_json
 from deepedit.server.studies import OWN, Studies
@@ -27,7 +28,8 @@ class Scores:
     Args:
         score: as `Score`.
         model: digest of the model; scores of other models do not count.
-        in_background: runs a function when nothing else is to be done, and tells it to stop when something is.
+        in_background: runs a function when nothing else is to be done, tells it to stop when something is, and begins
+            it anew afterwards if it ended with Cancelled, as `deepedit.server.worker.Worker.in_background` does.
         say: is told, in a line, which case could not be scored.
     """
 
@@ -71,21 +73,21 @@ class Scores:
             self._model, self._known = model, {}
 
     def _work(self, is_cancelled: IsCancelled) -> None:
-        began = False
         try:
-            while not is_cancelled() and (images := self._next()) is not None:
-                began = True
-                if not self._work_out(images, is_cancelled):
-                    break
-        finally:
+            while (images := self._next()) is not None:
+                if is_cancelled():
+                    raise Cancelled("something else came in between")
+                self._work_out(images, is_cancelled)
+        except Cancelled:  # it is begun anew
+            raise
+        except BaseException:
             self._at_work = False
-        # Told to stop before it began: the server ends. Else something came in between, and it goes on afterwards.
-        if began:
-            self.start()
+            raise
+        self._at_work = False
 
-    def _work_out(self, images: Images, is_cancelled: IsCancelled) -> bool:
-        """Score one case; False if it was stopped."""
-        model, state, key, score = self._model, _state(images), None, None
+    def _work_out(self, images: Images, is_cancelled: IsCancelled) -> None:
+        """Score one case."""
+        model, state = self._model, _state(images)
         try:
             key = self._studies.content_key(images)
             score = self._kept.get(model, {}).get(key)
@@ -94,15 +96,18 @@ class Scores:
                 if not math.isfinite(score):
                     raise DeepEditError(f"it comes out as {score}")
         except Cancelled:
-            return False
+            raise
         except Exception as error:  # whatever fails, it costs only this case
+            if model == self._model:
+                self._known[images] = state, None
+            if no_memory(error) is not None:  # whoever runs this frees some
+                raise
             self._say(f"{one_line(images[0].name, 100)}: its uncertainty cannot be worked out: {one_line(error, 300)}")
-            key = score = None
+            return
         if model == self._model:  # else another came while this one was at work
             self._known[images] = state, score
-            if score is not None and key not in self._kept.get(model, {}):
+            if key not in self._kept.get(model, {}):
                 self._keep(model, key, score)
-        return True
 
     def _keep(self, model: str, key: str, score: float) -> None:
         ours = {**self._kept.pop(model, {}), key: score}

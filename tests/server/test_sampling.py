@@ -44,7 +44,11 @@ class Background:
             return asked[0] > stop_after
 
         while self.waiting and asked[0] <= stop_after:
-            self.waiting.pop(0)(is_cancelled)
+            work = self.waiting.pop(0)
+            try:
+                work(is_cancelled)
+            except Cancelled:
+                self.waiting.insert(0, work)
 
 
 class Certainty:
@@ -223,11 +227,15 @@ def test_every_case_is_scored_once_however_often_it_is_stopped(tmp_path):
     assert not background.waiting
 
 
-def test_work_that_is_stopped_before_it_begins_is_not_asked_for_again(tmp_path):
-    kept, background = scores(studies(tmp_path, "a.nii.gz"), Certainty(a=1))
+def test_memory_that_does_not_suffice_is_left_to_who_can_free_some(tmp_path):
+    found = studies(tmp_path, "a.nii.gz", "b.nii.gz")
+    kept, background = scores(found, Certainty(a=MemoryError(), b=0.3))
     kept.start()
-    background.waiting.pop()(lambda: True)
-    assert not background.waiting
+    with pytest.raises(MemoryError):
+        background.run()
+    kept.start()
+    background.run()
+    assert handed_out(sampler(found, scores=kept), 2, "uncertainty") == ["b", "a"]
 
 
 def test_scores_are_kept_for_the_model_and_the_content(tmp_path):
