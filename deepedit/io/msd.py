@@ -7,7 +7,7 @@ dataset.json          optional: label names, modality, the list of pairs
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -224,23 +224,32 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
         raise DatasetError(
             f"{one_line(folder)}: holds no image ({', '.join(IMAGES)})" + (f"; {others}" if others else "")
         )
-    return _image_cases(files, image_channels)
+    return image_cases(files, image_channels)
 
 
 def case_of_image(image: Path, image_channels: int | None = None) -> Case:
     """The case that `find_images` would find for an image file among the names in its folder."""
     if ending(image.name, IMAGES) and image.is_file():
-        for case in _image_cases(volume_files(image.parent), image_channels):
+        for case in image_cases(volume_files(image.parent), image_channels):
             if image in case.image:
                 return case
     return Case(stem(image.name), (image,))
 
 
-def _image_cases(files: Mapping[str, list[Path]], image_channels: int | None) -> tuple[Case, ...]:
+def image_cases(
+    files: Mapping[str, Sequence[Path]], image_channels: int | None = None, apart: Collection[str] = ()
+) -> tuple[Case, ...]:
+    """The cases without labels that some files are, by their names without ending, in the order of their names.
+
+    Args:
+        image_channels: as for `find_images`.
+        apart: names of files that are no channel of another case, since a label map has their name.
+    """
     cases = []
     for name, members in channel_groups(list(files)).items():
         group = [files[member][0] for member in members]
-        if name not in files and (image_channels is None or len(group) == image_channels):
+        fits = image_channels is None or len(group) == image_channels
+        if name not in files and fits and not any(member in apart for member in members):
             cases.append(Case(name, tuple(group)))
         else:
             cases += [Case(member, (path,)) for member, path in zip(members, group, strict=True)]

@@ -44,6 +44,21 @@ def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "
         return _read_header(_decompressed(file, path), path, reading)[1]
 
 
+def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+    """The grid of an image, with its header: a volume whose voxels are not read, and count as 0 without taking memory.
+
+    Args:
+        affine, units: as for `read_volume`.
+
+    Raises:
+        FileError: if the file cannot be read or its header makes no sense.
+    """
+    with open_for_reading(path) as file:
+        header, geometry = _read_header(_decompressed(file, path), path, Reading(affine, units))
+    nothing = np.broadcast_to(np.float32(0), geometry.shape)
+    return Volume(nothing, geometry.affine, header, geometry.other_affines, geometry.notes)
+
+
 def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
     """An image: its scaled values on its own grid.
 

@@ -32,6 +32,22 @@ def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "
     return itk.read_geometry(path, reading) if _is_for_itk(path) else nifti.read_geometry(path, affine, units)
 
 
+def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+    """The grid of an image, with its header: a volume whose voxels are not read, and count as 0 without taking memory.
+
+    Args:
+        affine, units: as for `read_volume`.
+
+    Raises:
+        FileError: if the file cannot be read or its header makes no sense.
+    """
+    if not _is_for_itk(path):
+        return nifti.read_grid(path, affine, units)
+    geometry = itk.read_geometry(path, Reading(affine, units))
+    nothing = np.broadcast_to(np.float32(0), geometry.shape)
+    return Volume(nothing, geometry.affine, None, geometry.other_affines, geometry.notes)
+
+
 def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
     """An image: its scaled values on its own grid.
 
