@@ -22,7 +22,7 @@ from deepedit.inference.sliding_window import (
     sliding_window,
 )
 from deepedit.inference.watch import UNWATCHED, Watch
-from deepedit.transforms.decide import class_type
+from deepedit.transforms.decide import class_type, lowest_argmax
 
 
 class Segmentation:
@@ -42,7 +42,7 @@ class Segmentation:
         self, scene: Scene, logits: Tensor, result: np.ndarray | None = None, decided: np.ndarray | None = None
     ) -> None:
         self.scene, self.logits = scene, logits
-        self.classes = logits.argmax(0).to(class_type(scene.num_classes))
+        self.classes = lowest_argmax(logits).to(class_type(scene.num_classes))
         self.decided = scene.grid.labels_to_native(logits).cpu().numpy() if decided is None else decided
         self.result = self.decided.copy() if result is None else result.astype(self.decided.dtype)
         self.locks: Locks | None = None
@@ -275,7 +275,7 @@ class Segmentation:
         box = self.scene.grid.native_box(place)
         self.logits[index] = logits
         try:
-            classes = logits.argmax(0).to(self.classes.dtype)
+            classes = lowest_argmax(logits).to(self.classes.dtype)
             decided = None if is_empty(box) else self.scene.grid.labels_to_native(self.logits, box).cpu().numpy()
         except BaseException:
             self.logits[index] = earlier

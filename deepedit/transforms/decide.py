@@ -37,14 +37,14 @@ def decide_from_logits(logits: Tensor, taps: Sequence[Taps], out: Tensor) -> Non
     step = max(1, slab_elements(logits.device) // logits[0, 0].numel())
     for start in range(0, len(classes), step):
         rows = slice(start, start + step)
-        classes[rows] = _lowest_argmax(logits[:, rows]).to(classes.dtype)
+        classes[rows] = lowest_argmax(logits[:, rows]).to(classes.dtype)
     flat = logits.flatten(1)
 
     def weigh(corners: Corners, count: int) -> Tensor:
         total = torch.zeros((len(flat), count), device=flat.device)
         for index, weight in corners:
             total.addcmul_(flat.gather(1, index.expand(len(flat), -1)).float(), weight)
-        return _lowest_argmax(total)
+        return lowest_argmax(total)
 
     _decide(classes, taps, weigh, len(logits), out)
 
@@ -65,7 +65,7 @@ def decide_from_labels(labels: Tensor, taps: Sequence[Taps], num_classes: int, o
         shares = torch.zeros((num_classes, count), device=flat.device)
         for index, weight in corners:
             shares.scatter_add_(0, flat[index].long()[None], weight[None])
-        return _lowest_argmax(shares, TIE)
+        return lowest_argmax(shares, TIE)
 
     _decide(labels, taps, weigh, num_classes, out)
 
@@ -125,7 +125,7 @@ def _corners(place: tuple[Tensor, ...], taps: Sequence[Taps]) -> Corners:
             yield line + index, weight * last_weight
 
 
-def _lowest_argmax(values: Tensor, tolerance: float = 0.0) -> Tensor:
+def lowest_argmax(values: Tensor, tolerance: float = 0.0) -> Tensor:
     """The first index of the largest value along the first axis; int16.
 
     On a CPU one class at a time: argmax along the first axis is an order of magnitude slower there.
