@@ -1,0 +1,209 @@
+"""Folders of studies as annotators leave them: images, of which some have a label map.
+
+case.nii.gz, imagesTr/case.nii.gz or imagesTs/case.nii.gz    an image, in one file or one for each channel
+labels/final/case.nii.gz       the label map that was submitted
+labelsTr/case.nii.gz           the label map of a dataset; one that was submitted is used in its place
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from deepedit.errors import DatasetError
+from deepedit.files import one_line
+from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes
+from deepedit.io.dataset_json import IGNORE, check_label, read_description
+from deepedit.io.left_out import some
+from deepedit.io.msd import Dataset, image_cases
+from deepedit.io.pairing import Case, check_folder, nifti_files, twice
+from deepedit.plan import Labels
+from deepedit.volume import DEFAULT_READING, Reading
+
+IMAGE_FOLDERS = ("", "imagesTr", "imagesTs")
+"""Where images lie. Of several cases of one name the one in the first of these folders counts."""
+
+FINAL_FOLDERS = ("labels/final", "labelsTr")
+"""Where label maps lie that a person has approved; of several of one case the first one counts."""
+
+
+def list_studies(folder: Path, image_channels: int | None = None) -> tuple[tuple[Case, ...], tuple[str, ...]]:
+    """All cases of a folder of studies, by the names of its files alone; no file is opened.
+
+    Args:
+        image_channels: number of channels of the model. A group of another size is not taken for the channels of one
+            case: with 1, ``scan_0000`` and ``scan_0001`` are two cases.
+
+    Returns:
+        The cases in the order of their names, `label` None where nobody has approved a label map yet; and one line
+        each about what is left out.
+
+    Raises:
+        DatasetError: if the folder is missing or cannot be listed.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    notes: list[str] = []
+    labels: dict[str, Path] = {}
+    for room in FINAL_FOLDERS:
+        for name, (path,) in _files(folder, room, notes).items():
+            labels.setdefault(name, path)
+    cases: dict[str, Case] = {}
+    for room in IMAGE_FOLDERS:
+        for case in image_cases(_files(folder, room, notes), image_channels, apart=labels):
+            if case.name in cases:
+                notes.append(
+                    f"{_inside(folder, case.image[0])}: left out for {_inside(folder, cases[case.name].image[0])}"
+                )
+            else:
+                cases[case.name] = Case(case.name, case.image, labels.get(case.name))
+    alone = [_inside(folder, path) for name, path in labels.items() if name not in cases]
+    if alone:
+        notes.append(f"{some(alone)}: left out, as no image has this name")
+    return tuple(cases[name] for name in sorted(cases)), tuple(notes)
+
+
+def find_labelled_studies(
+    folder: Path,
+    labels: Mapping[str, int],
+    reading: Reading = DEFAULT_READING,
+    image_channels: int = 1,
+    earlier: Sequence[Case] = (),
+) -> Dataset:
+    """Find and check the cases of a folder of studies that have a label map, to train on them.
+
+    A case that cannot be used costs nothing but that case: it is left out, and a warning of the dataset tells why.
+
+    Args:
+        labels: names to file values of the model to train, and of the value to ignore, as for `find_dataset`.
+        reading: what is believed of headers that contradict themselves.
+        image_channels: number of channels of every image.
+        earlier: cases from elsewhere to train on as well, as far as their files are still there.
+
+    Raises:
+        DatasetError: if the folder cannot be listed, a label is none, or no case with foreground can be used.
+        FileError: if ``dataset.json`` cannot be opened.
+    """
+    folder = Path(folder)
+    if problem := next((problem for item in labels.items() if (problem := check_label(*item))), None):
+        raise DatasetError(f"`labels`: {problem}")
+    cases, lines = list_studies(folder, image_channels)
+    warnings = list(lines)
+    foreground = {name: value for name, value in labels.items() if value != 0 and name != IGNORE}
+    labelled = _labelled(folder, cases, foreground, warnings)
+    found = [*labelled, *_still_there(labelled, earlier, warnings)]
+    reports = check_cases(folder, [(case.image, case.label) for case in found], reading)
+    usable: list[Case] = []
+    good: list[CaseReport] = []
+    for case, report in zip(found, reports, strict=True):
+        reason = report.problems[0] if report.problems else None
+        if reason is None and report.channels != image_channels:
+            reason = f"its image has {report.channels} channels where the model expects {image_channels}"
+        if reason is not None:
+            warnings.append(f"{one_line(case.name)} is left out: {reason}")
+        else:
+            usable.append(case)
+            good.append(report)
+    values = {value for report in good for value in report.values or ()}
+    if values.isdisjoint(foreground.values()):
+        reasons = f"; {'; '.join(warnings[:3])}" if warnings else ""
+        raise DatasetError(
+            f"{one_line(folder)}: no case with a label map of {', '.join(map(one_line, foreground))} can be used; "
+            f"submit some, or put them into {FINAL_FOLDERS[0]}{reasons}"
+        )
+    warnings += grouped_notes(good) + _about_values(usable, good, labels, foreground)
+    ordered = tuple(sorted(usable, key=lambda case: case.name))
+    chosen = Labels.from_mapping(foreground)
+    return Dataset(folder, ordered, chosen, None, image_channels, tuple(warnings), labels.get(IGNORE))
+
+
+def _labelled(folder: Path, cases: Sequence[Case], labels: Mapping[str, int], warnings: list[str]) -> list[Case]:
+    """The cases with a label map whose values mean what they mean in the model."""
+    described = read_description(folder).labels or {}
+    names = {value: name for name, value in labels.items()}
+    other = [
+        f"{name}={value}"
+        for name, value in described.items()
+        if labels.get(name, value) != value or names.get(value, name) != name
+    ]
+    labelled = [case for case in cases if case.label is not None]
+    if other:
+        trusted = [case for case in labelled if case.label.parent != folder / FINAL_FOLDERS[1]]
+        if len(trusted) < len(labelled):
+            warnings.append(
+                f"labelsTr: left out, as dataset.json says {', '.join(map(one_line, other[:5]))}, and the model "
+                f"{', '.join(f'{one_line(name)}={value}' for name, value in list(labels.items())[:5])}"
+            )
+        labelled = trusted
+    if len(labelled) < len(cases):
+        warnings.append(f"{len(cases) - len(labelled)} of {len(cases)} cases have no label map to train on; left out")
+    return labelled
+
+
+def _still_there(labelled: Sequence[Case], earlier: Sequence[Case], warnings: list[str]) -> list[Case]:
+    """The cases from elsewhere whose files are there, and whose names are not those of cases of the folder."""
+    images = {case.name: _real_paths(case) for case in labelled}
+    others = [case for case in earlier if images.get(case.name) != _real_paths(case)]
+    namesakes = [case for case in others if case.name in images]
+    gone = [path for case in others for path in (*case.image, case.label) if not os.path.isfile(path)]
+    there = [
+        case
+        for case in others
+        if case.name not in images and all(os.path.isfile(path) for path in (*case.image, case.label))
+    ]
+    if namesakes:
+        warnings.append(
+            f"left out of the earlier training, as other studies have their names: {some([c.name for c in namesakes])}"
+        )
+    if gone:
+        missing = len(others) - len(namesakes) - len(there)
+        warnings.append(
+            f"{missing} of {len(earlier)} cases of the earlier training are gone, such as {one_line(gone[0])}; left out"
+        )
+    return there
+
+
+def _about_values(
+    cases: Sequence[Case], reports: Sequence[CaseReport], labels: Mapping[str, int], foreground: Mapping[str, int]
+) -> list[str]:
+    """Notes on values that are no label, labels that are in no file, and files without foreground."""
+    known = set(labels.values())
+    strange = [
+        (case, [value for value in report.values if value not in known])
+        for case, report in zip(cases, reports, strict=True)
+        if not known.issuperset(report.values)
+    ]
+    notes = []
+    if strange:
+        case, values = strange[0]
+        more = f" (and {len(strange) - 1} more likewise)" if len(strange) > 1 else ""
+        notes.append(
+            f"{one_line(case.label.name)}: {', '.join(map(str, values[:5]))} is no value of a label; it becomes "
+            f"background{more}"
+        )
+    present = {value for report in reports for value in report.values}
+    notes += [
+        f"no label map has the value {value} of {name}" for name, value in foreground.items() if value not in present
+    ]
+    empty = [
+        case.name
+        for case, report in zip(cases, reports, strict=True)
+        if set(foreground.values()).isdisjoint(report.values)
+    ]
+    if empty:
+        notes.append(f"{some(empty)}: without foreground")
+    return notes
+
+
+def _files(folder: Path, room: str, notes: list[str]) -> dict[str, list[Path]]:
+    """The files of a folder by their names without ending; a name that is there with two endings is left out."""
+    found = nifti_files(folder / room)
+    notes += [f"{room or '.'}/{twice(paths)}, both are left out" for paths in found.values() if len(paths) > 1]
+    return {name: paths for name, paths in found.items() if len(paths) == 1}
+
+
+def _real_paths(case: Case) -> list[str]:
+    return [os.path.realpath(path) for path in case.image]
+
+
+def _inside(folder: Path, path: Path) -> str:
+    return one_line(path.relative_to(folder))
