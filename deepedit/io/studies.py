@@ -1,12 +1,8 @@
-"""Folders of studies as annotators leave them: images, of which some have a label map.
-
-case.nii.gz, imagesTr/case.nii.gz or imagesTs/case.nii.gz    an image, in one file or one for each channel
-labels/final/case.nii.gz       the label map that was submitted
-labelsTr/case.nii.gz           the label map of a dataset; one that was submitted is used in its place
-"""
+"""The cases to train on in a folder of studies as annotators leave it, whose layout `studies_folder` knows."""
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deepedit.errors import DatasetError
@@ -14,24 +10,18 @@ from deepedit.files import one_line
 from deepedit.io.dataset_checks import CaseReport, check_cases, grouped_notes
 from deepedit.io.dataset_json import IGNORE, check_label, read_description
 from deepedit.io.left_out import some
-from deepedit.io.msd import Dataset, image_cases
-from deepedit.io.pairing import Case, check_folder, nifti_files, twice
+from deepedit.io.msd import Dataset
+from deepedit.io.pairing import Case
+from deepedit.io.studies_folder import DATASET_LABELS, FINAL, LABELS, read_studies_folder
 from deepedit.plan import Labels
 from deepedit.volume import DEFAULT_READING, Reading
-
-IMAGE_FOLDERS = ("", "imagesTr", "imagesTs")
-"""Where images lie. Of several cases of one name the one in the first of these folders counts."""
-
-FINAL_FOLDERS = ("labels/final", "labelsTr")
-"""Where label maps lie that a person has approved; of several of one case the first one counts."""
 
 
 def list_studies(folder: Path, image_channels: int | None = None) -> tuple[tuple[Case, ...], tuple[str, ...]]:
     """All cases of a folder of studies, by the names of its files alone; no file is opened.
 
     Args:
-        image_channels: number of channels of the model. A group of another size is not taken for the channels of one
-            case: with 1, ``scan_0000`` and ``scan_0001`` are two cases.
+        image_channels: number of channels of the model, as for `find_images`.
 
     Returns:
         The cases in the order of their names, `label` None where nobody has approved a label map yet; and one line
@@ -40,26 +30,9 @@ def list_studies(folder: Path, image_channels: int | None = None) -> tuple[tuple
     Raises:
         DatasetError: if the folder is missing or cannot be listed.
     """
-    folder = Path(folder)
-    check_folder(folder)
-    notes: list[str] = []
-    labels: dict[str, Path] = {}
-    for room in FINAL_FOLDERS:
-        for name, (path,) in _files(folder, room, notes).items():
-            labels.setdefault(name, path)
-    cases: dict[str, Case] = {}
-    for room in IMAGE_FOLDERS:
-        for case in image_cases(_files(folder, room, notes), image_channels, apart=labels):
-            if case.name in cases:
-                notes.append(
-                    f"{_inside(folder, case.image[0])}: left out for {_inside(folder, cases[case.name].image[0])}"
-                )
-            else:
-                cases[case.name] = Case(case.name, case.image, labels.get(case.name))
-    alone = [_inside(folder, path) for name, path in labels.items() if name not in cases]
-    if alone:
-        notes.append(f"{some(alone)}: left out, as no image has this name")
-    return tuple(cases[name] for name in sorted(cases)), tuple(notes)
+    found = read_studies_folder(Path(folder), image_channels)
+    cases = (replace(case, label=found.label(name, FINAL)) for name, case in found.cases.items())
+    return tuple(sorted(cases, key=lambda case: case.name)), found.notes
 
 
 def find_labelled_studies(
@@ -108,7 +81,7 @@ def find_labelled_studies(
         reasons = f"; {'; '.join(warnings[:3])}" if warnings else ""
         raise DatasetError(
             f"{one_line(folder)}: no case with a label map of {', '.join(map(one_line, foreground))} can be used; "
-            f"submit some, or put them into {FINAL_FOLDERS[0]}{reasons}"
+            f"submit some, or put them into {LABELS}/{FINAL}{reasons}"
         )
     warnings += grouped_notes(good) + _about_values(usable, good, labels, foreground)
     ordered = tuple(sorted(usable, key=lambda case: case.name))
@@ -127,11 +100,11 @@ def _labelled(folder: Path, cases: Sequence[Case], labels: Mapping[str, int], wa
     ]
     labelled = [case for case in cases if case.label is not None]
     if other:
-        trusted = [case for case in labelled if case.label.parent != folder / FINAL_FOLDERS[1]]
+        trusted = [case for case in labelled if case.label.parent != folder / DATASET_LABELS]
         if len(trusted) < len(labelled):
             warnings.append(
-                f"labelsTr: left out, as dataset.json says {', '.join(map(one_line, other[:5]))}, and the model "
-                f"{', '.join(f'{one_line(name)}={value}' for name, value in list(labels.items())[:5])}"
+                f"{DATASET_LABELS}: left out, as dataset.json says {', '.join(map(one_line, other[:5]))}, and the "
+                f"model {', '.join(f'{one_line(name)}={value}' for name, value in list(labels.items())[:5])}"
             )
         labelled = trusted
     if len(labelled) < len(cases):
@@ -194,16 +167,5 @@ def _about_values(
     return notes
 
 
-def _files(folder: Path, room: str, notes: list[str]) -> dict[str, list[Path]]:
-    """The files of a folder by their names without ending; a name that is there with two endings is left out."""
-    found = nifti_files(folder / room)
-    notes += [f"{room or '.'}/{twice(paths)}, both are left out" for paths in found.values() if len(paths) > 1]
-    return {name: paths for name, paths in found.items() if len(paths) == 1}
-
-
 def _real_paths(case: Case) -> list[str]:
     return [os.path.realpath(path) for path in case.image]
-
-
-def _inside(folder: Path, path: Path) -> str:
-    return one_line(path.relative_to(folder))

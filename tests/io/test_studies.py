@@ -35,25 +35,14 @@ def label(tmp_path, save):
     return label
 
 
-def named(cases):
-    return {case.name: (tuple(path.name for path in case.image), case.label) for case in cases}
-
-
-def test_images_lie_flat_or_in_the_folders_of_a_dataset(studies):
-    folder = studies("a.nii.gz", "imagesTr/b.nii", "imagesTs/c.nii.gz", "._d.nii.gz", "labels/final/e.nii.gz")
-    (folder / "notes.txt").write_text("")
+def test_all_cases_are_listed_with_the_label_maps_that_somebody_approved(studies, label):
+    folder = studies("a.nii.gz", "imagesTr/b.nii.gz", "imagesTr/c.nii.gz", "imagesTs/d.nii.gz", "._e.nii.gz")
+    final, given = label("labels/final/b.nii.gz", 1), label("labelsTr/c.nii.gz", 1)
+    label("labelsTr/b.nii.gz", 6)
+    label("labels/original/a.nii.gz", 6)
     cases, notes = list_studies(folder)
-    assert [case.name for case in cases] == ["a", "b", "c"]
-    assert all(case.label is None for case in cases)
-    assert notes == ("labels/final/e.nii.gz: left out, as no image has this name",)
-
-
-def test_a_submitted_label_map_is_used_in_place_of_that_of_the_dataset(studies, label):
-    folder = studies("imagesTr/a.nii.gz", "imagesTr/b.nii.gz")
-    final, given = label("labels/final/a.nii.gz", 1), label("labelsTr/b.nii.gz", 1)
-    label("labelsTr/a.nii.gz", 6)
-    label("labels/original/b.nii.gz", 6)
-    assert [case.label for case in list_studies(folder)[0]] == [final, given]
+    assert {case.name: case.label for case in cases} == {"a": None, "b": final, "c": given, "d": None}
+    assert notes == ()
 
 
 @pytest.mark.parametrize(("channels", "names"), [(2, ["a"]), (1, ["a_0000", "a_0001"]), (None, ["a"])])
@@ -62,20 +51,11 @@ def test_numbered_files_are_channels_if_the_model_has_as_many(studies, channels,
     assert [case.name for case in cases] == names
 
 
-def test_an_image_whose_name_a_label_map_has_is_no_channel_of_another(studies, label):
-    folder = studies("a_0000.nii.gz", "a_0001.nii.gz")
-    label("labels/final/a_0001.nii.gz", 1)
-    assert [case.name for case in list_studies(folder)[0]] == ["a_0000", "a_0001"]
-
-
-def test_of_two_images_of_one_name_one_is_left_out_and_said(studies):
-    folder = studies("a.nii.gz", "imagesTr/a.nii.gz", "imagesTs/b.nii", "imagesTs/b.nii.gz")
+def test_what_is_left_out_of_the_list_is_said(studies):
+    folder = studies("a.nii.gz", "imagesTr/a.nii.gz", "labels/final/e.nii.gz")
     cases, notes = list_studies(folder)
-    assert named(cases) == {"a": (("a.nii.gz",), None)}
-    assert notes == (
-        "imagesTr/a.nii.gz: left out for a.nii.gz",
-        "imagesTs/b is there as .nii and as .nii.gz; keep one, both are left out",
-    )
+    assert [case.image for case in cases] == [(folder / "imagesTr" / "a.nii.gz",)]
+    assert len(notes) == 2
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path):
