@@ -30,6 +30,7 @@ class Model:
         training_cases, validation_cases: names of the cases that it was trained on, and that it was selected by.
         training_files: where the cases lay that it was trained on: the absolute paths of the image files of each, and
             last that of its label file. Empty in models of earlier versions and of other packages.
+        inherited_cases: names of the cases that the models were trained on from which its weights were taken.
     """
 
     network: ResidualUNet
@@ -37,6 +38,12 @@ class Model:
     training_cases: tuple[str, ...] = ()
     validation_cases: tuple[str, ...] = ()
     training_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    inherited_cases: tuple[str, ...] = ()
+
+    @property
+    def seen_cases(self) -> frozenset[str]:
+        """Names of all cases that have changed its weights: on these its results say little about other images."""
+        return frozenset((*self.training_cases, *self.inherited_cases))
 
     @property
     def device(self) -> torch.device:
@@ -62,6 +69,7 @@ def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | Non
         "plan": model.plan.to_dict(),
         "training_cases": list(model.training_cases),
         "validation_cases": list(model.validation_cases),
+        "inherited_cases": list(model.inherited_cases),
         "training_files": {name: list(paths) for name, paths in model.training_files.items()},
         "weights": {name: tensor.detach().cpu() for name, tensor in model.network.state_dict().items()},
     }
@@ -147,6 +155,8 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
         # Copies, since the state of training in the file may share the memory of the weights, and will change.
         network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
         cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
+        # Models of the first versions with this format have neither.
+        cases["inherited_cases"] = _names(entries.get("inherited_cases", ()))
         files = _files(entries.get("training_files", {}))
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]

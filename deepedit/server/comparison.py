@@ -97,11 +97,9 @@ def compare(old: Model, new: Model, studies: Path, say: Callable[[str], None]) -
 
 def held_back(old: Model, new: Model, cases: Sequence[Case]) -> list[Case]:
     """The labelled ones of some cases that the new model was validated on, and that neither model was trained on."""
-    trained = {*old.training_cases, *new.training_cases}
+    seen = old.seen_cases | new.seen_cases
     return [
-        case
-        for case in cases
-        if case.label is not None and case.name in new.validation_cases and case.name not in trained
+        case for case in cases if case.label is not None and case.name in new.validation_cases and case.name not in seen
     ]
 
 

@@ -58,7 +58,7 @@ class _Task:
 
     def tell(self, line: str) -> None:
         """Add a line to the log, in which the processes write as well."""
-        with open(self.folder / LOG, "a", encoding="utf-8") as log:
+        with suppress(OSError), open(self.folder / LOG, "a", encoding="utf-8") as log:  # the disk may be full
             log.write(f"{one_line(line)}\n")
 
     def lines(self) -> list[str]:
@@ -219,7 +219,7 @@ class FineTuning:
                 f"training needs {FEWEST_CASES} submitted cases, some of them to compare the new model with the old "
                 f"one, and {len(submitted)} {'is' if len(submitted) == 1 else 'are'} there; submit {missing} more"
             )
-        if all(case.name in model.training_cases for case in submitted):
+        if all(case.name in model.seen_cases for case in submitted):
             raise TrainingError(
                 f"the model was trained on all {len(submitted)} submitted cases, and none is left to compare a new one "
                 "with it; submit another"
@@ -243,8 +243,7 @@ class FineTuning:
             status, line = "ERROR", f"training failed: {error}"
         except Exception as error:  # whatever it is, clients ask for the state of this training
             status, line = "ERROR", f"training failed: {type(error).__name__}: {error}"
-        with suppress(OSError):  # the disk may be full
-            task.tell(line)
+        task.tell(line)
         self.say(one_line(line))
         task.ended = time.time()
         task.status = status

@@ -46,10 +46,10 @@ def read_config(path: Path) -> RunSettings:
     name, record = one_line(path), read_json(path, TrainingError)
     try:
         if "settings" in record:
-            # There were no runs on studies before this was a setting.
-            entries = (
-                {"studies": False, **record["settings"]} if isinstance(record["settings"], dict) else record["settings"]
-            )
+            entries = record["settings"]
+            if isinstance(entries, dict):
+                # Before this was a setting, no run was on studies.
+                entries = {"studies": False, **entries}
         elif isinstance(record.get("arguments"), dict) and isinstance(record.get("training"), dict):
             entries = _settings_of_arguments(record["arguments"], record["training"])
         else:

@@ -80,7 +80,7 @@ class Run:
         self.seen, self.held_back = (), ()
         if settings.studies:
             model = source or self.model
-            self.seen, self.held_back = model.training_cases, model.validation_cases
+            self.seen, self.held_back = model.seen_cases, model.validation_cases
             self.dataset = studies_dataset(settings.dataset, settings.labels, reading, model)
         else:
             self.dataset = find_dataset(settings.dataset, settings.labels, reading)
@@ -192,6 +192,7 @@ class Run:
         training, validation = self._split(names)
         model = Model(network, plan, training, validation)
         if source is not None:
+            model.inherited_cases = tuple(sorted(source.seen_cases))
             for line in transfer_weights(source, model):
                 self.say(f"not taken from {settings.init_weights}: {line}")
             if plan.intensity != source.plan.intensity:

@@ -188,11 +188,16 @@ def test_where_the_training_cases_lie_is_remembered_and_may_be_missing(model, tm
     path = tmp_path / "model.pt"
     model.training_files = {"a": ("/data/a_0000.nii.gz", "/data/a_0001.nii.gz", "/labels/a.nii.gz")}
     save_model(path, model)
-    assert load_model(path).training_files == model.training_files
+    model.inherited_cases = ("b", "z")
+    save_model(path, model)
+    loaded = load_model(path)
+    assert loaded.training_files == model.training_files
+    assert loaded.seen_cases == {"a", "b", "z"}
     entries = read_entries(path)
-    del entries["training_files"]
+    del entries["training_files"], entries["inherited_cases"]
     torch.save(entries, path)
     assert load_model(path).training_files == {}
+    assert load_model(path).seen_cases == {"a", "b"}
 
 
 @pytest.mark.parametrize("files", [3, {"a": "image"}, {"a": ["image"]}, {"a": ["image", 3]}, {3: ["image", "label"]}])

@@ -31,8 +31,8 @@ def studies(tmp_path):
 def test_the_cases_are_held_back_from_both(model, tmp_path):
     cases = [Case(name, (tmp_path / name,), tmp_path / "label") for name in "abcd"]
     cases.append(Case("e", (tmp_path / "e",)))
-    old = replace(model, training_cases=("a",))
-    new = replace(model, training_cases=("b",), validation_cases=("a", "b", "c", "e"))
+    old = replace(model, training_cases=("a",), inherited_cases=("d",))
+    new = replace(model, training_cases=("b",), validation_cases=("a", "b", "c", "d", "e"))
     assert [case.name for case in held_back(old, new, cases)] == ["c"]
 
 

@@ -91,8 +91,11 @@ def test_a_model_without_paths_is_trained_on_the_studies_alone(trained, studies,
 def test_paths_that_are_gone_are_told_in_one_line(trained, studies, begin, tmp_path):
     old = load_model(trained[1])
     files = {name: ("/nowhere/image.nii.gz", "/nowhere/label.nii.gz") for name in old.training_files}
-    save_model(tmp_path / "old.pt", replace(old, training_files=files))
+    save_model(tmp_path / "old.pt", replace(old, training_files=files, inherited_cases=("study_0",)))
     run, said = begin(studies, tmp_path / "old.pt")
+    # Its weights know them all the same.
+    assert run.model.seen_cases == {*old.training_cases, "study_0", *run.model.training_cases}
+    assert "study_0" in run.model.training_cases
     assert {*run.model.training_cases, *run.model.validation_cases} == {f"study_{number}" for number in range(5)}
     assert [line for line in said if "cases of the earlier training are gone, such as /nowhere/image.nii.gz" in line]
 
