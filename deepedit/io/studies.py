@@ -99,6 +99,8 @@ def _labelled(folder: Path, cases: Sequence[Case], labels: Mapping[str, int], wa
         if labels.get(name, value) != value or names.get(value, name) != name
     ]
     labelled = [case for case in cases if case.label is not None]
+    if len(labelled) < len(cases):
+        warnings.append(f"{len(cases) - len(labelled)} of {len(cases)} cases have no label map to train on; left out")
     if other:
         trusted = [case for case in labelled if case.label.parent != folder / DATASET_LABELS]
         if len(trusted) < len(labelled):
@@ -107,30 +109,28 @@ def _labelled(folder: Path, cases: Sequence[Case], labels: Mapping[str, int], wa
                 f"model {', '.join(f'{one_line(name)}={value}' for name, value in list(labels.items())[:5])}"
             )
         labelled = trusted
-    if len(labelled) < len(cases):
-        warnings.append(f"{len(cases) - len(labelled)} of {len(cases)} cases have no label map to train on; left out")
     return labelled
 
 
 def _still_there(labelled: Sequence[Case], earlier: Sequence[Case], warnings: list[str]) -> list[Case]:
     """The cases from elsewhere whose files are there, and whose names are not those of cases of the folder."""
     images = {case.name: _real_paths(case) for case in labelled}
-    others = [case for case in earlier if images.get(case.name) != _real_paths(case)]
-    namesakes = [case for case in others if case.name in images]
-    gone = [path for case in others for path in (*case.image, case.label) if not os.path.isfile(path)]
-    there = [
-        case
-        for case in others
-        if case.name not in images and all(os.path.isfile(path) for path in (*case.image, case.label))
-    ]
+    there: list[Case] = []
+    namesakes: list[str] = []
+    gone: list[Path] = []
+    for case in earlier:
+        missing = [path for path in (*case.image, case.label) if not os.path.isfile(path)]
+        if case.name not in images:
+            gone += missing[:1]
+            there += [] if missing else [case]
+        elif images[case.name] != _real_paths(case):
+            namesakes.append(case.name)
     if namesakes:
-        warnings.append(
-            f"left out of the earlier training, as other studies have their names: {some([c.name for c in namesakes])}"
-        )
+        warnings.append(f"left out of the earlier training, as other studies have their names: {some(namesakes)}")
     if gone:
-        missing = len(others) - len(namesakes) - len(there)
         warnings.append(
-            f"{missing} of {len(earlier)} cases of the earlier training are gone, such as {one_line(gone[0])}; left out"
+            f"{len(gone)} of {len(earlier)} cases of the earlier training are gone, such as {one_line(gone[0])}; "
+            "left out"
         )
     return there
 

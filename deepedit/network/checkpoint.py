@@ -155,7 +155,7 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
         # Copies, since the state of training in the file may share the memory of the weights, and will change.
         network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
         cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
-        # Models of the first versions with this format have neither.
+        # The first versions that wrote this format knew of neither.
         cases["inherited_cases"] = _names(entries.get("inherited_cases", ()))
         files = _files(entries.get("training_files", {}))
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:

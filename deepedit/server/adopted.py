@@ -35,7 +35,7 @@ def adopted_model(model: Path, studies: Path) -> tuple[Path, str]:
     Raises:
         FileError: if the model's file cannot be read.
     """
-    folder = _folder(model, studies)
+    folder = adoption_folder(model, studies)
     if not (folder / RECORD).exists():
         return model, f"serving {one_line(model)}"
     try:
@@ -51,17 +51,16 @@ def adopted_model(model: Path, studies: Path) -> tuple[Path, str]:
     )
 
 
-def adopt_file(new: Path, name: str, model: Path, studies: Path) -> Path:
+def adopt_file(new: Path, name: str, folder: Path) -> Path:
     """Copy a fine-tuned model to where adopted models lie; it is served after `record_adoption` only.
 
     Args:
         name: of the copy, which nothing has yet.
-        model, studies: as for `adopted_model`.
+        folder: see `adoption_folder`.
 
     Raises:
         FileError: if a file cannot be read or written.
     """
-    folder = _folder(model, studies)
     make_folder(folder)
     target = folder / f"{name}.pt"
     with open_for_reading(new) as source, replace_atomically(target) as stream:
@@ -97,5 +96,10 @@ def file_digest(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _folder(model: Path, studies: Path) -> Path:
+def adoption_folder(model: Path, studies: Path) -> Path:
+    """Where the models lie that were adopted in the place of a model, which is known by the content of its file.
+
+    Raises:
+        FileError: if the model's file cannot be read.
+    """
     return studies / OWN / "models" / file_digest(model)[:32]

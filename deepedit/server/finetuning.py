@@ -18,7 +18,7 @@ from deepedit.files import brief, make_folder, one_line
 from deepedit.io.studies import list_studies
 from deepedit.network.checkpoint import model_from_entries, read_entries
 from deepedit.server import child
-from deepedit.server.adopted import OWN, adopt_file, adopted_model, record_adoption
+from deepedit.server.adopted import OWN, adopt_file, adopted_model, adoption_folder, record_adoption
 from deepedit.server.comparison import Comparison, read_comparison
 from deepedit.server.errors import Busy
 
@@ -95,8 +95,9 @@ class FineTuning:
     Args:
         model: the file that the user named; what was adopted in its place earlier is fine-tuned further.
         studies: folder of studies.
-        adopt: called with the file of each new model to serve, from a thread of this object; if it raises an error, the
-            old model stays.
+        adopt: called with the file of each new model to serve, from a thread of this object, and with the old one again
+            if the adoption cannot be recorded. If it raises an error, the old model stays. It must not call `start`,
+            `stop` or `close`.
         say: called with a line on the end of each training.
         trainer: name of this trainer for clients.
         device: see `pick_device`.
@@ -119,6 +120,8 @@ class FineTuning:
         self.model, self.studies = Path(model).absolute(), Path(studies).absolute()
         self.adopt, self.say, self.trainer, self.device = adopt, say, trainer, device
         self.unproven, self.compare = unproven, compare
+        # By its content now: the file may be replaced while it is served.
+        self.folder = adoption_folder(self.model, self.studies)
         self.current, _ = adopted_model(self.model, self.studies)
         self.best = 0.0
         self._lock = threading.Lock()
@@ -278,9 +281,14 @@ class FineTuning:
         with self._lock:
             if task.stopping:
                 raise _Stopped
-            path = adopt_file(new, task.folder.name, self.model, self.studies)
+            path = adopt_file(new, task.folder.name, self.folder)
             self.adopt(path)
-            record_adoption(path, why, {"comparison": comparison and asdict(comparison), "trained_from": str(old)})
+            try:
+                record_adoption(path, why, {"comparison": comparison and asdict(comparison), "trained_from": str(old)})
+            except DeepEditError:
+                # Served now, it would not be after the next start.
+                self.adopt(old)
+                raise
             self.current = path
         return f"the new model is in use, the old one is kept as {old}: {why}"
 

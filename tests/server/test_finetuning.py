@@ -194,6 +194,17 @@ def test_a_model_that_the_server_cannot_take_leaves_the_old_one(tuning, at_once,
     assert mine.current == adopted_model(model, studies)[0] == model
 
 
+def test_an_adoption_that_cannot_be_recorded_is_taken_back(tuning, at_once, model, studies):
+    mine = tuning(compare=lambda old, new: BETTER)
+    (mine.folder / "adopted.json").mkdir(parents=True)
+    mine.start(LONG)
+    status = ended(mine)
+    assert status["status"] == "ERROR"
+    assert "adopted.json: is there already and is not a regular file" in status["details"][-1]
+    assert mine.adopted == [mine.folder / f"{mine._task.folder.name}.pt", model]
+    assert mine.current == adopted_model(model, studies)[0] == model
+
+
 def test_an_adopted_model_that_is_damaged_is_told_and_not_served(tuning, at_once, model, studies):
     mine = tuning(compare=lambda old, new: BETTER)
     mine.start(LONG)
