@@ -1,15 +1,12 @@
 """Fine-tuning on submitted studies beside a server that goes on, and the decision whether its result is served."""
 
-import json
 import math
-import subprocess
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from deepedit.server import child
 from deepedit.server.adopted import OWN, adopt_file, adopted_model, adoption_folder, record_adoption
 from deepedit.server.comparison import Comparison, read_comparison
 from deepedit.server.errors import Busy
+from deepedit.server.task import LOG, PROGRESS, Task
 
 FEWEST_CASES = 5
 """Submitted cases from which on some can be held back to compare the new model with the old one."""
@@ -31,50 +29,7 @@ MOST_MINUTES = 7 * 24 * 60
 INTERRUPTED = 130
 """Exit status of the command lines after Ctrl-C or SIGTERM."""
 
-LINES = 20
-TAIL_BYTES = 2**14
-LOG, PROGRESS, COMPARISON = "log.txt", "progress.json", "comparison.json"
-
-
-@dataclass
-class _Task:
-    """One training.
-
-    Attributes:
-        folder: its run folder.
-        status: RUNNING, DONE, ERROR or STOPPED.
-        process: the one that works for it now.
-        stopping: whether it was asked to stop.
-    """
-
-    folder: Path
-    request: dict[str, Any]
-    id: str = field(default_factory=lambda: str(uuid.uuid4()))
-    started: float = field(default_factory=time.time)
-    ended: float | None = None
-    status: str = "RUNNING"
-    process: subprocess.Popen | None = None
-    stopping: bool = False
-
-    def tell(self, line: str) -> None:
-        """Add a line to the log, in which the processes write as well."""
-        with suppress(OSError), open(self.folder / LOG, "a", encoding="utf-8") as log:  # the disk may be full
-            log.write(f"{one_line(line)}\n")
-
-    def lines(self) -> list[str]:
-        """The last lines of the log."""
-        with suppress(OSError), open(self.folder / LOG, "rb") as log:
-            log.seek(0, 2)
-            log.seek(max(0, log.tell() - TAIL_BYTES))
-            lines = log.read().decode(errors="replace").splitlines()
-            return [one_line(line, 500) for line in lines if line.strip()][-LINES:]
-        return []
-
-    def share(self) -> float:
-        """Share of the training that is over."""
-        with suppress(OSError, ValueError, KeyError, TypeError):
-            return float(json.loads((self.folder / PROGRESS).read_bytes())["share"])
-        return 0.0
+COMPARISON = "comparison.json"
 
 
 class FineTuning:
@@ -125,7 +80,7 @@ class FineTuning:
         self.current, _ = adopted_model(self.model, self.studies)
         self.best = 0.0
         self._lock = threading.Lock()
-        self._task: _Task | None = None
+        self._task: Task | None = None
         self._thread: threading.Thread | None = None
 
     @property
@@ -156,17 +111,17 @@ class FineTuning:
                 raise Busy("a training is under way already; wait until it is over, or stop it")
             minutes = _minutes(config.get("max_minutes", MINUTES))
             self._refuse_too_few()
-            task = self._task = _Task(self._new_folder(), {"max_minutes": minutes})
+            task = self._task = Task(self.trainer, self._new_folder(), {"max_minutes": minutes})
             task.tell(f"training for {minutes:g} minutes in {task.folder}")
             # The thread waits for the processes, so that what follows does not depend on anybody asking.
             self._thread = threading.Thread(target=self._work, args=(task, minutes), name="fine-tuning", daemon=True)
             self._thread.start()
-            return {**self._describe(task), "status": "SUBMITTED"}
+            return {**task.described(), "status": "SUBMITTED"}
 
     def status(self) -> dict[str, Any] | None:
         """The newest training as ``GET /train/`` tells it; None if there was none."""
         task = self._task
-        return None if task is None else self._describe(task)
+        return None if task is None else task.described()
 
     def stats(self) -> dict[str, Any]:
         """The entry ``train_stats`` of ``/info/``: progress in percent, and the mean Dice of the model in service, as
@@ -174,18 +129,7 @@ class FineTuning:
         task = self._task
         if task is None:
             return {}
-        seconds = int((task.ended or time.time()) - task.started)
-        percent = 100 if task.status == "DONE" else min(99, int(100 * task.share()))
-        stats = {
-            "best_metric": self.best,
-            "epoch": percent,
-            "total_epochs": 100,
-            "start_ts": int(task.started),
-            "current_time": str(timedelta(seconds=seconds)),
-        }
-        if task.ended is not None:
-            stats["total_time"] = str(timedelta(seconds=seconds))
-        return {self.trainer: stats}
+        return {self.trainer: task.stats(self.best)}
 
     def stop(self) -> dict[str, Any] | None:
         """End the training that is under way, if there is one; its newest state is saved, and nothing is adopted.
@@ -234,7 +178,7 @@ class FineTuning:
         make_folder(folder)
         return folder
 
-    def _work(self, task: _Task, minutes: float) -> None:
+    def _work(self, task: Task, minutes: float) -> None:
         """Train, compare and adopt; whatever fails ends this training, and nothing else."""
         try:
             self._train(task, minutes)
@@ -251,7 +195,7 @@ class FineTuning:
         task.ended = time.time()
         task.status = status
 
-    def _train(self, task: _Task, minutes: float) -> None:
+    def _train(self, task: Task, minutes: float) -> None:
         files = {
             "--init-weights": self.current,
             "--studies": self.studies,
@@ -264,7 +208,7 @@ class FineTuning:
         # There is nothing to resume, and it takes several times the space of the model.
         (task.folder / "last.pt").unlink(missing_ok=True)
 
-    def _decide(self, task: _Task) -> str:
+    def _decide(self, task: Task) -> str:
         """Compare the models and adopt the new one where it is not worse; returns what was done and why."""
         old, new = self.current, task.folder / "model.pt"
         comparison = None
@@ -292,14 +236,14 @@ class FineTuning:
             self.current = path
         return f"the new model is in use, the old one is kept as {old}: {why}"
 
-    def _compare(self, task: _Task, old: Path, new: Path) -> Comparison:
+    def _compare(self, task: Task, old: Path, new: Path) -> Comparison:
         if self.compare is not None:
             return self.compare(old, new)
         result = task.folder / COMPARISON
         self._run(task, "deepedit.server.comparison", [str(old), str(new), str(self.studies), str(result), self.device])
         return read_comparison(result)
 
-    def _run(self, task: _Task, module: str, arguments: Sequence[str]) -> None:
+    def _run(self, task: Task, module: str, arguments: Sequence[str]) -> None:
         """Run a module in a process of its own to its end.
 
         Raises:
@@ -321,18 +265,7 @@ class FineTuning:
                 "it again"
             )
         if status:
-            raise TrainingError(_complaint(task.lines()))
-
-    def _describe(self, task: _Task) -> dict[str, Any]:
-        described = {
-            "id": task.id,
-            "model": self.trainer,
-            "status": task.status,
-            "request": task.request,
-            "start_ts": _told(task.started),
-            "details": task.lines() or ["training begins"],
-        }
-        return described if task.ended is None else {**described, "end_ts": _told(task.ended)}
+            raise TrainingError(task.complaint())
 
 
 class _Stopped(Exception):
@@ -357,21 +290,8 @@ def _minutes(value: Any) -> float:
     return minutes
 
 
-def _complaint(lines: Sequence[str]) -> str:
-    """The error in what a process said last: all from where it begins, or else the last line, as of a traceback."""
-    for number in reversed(range(len(lines))):
-        program, separator, message = lines[number].partition(": ")
-        if separator and program in ("deepedit-train", "comparison"):
-            return " ".join((message, *(line.strip() for line in lines[number + 1 :])))
-    return lines[-1] if lines else "its process said nothing"
-
-
 def _recorded_best(entries: Mapping[str, Any]) -> float:
     """The best validation Dice of the run that a model is from; 0 if it is not known."""
     training = entries.get("training")
     best = training.get("best") if isinstance(training, dict) else None
     return float(best) if isinstance(best, int | float) and math.isfinite(best) and best >= 0 else 0.0
-
-
-def _told(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M:%S")
