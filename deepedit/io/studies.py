@@ -12,6 +12,7 @@ from deepedit.io.dataset_json import IGNORE, check_label, read_description
 from deepedit.io.left_out import some
 from deepedit.io.msd import Dataset
 from deepedit.io.pairing import Case
+from deepedit.io.segment_names import contradicting_names
 from deepedit.io.studies_folder import DATASET_LABELS, FINAL, LABELS, read_studies_folder
 from deepedit.plan import Labels
 from deepedit.volume import DEFAULT_READING, Reading
@@ -68,7 +69,8 @@ def find_labelled_studies(
     usable: list[Case] = []
     good: list[CaseReport] = []
     for case, report in zip(found, reports, strict=True):
-        reason = report.problems[0] if report.problems else None
+        reasons = report.problems + contradicting_names([case], [report], labels)
+        reason = reasons[0] if reasons else None
         if reason is None and report.channels != image_channels:
             reason = f"its image has {report.channels} channels where the model expects {image_channels}"
         if reason is not None:
@@ -78,10 +80,10 @@ def find_labelled_studies(
             good.append(report)
     values = {value for report in good for value in report.values or ()}
     if values.isdisjoint(foreground.values()):
-        reasons = f"; {'; '.join(warnings[:3])}" if warnings else ""
+        why = f"; {'; '.join(warnings[:3])}" if warnings else ""
         raise DatasetError(
             f"{one_line(folder)}: no case with a label map of {', '.join(map(one_line, foreground))} can be used; "
-            f"submit some, or put them into {LABELS}/{FINAL}{reasons}"
+            f"submit some, or put them into {LABELS}/{FINAL}{why}"
         )
     warnings += grouped_notes(good) + _about_values(usable, good, labels, foreground)
     ordered = tuple(sorted(usable, key=lambda case: case.name))

@@ -8,6 +8,7 @@ import pytest
 from deepedit.errors import DatasetError
 from deepedit.io.pairing import Case
 from deepedit.io.studies import find_labelled_studies, list_studies
+from deepedit.io.volumes import read_label, write_label
 
 LABELS = {"spleen": 1, "liver": 6}
 IMAGE = np.arange(120, dtype=np.float32).reshape(4, 5, 6)
@@ -108,6 +109,16 @@ def test_label_maps_whose_values_mean_something_else_are_left_out(studies, label
     dataset = find_labelled_studies(folder, LABELS)
     assert [case.name for case in dataset.cases] == ["b"]
     assert "labelsTr: left out, as dataset.json says liver=2, and the model spleen=1, liver=6" in dataset.warnings
+
+
+def test_a_segmentation_whose_segments_have_other_values_is_left_out(studies, label, tmp_path):
+    pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    folder = studies("a.nii.gz", "b.nii.gz")
+    truth = read_label(label("labels/final/a.nii.gz", 1, 6))
+    write_label(folder / "labels" / "final" / "b.seg.nrrd", truth.data.clip(0, 2), truth, {1: "spleen", 2: "liver"})
+    dataset = find_labelled_studies(folder, LABELS)
+    assert [case.name for case in dataset.cases] == ["a"]
+    assert "b is left out: final/b.seg.nrrd: its segment liver has the value 2, and liver is 6" in dataset.warnings[0]
 
 
 def test_a_value_to_ignore_stays_one(studies, label):
