@@ -15,9 +15,7 @@ from typing import Any
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import make_folder, one_line, open_for_reading, read_json, replace_atomically
-
-OWN = ".deepedit"
-"""The folder of studies has in it what the server keeps for itself."""
+from deepedit.server.studies import OWN
 
 RECORD = "adopted.json"
 

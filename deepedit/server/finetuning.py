@@ -15,9 +15,10 @@ from deepedit.files import brief, make_folder, one_line
 from deepedit.io.studies import list_studies
 from deepedit.network.checkpoint import model_from_entries, read_entries
 from deepedit.server import child
-from deepedit.server.adopted import OWN, adopt_file, adopted_model, adoption_folder, record_adoption
+from deepedit.server.adopted import adopt_file, adopted_model, adoption_folder, record_adoption
 from deepedit.server.comparison import Comparison, read_comparison
 from deepedit.server.errors import Busy
+from deepedit.server.studies import OWN
 from deepedit.server.task import LOG, PROGRESS, Task
 
 FEWEST_CASES = 5
