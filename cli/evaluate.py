@@ -169,7 +169,7 @@ def choose_cases(options: argparse.Namespace, model: Any, tell: Callable[[str], 
         reason = "no case is left to evaluate, as said above" if problems else why_no_cases(options.input)
         raise DatasetError(f"{one_line(options.input)}: {reason}")
     check_labels(options.input, description.labels, model.plan.labels)
-    chosen = [case for case in cases if options.cases == "all" or case.name not in model.training_cases]
+    chosen = [case for case in cases if options.cases == "all" or case.name not in model.seen_cases]
     if not chosen:
         raise DatasetError(
             f"{options.input}: the model was trained on all {len(cases)} cases; evaluate it on others, or, knowing "

@@ -21,10 +21,14 @@ def new_settings(arguments: argparse.Namespace) -> "RunSettings":
 
     run = asked(arguments)
     training = {each.name: run.pop(each.name) for each in fields(TrainingConfig) if each.name in run}
+    studies = arguments.studies is not None
+    if studies:
+        # The cases held back shall compare the model with the one that it began from: none may be chosen by them.
+        training["validations"] = 1
     try:
         config = TrainingConfig(record_passes=not arguments.eager, **training)
-        dataset = arguments.input or arguments.output / "phantom"
-        return RunSettings(dataset, cache=arguments.cache_dir, workers=arguments.workers, config=config, **run)
+        dataset = arguments.studies or arguments.input or arguments.output / "phantom"
+        return RunSettings(dataset, studies, cache=arguments.cache_dir, workers=arguments.workers, config=config, **run)
     except ValueError as error:
         raise UsageError(str(error)) from error
 
@@ -47,9 +51,13 @@ def kept_settings(arguments: argparse.Namespace) -> "RunSettings":
             raise UsageError(
                 f"`{name}`: {where} was begun with another, which is kept; leave it out, or begin a new run"
             )
+    if arguments.input is not None and settings.studies:
+        raise UsageError(f"--input: {one_line(source)} was begun on studies; name their folder with --studies")
+    if arguments.studies is not None and not settings.studies:
+        raise UsageError(f"--studies: {one_line(source)} was begun on a dataset; name its folder with --input")
     return replace(
         settings,
-        dataset=arguments.input or settings.dataset,
+        dataset=arguments.studies or arguments.input or settings.dataset,
         cache=arguments.cache_dir or settings.cache,
         workers=arguments.workers,
         config=replace(settings.config, record_passes=not arguments.eager),

@@ -1,6 +1,8 @@
 """``deepedit-train``: train on a dataset folder, resume a run, import a model of MONAI, or export a model."""
 
 import argparse
+import json
+import math
 import signal
 import sys
 from collections.abc import Iterable, Sequence
@@ -36,6 +38,7 @@ if TYPE_CHECKING:  # importing them for good would make --help wait for torch
 EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written first
   deepedit-train --input Task09_Spleen --output run           train on your own dataset
+  deepedit-train --init-weights run/model.pt --studies FOLDER --output tuned      fine-tune on what annotators submitted
   deepedit-train --output run --resume                        resume a run that was interrupted
   torchrun --nproc-per-node 2 -m deepedit_cli.train --input Task09_Spleen --output run      on two GPUs
   deepedit-train --input run/model.pt --output run/model.ts --export
@@ -53,7 +56,16 @@ def options() -> argparse.ArgumentParser:
     add = parser(
         "deepedit-train", "Train a network that segments automatically, from clicks, and by correction.", EXAMPLES
     )
-    add.add_argument("--input", type=Path, help="dataset folder; default: a phantom dataset written to RUN/phantom")
+    data_from = add.add_mutually_exclusive_group()
+    data_from.add_argument(
+        "--input", type=Path, help="dataset folder; default: a phantom dataset written to RUN/phantom"
+    )
+    data_from.add_argument(
+        "--studies",
+        type=Path,
+        metavar="FOLDER",
+        help="folder of studies as annotators leave it (images, labels/final, labelsTr) to fine-tune --init-weights on",
+    )
     add.add_argument("--output", type=Path, required=True, help="run folder; with --export the file to write")
     again = add.add_mutually_exclusive_group()
     again.add_argument("--resume", action="store_true", help="go on with the run in --output, with its own settings")
@@ -113,6 +125,7 @@ def options() -> argparse.ArgumentParser:
     )
     how.add_argument("--max-clicks", type=count, help="greatest number of clicks in a sample (default: 10)")
     how.add_argument("--seed", type=count, help="seed of everything random except the split (default: 0)")
+    how.add_argument("--progress", type=Path, metavar="FILE", help="JSON file to keep up to date, for other programs")
     add_model_options(add)
     add_common(add)
     # Else a run that goes on could not tell what was asked for from what was not.
@@ -142,13 +155,15 @@ def train(argv: Sequence[str] | None) -> int:
         if ranks.first:
             if not arguments.resume:
                 claim(folder, arguments.overwrite)
-            if arguments.input is None and not repeated:
+            if arguments.input is None and arguments.studies is None and not repeated:
                 phantom(settings.dataset, settings.config.seed)
         ranks.wait()
-        return work(folder, settings, arguments.device, resume, ranks)
+        return work(folder, settings, arguments.device, resume, ranks, arguments.progress)
 
 
-def work(folder: Path, settings: "RunSettings", device: str, resume: bool, ranks: "Ranks") -> int:
+def work(
+    folder: Path, settings: "RunSettings", device: str, resume: bool, ranks: "Ranks", progress_file: Path | None
+) -> int:
     """Train with these settings, print what to do next, and return the exit status."""
     from deepedit.training.record import write_config
     from deepedit.training.run import Run
@@ -158,7 +173,10 @@ def work(folder: Path, settings: "RunSettings", device: str, resume: bool, ranks
         # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
         write_config(folder, settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
-        finished = training.train(bar.show if bar.bar else None, stop)
+        shown = [bar.show] if bar.bar else []
+        if progress_file is not None and ranks.first:
+            shown.append(ProgressFile(progress_file))
+        finished = training.train(lambda progress: [show(progress) for show in shown], stop, lines=bar.bar is None)
     if not finished:
         training.say(f"stopped; go on with: deepedit-train {pasted('--output', folder)} --resume")
         return INTERRUPTED
@@ -168,6 +186,25 @@ def work(folder: Path, settings: "RunSettings", device: str, resume: bool, ranks
     named = " ".join(pasted(*each) for each in (("--model", model), ("--input", image), ("--output", result)))
     training.say(f"try it: deepedit-infer {named}")
     return 0
+
+
+class ProgressFile:
+    """A JSON file that tells other programs how far a run is: ``share`` of it in [0, 1], ``step`` and ``seconds``."""
+
+    SECONDS_BETWEEN = 1.0
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.written = path, -math.inf
+
+    def __call__(self, progress: Any) -> None:
+        from deepedit.files import replace_atomically
+
+        if progress.seconds - self.written < self.SECONDS_BETWEEN and progress.share < 1:
+            return
+        self.written = progress.seconds
+        content = {"share": progress.share, "step": progress.step, "seconds": progress.seconds}
+        with replace_atomically(self.path) as stream:
+            stream.write(json.dumps(content).encode())
 
 
 class Stop:

@@ -293,7 +293,12 @@ def _stacked(case: Case, reading: Reading) -> Volume:
 
 
 def split_cases(
-    names: Iterable[str], training_share: float = 0.9, seed: int = 0
+    names: Iterable[str],
+    training_share: float = 0.9,
+    seed: int = 0,
+    *,
+    seen: Collection[str] = (),
+    held_back: Collection[str] = (),
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Case names for training and for validation, each in ascending order.
 
@@ -301,6 +306,11 @@ def split_cases(
     removing a case moves no other case, and the share is met on average, not exactly. Only if one side would stay
     empty, the case with the highest hash goes to validation, or the one with the lowest to training. A single case is
     used for both; then the validation tells only whether training works.
+
+    Args:
+        seen, held_back: cases that an earlier model was trained on, and those that were held back from it. They stay on
+            their side, so that the cases for validation compare both models. If every case was seen, there is no such
+            case, and the cases are divided as if none was.
 
     Raises:
         ValueError: if there is no name, if a name appears twice, or if the share is not in (0, 1].
@@ -311,11 +321,13 @@ def split_cases(
     if len(names) == 1:
         return tuple(names), tuple(names)
     fraction = {name: _hash_fraction(name, seed) for name in names}
-    training = {name for name in names if fraction[name] < training_share}
-    if len(training) == len(names):
-        training.remove(max(names, key=fraction.__getitem__))
-    if not training:
-        training.add(min(names, key=fraction.__getitem__))
+    fresh = [name for name in names if name not in seen] or names
+    held = {name for name in fresh if name in held_back or fraction[name] >= training_share}
+    if not held:
+        held.add(max(fresh, key=fraction.__getitem__))
+    if len(held) == len(names):
+        held.remove(min(names, key=lambda name: (name in held_back, fraction[name])))
+    training = {name for name in names if name not in held}
     return tuple(n for n in names if n in training), tuple(n for n in names if n not in training)
 
 

@@ -4,7 +4,7 @@ import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,12 +28,22 @@ class Model:
         network: in evaluation mode when it was loaded.
         plan: labels, grid, intensities and clicks.
         training_cases, validation_cases: names of the cases that it was trained on, and that it was selected by.
+        training_files: where the cases lay that it was trained on: the absolute paths of the image files of each, and
+            last that of its label file. Empty in models of earlier versions and of other packages.
+        inherited_cases: names of the cases that the models were trained on from which its weights were taken.
     """
 
     network: ResidualUNet
     plan: Plan
     training_cases: tuple[str, ...] = ()
     validation_cases: tuple[str, ...] = ()
+    training_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    inherited_cases: tuple[str, ...] = ()
+
+    @property
+    def seen_cases(self) -> frozenset[str]:
+        """Names of all cases that have changed its weights: on these its results say little about other images."""
+        return frozenset((*self.training_cases, *self.inherited_cases))
 
     @property
     def device(self) -> torch.device:
@@ -59,6 +69,8 @@ def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | Non
         "plan": model.plan.to_dict(),
         "training_cases": list(model.training_cases),
         "validation_cases": list(model.validation_cases),
+        "inherited_cases": list(model.inherited_cases),
+        "training_files": {name: list(paths) for name, paths in model.training_files.items()},
         "weights": {name: tensor.detach().cpu() for name, tensor in model.network.state_dict().items()},
     }
     if training is not None:
@@ -143,10 +155,13 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
         # Copies, since the state of training in the file may share the memory of the weights, and will change.
         network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
         cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
+        # The first versions that wrote this format knew of neither.
+        cases["inherited_cases"] = _names(entries.get("inherited_cases", ()))
+        files = _files(entries.get("training_files", {}))
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise ModelError(f"{one_line(path)}: the model file is damaged: {one_line(reason, 200)}") from error
-    return Model(network.to(device, torch.float32).eval(), plan, **cases)
+    return Model(network.to(device, torch.float32).eval(), plan, **cases, training_files=files)
 
 
 def _check_weights(weights: Any, network: nn.Module) -> None:
@@ -169,6 +184,16 @@ def _check_weights(weights: Any, network: nn.Module) -> None:
         # A meta tensor has no bytes, and with a stride of 0 a few bytes look like many.
         if tensor.is_meta or tensor.untyped_storage().nbytes() < tensor.nbytes:
             raise ValueError(f"{name} is larger than its bytes")
+
+
+def _files(entries: Any) -> dict[str, tuple[str, ...]]:
+    if not isinstance(entries, dict):
+        raise ValueError("its training files are no dictionary of paths")
+    _names(list(entries))
+    files = {name: _names(paths) for name, paths in entries.items()}
+    if any(len(paths) < 2 for paths in files.values()):
+        raise ValueError("its training files lack an image or a label")
+    return files
 
 
 def _names(entries: Any) -> tuple[str, ...]:

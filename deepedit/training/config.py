@@ -105,6 +105,8 @@ class RunSettings:
 
     Attributes:
         dataset: folder of the dataset.
+        studies: whether it is a folder of studies, see `find_labelled_studies`, to fine-tune `init_weights` on. What is
+            not chosen is then as in that model, and the cases held back for validation are none that it has seen.
         labels: names to file values; None: all labels of the dataset.
         split: share of the cases to train on.
         split_seed: which cases those are. It is separate from the seed of the run, so that runs with different seeds
@@ -124,6 +126,7 @@ class RunSettings:
     """
 
     dataset: Path
+    studies: bool = False
     labels: Mapping[str, int] | None = None
     split: float = 0.9
     split_seed: int = 0
@@ -145,6 +148,8 @@ class RunSettings:
         sizes = f"three sizes from {MIN_SPACING:g} to {MAX_SPACING:g} mm"
         _check(self, "spacing", sizes, lambda value: all(MIN_SPACING <= mm <= MAX_SPACING for mm in value))
         _check(self, "patch_size", "three numbers of voxels above 0", lambda value: min(value) >= 1)
+        if self.studies and self.init_weights is None:
+            raise ValueError("`studies` needs the model whose labels they have; give it with `init_weights`")
         self.reading(DEFAULT_READING)
 
     def reading(self, default: Reading) -> Reading:

@@ -47,6 +47,9 @@ def read_config(path: Path) -> RunSettings:
     try:
         if "settings" in record:
             entries = record["settings"]
+            if isinstance(entries, dict):
+                # Before this was a setting, no run was on studies.
+                entries = {"studies": False, **entries}
         elif isinstance(record.get("arguments"), dict) and isinstance(record.get("training"), dict):
             entries = _settings_of_arguments(record["arguments"], record["training"])
         else:
@@ -65,6 +68,7 @@ def _settings_of_arguments(arguments: Mapping[str, Any], training: Mapping[str, 
     kept = ("split", "spacing", "patch_size", "init_weights", "workers")
     return {
         "dataset": arguments.get("input"),
+        "studies": False,
         "labels": parse_labels(labels) if isinstance(labels, str) else labels,
         # The seed of a run chose its cases too.
         "split_seed": arguments.get("split_seed", arguments.get("seed")),

@@ -1,7 +1,7 @@
 """A training run in a folder: starting or resuming it, saving its state, and keeping its best model."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from deepedit.training.loop import Progress, Trainer
 from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
 from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.schedule import patch_sides
+from deepedit.training.studies import files_of, studies_dataset
 from deepedit.training.validation import validate
 from deepedit.volume import DEFAULT_READING, Reading
 
@@ -76,7 +77,13 @@ class Run:
         else:
             source = load_model(settings.init_weights) if settings.init_weights is not None else None
             reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
-        self.dataset = find_dataset(settings.dataset, settings.labels, reading)
+        self.seen, self.held_back = (), ()
+        if settings.studies:
+            model = source or self.model
+            self.seen, self.held_back = model.seen_cases, model.validation_cases
+            self.dataset = studies_dataset(settings.dataset, settings.labels, reading, model)
+        else:
+            self.dataset = find_dataset(settings.dataset, settings.labels, reading)
         for warning in self.dataset.warnings:
             self.say(f"note: {warning}")
         if not resume:
@@ -85,29 +92,32 @@ class Run:
         missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
         if missing:
             raise TrainingError(f"{settings.dataset}: cases that the run was begun with are gone: {', '.join(missing)}")
+        cases = self._prepare(by_name, spare_bad=settings.studies and not resume)
         self.validation_cases = [by_name[name] for name in self.model.validation_cases]
-        cases = self._prepare([by_name[name] for name in self.model.training_cases])
+        self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
         if state:
             self._restore(state)
 
     def train(
-        self, on_progress: Callable[[Progress], None] | None = None, stop: Callable[[], bool] = lambda: False
+        self,
+        on_progress: Callable[[Progress], None] | None = None,
+        stop: Callable[[], bool] = lambda: False,
+        lines: bool = True,
     ) -> bool:
         """Train, with validations, to the end or until stopped; ``last.pt`` is written in both cases.
 
         Args:
             on_progress: called after every step.
             stop: asked after every step and before every case of a validation.
+            lines: whether to say from time to time how the run is doing, as when no progress bar shows it.
 
         Returns:
             Whether the end was reached.
         """
         progress, validations = self.trainer.progress, self.config.validations
-        board = (
-            Board(self.folder / "tensorboard", progress, on_progress is None, self.say) if self.ranks.first else None
-        )
+        board = Board(self.folder / "tensorboard", progress, lines, self.say) if self.ranks.first else None
         saved = progress.seconds
 
         def on_step(progress: Progress) -> None:
@@ -163,23 +173,26 @@ class Run:
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
         """A model to train; those of its weights that fit are taken from `source`."""
         settings, seed = self.settings, self.config.seed
-        asked = (settings.spacing, settings.patch_size, settings.intensity)
+        asked = [settings.spacing, settings.patch_size, settings.intensity]
         network_config = source.network.config if source is not None else settings.network
         if source is not None and source.plan.fixed_shape is not None:
             plan = inherited_plan(source.plan, self.dataset, *asked)
             plan = replace(plan, reading=reading)
         else:
+            if settings.studies:
+                # A few more studies are no reason for another grid, on which all cases would be prepared anew.
+                kept = (source.plan.spacing, source.plan.patch_size, source.plan.intensity)
+                asked = [default if value is None else value for value, default in zip(asked, kept, strict=True)]
             plan = make_plan(self.dataset, network_config, *asked, reading, source and source.plan)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         plan = self._fit_into_memory(plan, network_config, channels)
         network = build_network(channels, plan.labels.num_classes, network_config, seed)
         names = [case.name for case in self.dataset.cases]
-        training, validation = split_cases(names, settings.split, settings.split_seed)
-        if self.config.limit is not None:
-            training = training[: self.config.limit]
+        training, validation = self._split(names)
         model = Model(network, plan, training, validation)
         if source is not None:
+            model.inherited_cases = tuple(sorted(source.seen_cases))
             for line in transfer_weights(source, model):
                 self.say(f"not taken from {settings.init_weights}: {line}")
             if plan.intensity != source.plan.intensity:
@@ -194,6 +207,14 @@ class Run:
         )
         model.network.to(self.device)
         return model
+
+    def _split(self, names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The cases to train on, and those to validate; of studies the latter are none that `init_weights` has seen."""
+        settings = self.settings
+        training, validation = split_cases(
+            names, settings.split, settings.split_seed, seen=self.seen, held_back=self.held_back
+        )
+        return training[: self.config.limit], validation
 
     def _small_patch(self, plan: Plan, network: UNetConfig) -> str:
         small = patch_sides(0.0, plan, network.divisor, self.config)
@@ -252,49 +273,59 @@ class Run:
         path = self.folder / "model.pt"
         return float(read_entries(path).get("training", {}).get("best", -1.0)) if path.exists() else -1.0
 
-    def _prepare(self, cases: list[Case]) -> list[PreparedCase]:
-        """The cases, each prepared by one rank and then opened by all ranks.
+    def _prepare(self, by_name: Mapping[str, Case], spare_bad: bool) -> list[PreparedCase]:
+        """The training cases, each prepared by one rank and then opened by all ranks.
+
+        Args:
+            by_name: the cases of the dataset.
+            spare_bad: leave out cases that cannot be used, and say so; the others are divided as if there were no such
+                cases.
 
         Raises:
-            DatasetError: with a list of all images that cannot be used, including those of the validation cases.
+            DatasetError: with a list of all images that cannot be used, including those of the validation cases; with
+                `spare_bad` only if no case is left.
         """
         folder, plan = self.settings.dataset, self.model.plan
+        training, validation = self.model.training_cases, self.model.validation_cases
         cache = self.settings.cache or self.folder / "cache"
         make_folder(cache)
 
         def prepare(case: Case, on_note: Callable[[str], None] = lambda note: None) -> PreparedCase:
             return prepare_case(case, plan, cache, self.config.seed, on_note)
 
-        def look(case: Case) -> tuple[list[str], list[str]]:
-            """Problems and notes."""
+        def look(case: Case) -> tuple[str, list[str], list[str]]:
+            """Name, problems and notes."""
             notes: list[str] = []
             try:
-                if case in cases:
+                if case.name in training:
                     prepare(case, notes.append)
                 else:
                     # Else a bad validation case would be found only when much of the run is over.
                     notes += read_case(case, plan.reading).notes
             except FileError as error:
-                return [from_folder(folder, str(error))], []
+                return case.name, [from_folder(folder, str(error))], []
             except MemoryError:
-                return [f"{one_line(case.name)}: too large for this machine's memory; crop or resample it"], []
+                problem = f"{one_line(case.name)}: too large for this machine's memory; crop or resample it"
+                return case.name, [problem], []
             said = {
                 note
                 for path in case.image
                 for note in read_geometry(path, plan.reading.affine, plan.reading.units).notes
             }
-            return [], [f"{one_line(case.image[0].name)}: {note}" for note in notes if note not in said]
+            return case.name, [], [f"{one_line(case.image[0].name)}: {note}" for note in notes if note not in said]
 
-        every = [case for case in self.dataset.cases if case in cases or case in self.validation_cases]
+        every = [case for case in by_name.values() if case.name in training or case.name in validation]
         with ThreadPoolExecutor(self.settings.workers) as pool:
             own = self.ranks.share(every)
-            looks = list(self.bar(pool.map(look, own), len(own)))
-            problems, notes = (
-                [line for each in self.ranks.gather([look[part] for look in looks]) for lines in each for line in lines]
-                for part in (0, 1)
-            )
+            looks = [each for part in self.ranks.gather(list(self.bar(pool.map(look, own), len(own)))) for each in part]
+            problems = {name: lines for name, lines, _ in looks if lines}
+            left = [name for name in by_name if name not in problems]
+            if problems and not (spare_bad and left):
+                raise DatasetError(listed_problems(folder, [line for lines in problems.values() for line in lines]))
             if problems:
-                raise DatasetError(listed_problems(folder, problems))
-            for note in notes:
+                self.model.training_cases, self.model.validation_cases = self._split(left)
+            for name, lines in problems.items():
+                self.say(f"note: {one_line(name)} is left out: {lines[0]}")
+            for note in (note for *_, notes in looks for note in notes):
                 self.say(f"note: {note}")
-            return list(pool.map(prepare, cases))
+            return list(pool.map(prepare, (by_name[name] for name in self.model.training_cases)))

@@ -8,7 +8,7 @@ import pytest
 from deepedit.evaluation import ClickEffect, Row, summarise
 from deepedit.io.nifti import write_label
 from deepedit.io.phantom import write_phantom
-from deepedit.network.checkpoint import Model, save_model
+from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import UNetConfig, build_network
 from deepedit.plan import Labels, Plan
@@ -93,6 +93,15 @@ def test_all_cases_only_when_asked(evaluate, model_file, tmp_path, capsys):
     assert "--cases all" in capsys.readouterr().err
     assert evaluate("--max-clicks=0", "--cases=all", model=model) == 0
     assert {row["case"] for row in rows_in(tmp_path / "report")} == set(NAMES)
+
+
+def test_a_case_that_a_model_was_trained_on_from_which_the_weights_come_is_not_new(evaluate, model_file, tmp_path):
+    path = model_file()
+    model = load_model(path)
+    model.inherited_cases = NAMES[1:2]
+    save_model(path, model)
+    assert evaluate("--max-clicks=0", model=path) == 0
+    assert {row["case"] for row in rows_in(tmp_path / "report")} == {*NAMES[2:]}
 
 
 def test_limit_takes_the_first_cases(evaluate, tmp_path):

@@ -225,3 +225,29 @@ def test_a_single_case_is_used_for_both():
     for bad in ([], ["a", "a"]):
         with pytest.raises(ValueError, match="split"):
             split_cases(bad)
+
+
+@given(
+    names=st.sets(st.text("abcdef", min_size=1, max_size=3), min_size=2, max_size=12),
+    seen=st.sets(st.text("abcdef", min_size=1, max_size=3)),
+    held_back=st.sets(st.text("abcdef", min_size=1, max_size=3)),
+    share=st.sampled_from([0.1, 0.5, 0.8, 1.0]),
+    pick=st.data(),
+)
+def test_a_split_after_an_earlier_one_validates_on_no_case_that_was_trained_on_then(
+    names, seen, held_back, share, pick
+):
+    seen |= pick.draw(st.sets(st.sampled_from(sorted(names))))
+    held_back = (held_back | pick.draw(st.sets(st.sampled_from(sorted(names))))) - seen
+    training, validation = split_cases(names, share, seen=seen, held_back=held_back)
+    assert {*training, *validation} == names
+    assert training
+    assert validation
+    assert not {*training} & {*validation}
+    if names - seen:
+        assert not seen & {*validation}
+        assert len({*training} & held_back) <= 1
+        if names - held_back:
+            assert not held_back & {*training}
+    else:
+        assert (training, validation) == split_cases(names, share)

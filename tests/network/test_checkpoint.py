@@ -182,3 +182,28 @@ def test_a_failed_write_keeps_the_old_file_and_leaves_nothing_behind(model, tmp_
         save_model(path, model)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["model.pt"]
+
+
+def test_where_the_training_cases_lie_is_remembered_and_may_be_missing(model, tmp_path):
+    path = tmp_path / "model.pt"
+    model.training_files = {"a": ("/data/a_0000.nii.gz", "/data/a_0001.nii.gz", "/labels/a.nii.gz")}
+    save_model(path, model)
+    model.inherited_cases = ("b", "z")
+    save_model(path, model)
+    loaded = load_model(path)
+    assert loaded.training_files == model.training_files
+    assert loaded.seen_cases == {"a", "b", "z"}
+    entries = read_entries(path)
+    del entries["training_files"], entries["inherited_cases"]
+    torch.save(entries, path)
+    assert load_model(path).training_files == {}
+    assert load_model(path).seen_cases == {"a", "b"}
+
+
+@pytest.mark.parametrize("files", [3, {"a": "image"}, {"a": ["image"]}, {"a": ["image", 3]}, {3: ["image", "label"]}])
+def test_damaged_paths_are_refused(model, tmp_path, files):
+    path = tmp_path / "model.pt"
+    save_model(path, model)
+    torch.save({**read_entries(path), "training_files": files}, path)
+    with pytest.raises(ModelError, match="damaged"):
+        load_model(path)

@@ -22,6 +22,7 @@ from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
 
 CHOSEN = RunSettings(
     Path("data"),
+    studies=True,
     labels={"spleen": 2, "ignore": 3},
     split=0.8,
     split_seed=3,
@@ -115,6 +116,14 @@ def test_the_file_of_a_version_that_told_the_arguments_is_read(tmp_path, monkeyp
 
 def _tuples():
     return {name: tuple(TRAINING["augmentation"][name]) for name in ("scaling", "contrast", "gamma", "flip_axes")}
+
+
+def test_a_run_that_is_older_than_runs_on_studies_was_on_a_dataset(tmp_path):
+    write_config(tmp_path, RunSettings(Path("data")))
+    record = json.loads((tmp_path / "config.json").read_text())
+    del record["settings"]["studies"]
+    (tmp_path / "config.json").write_text(json.dumps(record))
+    assert read_config(tmp_path) == RunSettings(Path("data"))
 
 
 def test_what_could_not_be_chosen_yet_is_what_was_done_then(tmp_path):
