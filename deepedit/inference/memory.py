@@ -15,6 +15,8 @@ from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.timeline import Timeline
 from deepedit.network.checkpoint import Model
 from deepedit.transforms.geometry import GridMap, Shape
+from deepedit.transforms.preprocess import Preprocessor
+from deepedit.volume import Volume
 
 
 def refuse_too_large(grid: GridMap, model: Model) -> None:
@@ -32,6 +34,14 @@ def refuse_too_large(grid: GridMap, model: Model) -> None:
             f"takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
             "crop the image or resample it"
         )
+
+
+def expected_memory(volume: Volume, model: Model) -> int:
+    """The bytes that a session on an image will hold about, before any click."""
+    plan = model.plan
+    grid = Preprocessor(plan).grid(volume.shape, volume.affine)
+    each_voxel = 4 * plan.image_channels + 2 * plan.labels.num_classes + 1  # image, logits, their decision
+    return math.prod(grid.network_shape) * each_voxel + math.prod(grid.native_shape) * 2
 
 
 def memory_of(timeline: Timeline) -> dict[int, int]:

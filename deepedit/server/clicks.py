@@ -20,7 +20,7 @@ MOST_KEPT = 2**18
 class Orders:
     """The orders in which clicks came, for each thing that is clicked on.
 
-    Of the orders that are known the least recently used is forgotten first, that of the thing asked about least recently.
+    Of the orders that are known the least recently used is forgotten first, of the thing asked about least recently.
 
     Args:
         most: clicks in all orders that are kept.
