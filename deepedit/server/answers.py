@@ -11,7 +11,7 @@ import numpy as np
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
-from deepedit.io.nifti import write_label
+from deepedit.io.nifti import write_volume
 from deepedit.volume import Volume
 
 SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii")
@@ -87,7 +87,7 @@ def encode(answer: Answer, suffix: str = ".nrrd", compress: bool = True) -> byte
             if suffix in (".nrrd", ".seg.nrrd"):
                 _write_nrrd(path, answer, suffix == ".seg.nrrd", compress)
             else:
-                write_label(path, answer.ranks, answer.volume)
+                write_volume(path, answer.ranks, answer.volume, np.uint8)  # compressed less than labels, and faster
             return path.read_bytes()
     except (OSError, RuntimeError) as error:  # SimpleITK's errors are RuntimeErrors
         raise DeepEditError(
