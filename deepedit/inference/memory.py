@@ -61,6 +61,7 @@ def memory_of(timeline: Timeline) -> dict[int, int]:
 def _arrays_of(timeline: Timeline) -> Iterator[Tensor | np.ndarray | None]:
     scene = timeline.scene
     yield from (scene.image, scene.initial)
+    yield from _arrays_of_locks(scene.locks)
     if "initial_on_network" in scene.__dict__:  # worked out yet
         yield scene.initial_on_network
     for state in (timeline.state, timeline.first):

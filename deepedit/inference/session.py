@@ -13,6 +13,7 @@ from deepedit.files import one_line
 from deepedit.inference.history import Answered, Click, Locked, Unlocked, clicks_of
 from deepedit.inference.initial import initial_classes
 from deepedit.inference.locate import locate_click, refuse_locked
+from deepedit.inference.locks import Locks
 from deepedit.inference.memory import memory_of, refuse_too_large
 from deepedit.inference.scene import Scene
 from deepedit.inference.session_file import image_digest, read_session, write_session
@@ -122,6 +123,7 @@ class InteractiveSession:
         segmentation: str | Path | Volume | np.ndarray,
         mapping: Mapping[int, str] | None = None,
         same_grid: bool = False,
+        locked: Iterable[str] = (),
     ) -> None:
         """Start over from an initial segmentation of this image, in file values.
 
@@ -131,6 +133,7 @@ class InteractiveSession:
             mapping: names of labels, or ``"background"``, for values that are not those of the model's labels, as
                 ``{255: "spleen"}``. Other values of no label count as background; `notes` then tells which.
             same_grid: take it voxel by voxel, whatever its affine says.
+            locked: labels that are approved from the start, as by `lock`, but for undoing that.
 
         Raises:
             FileError: if it cannot be read, is no label map, has foreground and none of a known label, does not lie
@@ -148,7 +151,10 @@ class InteractiveSession:
         image = self._require_image()
         notes: list[str] = []
         initial = initial_classes(segmentation, image, plan.labels, plan.reading, notes.append, mapping, same_grid)
-        self._start_over(initial, notes)
+        classes = frozenset(plan.labels.index(label) for label in locked)
+        scene = self._timeline.scene
+        locks = Locks.of_labels(classes, initial, scene.grid, scene.num_classes, scene.image) if classes else None
+        self._start_over(initial, notes, locks)
 
     def predict(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> np.ndarray:
         """The segmentation now: ``[X, Y, Z]`` on the image's own grid, in file values. Asking changes nothing."""
@@ -441,9 +447,11 @@ class InteractiveSession:
         self._volume = replace(volume, data=np.broadcast_to(np.uint8(0), volume.shape))
         self._timeline = Timeline(Scene(self._answering, tensor, grid, window, **self._passes))
 
-    def _start_over(self, initial: np.ndarray | None, notes: list[str]) -> None:
+    def _start_over(self, initial: np.ndarray | None, notes: list[str], locks: Locks | None = None) -> None:
         """Begin anew from an initial segmentation, or without; `notes` are of that."""
-        self._timeline = Timeline(replace(self._timeline.scene, initial=initial))
+        self._timeline = Timeline(replace(self._timeline.scene, initial=initial, locks=locks))
+        if locks is not None:  # clicks are held against what is shown
+            self._timeline.whole()
         self.notes = [note for note in self.notes if note not in self._segmentation_notes]
         self._segmentation_notes = notes
         for note in notes:
