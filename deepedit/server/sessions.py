@@ -21,6 +21,7 @@ from deepedit.server.answers import Answer, ranks_of
 from deepedit.server.clicks import Orders, Placed, shared_prefix
 from deepedit.server.images import Known, Picture, read_image
 from deepedit.server.placing import placed_clicks
+from deepedit.server.scribbles import ScribbleQuestion, answer_drawing, read_drawing
 from deepedit.volume import Volume
 
 MOST_TAKEN_BACK = 2
@@ -145,6 +146,32 @@ class Sessions:
             seconds = {"pre": read - began, "infer": inferred - read, "post": time.perf_counter() - inferred}
             return Answer(ranks, cached.session.image, self.labels.names, notes, seconds)
 
+    def scribble(
+        self, question: ScribbleQuestion, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
+    ) -> Answer:
+        """Where a label is after scribbles: rank 1, the only one. The session for that is not kept.
+
+        Raises:
+            FileError, ClickError, ModelError, Cancelled: as of `answer`.
+            DeepEditError: if nothing is scribbled, or what was sent is no request with scribbles.
+        """
+        began = time.perf_counter()
+        with self._one_at_a_time:
+            self._use_newest_model()
+            if not self._model.plan.previous:
+                raise ModelError("the model takes no previous segmentation, so it takes no scribbles; click instead")
+            picture, volume = self._known.picture(question.images, self._model.plan.reading)
+            about = About(picture.digest, None, question.tta)
+            session = self._blank(about, question.images, volume)
+            drawing = read_drawing(question, session.image, self.labels)
+            read = time.perf_counter()
+            found = answer_drawing(session, drawing, question.selected, question.roi, on_progress, cancelled)
+            inferred = time.perf_counter()
+            ranks = ranks_of(found)
+        notes = [*picture.notes, *drawing.notes]
+        seconds = {"pre": read - began, "infer": inferred - read, "post": time.perf_counter() - inferred}
+        return Answer(ranks, session.image, (question.selected,), notes, seconds)
+
     def uncertainty(self, images: Sequence[Path], cancelled: IsCancelled | None = None) -> float:
         """The mean entropy of the automatic result, as a share of its largest possible value.
 
@@ -186,15 +213,17 @@ class Sessions:
         return Cached(about, best.session.fork(shared, progress.of_a_call(0), cancelled), best.order[:shared])
 
     def _open(self, about: About, question: Question, picture: Picture, volume: Volume | None) -> Cached:
-        for other in reversed(self._cached):
-            if (other.about.image, other.about.tta) == (about.image, about.tta):
-                session = other.session.fork(None)
-                break
-        else:
-            session = self._new_session(question.images, volume, about.tta)
+        session = self._blank(about, question.images, volume)
         if question.start is not None:
             session.set_segmentation(question.start)
         return Cached(about, session)
+
+    def _blank(self, about: About, images: Sequence[Path], volume: Volume | None) -> InteractiveSession:
+        """A session on an image about which nothing was asked; it shares the image of one that is cached."""
+        for other in reversed(self._cached):
+            if (other.about.image, other.about.tta) == (about.image, about.tta):
+                return other.session.fork(None)
+        return self._new_session(images, volume, about.tta)
 
     def _new_session(self, images: Sequence[Path], volume: Volume | None, tta: bool) -> InteractiveSession:
         volume = volume or read_image(images, self._model.plan.reading)

@@ -61,7 +61,8 @@ def test_a_fork_without_steps_shares_the_automatic_result_and_with_none_only_the
     assert fork._timeline.scene.image is session._timeline.scene.image is empty._timeline.scene.image
     assert_array_equal(empty.predict(), automatic)
     assert passes
-    assert not fork.clicks and len(session.clicks) == 3
+    assert not fork.clicks
+    assert len(session.clicks) == 3
 
 
 def reachable_memory(*roots):
