@@ -24,11 +24,13 @@ from deepedit.volume import Volume
 
 FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES = "foreground_scribbles", "background_scribbles"
 
-SPACING = 4.0
-"""Voxels of the network's grid between clicks that a scribble is thinned to: twice the width of a click's Gaussian."""
+SPACING = 6.0
+"""Voxels of the network's grid between clicks that a scribble is thinned to: three times the width of a click's
+Gaussian. Where a shifted liver of the phantom dataset was scribbled over in one slice, a click a voxel brought its Dice
+from 0.70 to 0.82, one in 4 voxels to 0.85, in 6 or 8 to 0.86 to 0.87."""
 
 MOST_CLICKS = 300
-"""In one answer: so many take about half as much time as a pass of the network."""
+"""In one answer: so many in a window of 96 x 96 x 96 voxels take about 0.7 s on a CPU, besides the pass."""
 
 NEAR = 0.1
 """Voxels by which two grids may be apart and count as one."""

@@ -130,8 +130,9 @@ class Sessions:
             picture, volume = self._known.picture(question.images, self._model.plan.reading)
             start = None if question.start is None else self._known.digest(question.start)
             about = About(picture.digest, start, question.tta)
-            clicks, notes = placed_clicks(question.clicks, self.labels, picture.shape)
-            newest = None if question.newest is None else self.labels.index(question.newest)
+            labels = self._model.plan.labels
+            clicks, notes = placed_clicks(question.clicks, labels, picture.shape)
+            newest = None if question.newest is None else labels.index(question.newest)
             order = self._orders.order((self._digest, about), clicks, newest)
             cached = self._choose(about, order, progress, cancelled) or self._open(about, question, picture, volume)
             volume = None
@@ -144,7 +145,7 @@ class Sessions:
                 self._keep(cached, one_line(question.images[0].name))
             notes = [*picture.notes, *(note for note in cached.session.notes if note not in picture.notes), *notes]
             seconds = {"pre": read - began, "infer": inferred - read, "post": time.perf_counter() - inferred}
-            return Answer(ranks, cached.session.image, self.labels.names, notes, seconds)
+            return Answer(ranks, cached.session.image, labels.names, notes, seconds)
 
     def scribble(
         self, question: ScribbleQuestion, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
@@ -163,7 +164,7 @@ class Sessions:
             picture, volume = self._known.picture(question.images, self._model.plan.reading)
             about = About(picture.digest, None, question.tta)
             session = self._blank(about, question.images, volume)
-            drawing = read_drawing(question, session.image, self.labels)
+            drawing = read_drawing(question, session.image, self._model.plan.labels)
             read = time.perf_counter()
             found = answer_drawing(session, drawing, question.selected, question.roi, on_progress, cancelled)
             inferred = time.perf_counter()
@@ -222,6 +223,7 @@ class Sessions:
         """A session on an image about which nothing was asked; it shares the image of one that is cached."""
         for other in reversed(self._cached):
             if (other.about.image, other.about.tta) == (about.image, about.tta):
+                self._make_room(sum(other.memory.values()), other)
                 return other.session.fork(None)
         return self._new_session(images, volume, about.tta)
 
@@ -236,7 +238,7 @@ class Sessions:
         self, cached: Cached, order: Sequence[Placed], progress: "_Progress", cancelled: IsCancelled | None
     ) -> np.ndarray:
         """Let a session have these clicks, whatever it has; returns the class indices."""
-        session, names = cached.session, self.labels.class_names
+        session, names = cached.session, self._model.plan.labels.class_names
         shared = shared_prefix(cached.order, order)
         missing = len(order) - shared
         try:
