@@ -2,16 +2,16 @@
 
 import os
 import tempfile
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
+from deepedit.io.itk_calls import simpleitk
 from deepedit.io.nifti import write_volume
+from deepedit.io.segments import segment_fields
 from deepedit.volume import Volume
 
 SUFFIXES = (".seg.nrrd", ".nrrd", ".nii.gz", ".nii")
@@ -79,7 +79,7 @@ def encode(answer: Answer, suffix: str = ".nrrd", compress: bool = True) -> byte
         compress: gzip the voxels of a NRRD, which is also faster to send.
 
     Raises:
-        DeepEditError: if SimpleITK is not installed, or the disk for temporary files is full.
+        DeepEditError: if a NRRD is wanted and SimpleITK is not installed, or if the disk for temporary files is full.
     """
     try:
         with tempfile.TemporaryDirectory(prefix="deepedit-") as folder:
@@ -96,21 +96,8 @@ def encode(answer: Answer, suffix: str = ".nrrd", compress: bool = True) -> byte
         ) from error
 
 
-def simpleitk() -> Any:
-    """The package SimpleITK.
-
-    Raises:
-        DeepEditError: if it is not installed; the message says how to install it.
-    """
-    try:
-        import SimpleITK
-    except ImportError as error:
-        raise DeepEditError("results are written by SimpleITK; pip install 'deepedit[server]'") from error
-    return SimpleITK
-
-
 def _write_nrrd(path: Path, answer: Answer, segments: bool, compress: bool) -> None:
-    sitk = simpleitk()
+    sitk = simpleitk(path.name)
     image = sitk.GetImageFromArray(answer.ranks.T)
     affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ answer.volume.affine  # RAS to LPS
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
@@ -118,27 +105,10 @@ def _write_nrrd(path: Path, answer: Answer, segments: bool, compress: bool) -> N
     image.SetDirection((affine[:3, :3] / spacing).ravel().tolist())
     image.SetOrigin(affine[:3, 3].tolist())
     if segments:
-        for key, value in _segment_fields(answer.names, answer.ranks.shape):
+        for key, value in segment_fields(answer.ranks, dict(enumerate(answer.names, start=1))).items():
             image.SetMetaData(key, value)
     writer = sitk.ImageFileWriter()
     writer.SetFileName(os.fspath(path))
     writer.SetUseCompression(compress)
     writer.SetCompressionLevel(1)
     writer.Execute(image)
-
-
-def _segment_fields(names: Sequence[str], shape: Sequence[int]) -> list[tuple[str, str]]:
-    """What makes 3D Slicer take label values for segments; source: its documentation, Segmentations module."""
-    extent = " ".join(f"0 {side - 1}" for side in shape)
-    fields = [("Segmentation_MasterRepresentation", "Binary labelmap")]
-    fields.append(("Segmentation_ReferenceImageExtentOffset", "0 0 0"))
-    for number, name in enumerate(names):
-        for key, value in (
-            ("ID", f"Segment_{number + 1}"),
-            ("Name", name),
-            ("LabelValue", str(number + 1)),
-            ("Layer", "0"),
-            ("Extent", extent),
-        ):
-            fields.append((f"Segment{number}_{key}", value))
-    return fields

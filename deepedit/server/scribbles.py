@@ -16,8 +16,8 @@ from deepedit.files import brief, one_line
 from deepedit.inference.memory import sides
 from deepedit.inference.session import InteractiveSession
 from deepedit.inference.watch import IsCancelled, OnProgress
-from deepedit.io.nifti import read_label
 from deepedit.io.nifti_affine import farthest
+from deepedit.io.volumes import read_label
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume

@@ -187,7 +187,7 @@ class Sessions:
             about = About(picture.digest, None, False)
             known = next((each for each in reversed(self._cached) if each.about == about), None)
             session = known.session.fork(0) if known else self._new_session(images, volume, False)
-            return float(session.uncertainty(cancelled=cancelled).mean())
+            return float(session.uncertainty(cancelled=cancelled).mean(dtype="float64"))
 
     def _use_newest_model(self) -> None:
         model, digest = self._newest

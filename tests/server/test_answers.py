@@ -131,7 +131,7 @@ def test_the_suffix_is_that_asked_for_else_that_of_the_image():
 
 def test_without_simpleitk_a_line_says_what_to_install(image, monkeypatch):
     monkeypatch.setitem(sys.modules, "SimpleITK", None)
-    with pytest.raises(DeepEditError, match=r"pip install 'deepedit\[server\]'"):
+    with pytest.raises(DeepEditError, match=r"pip install 'deepedit\[formats\]'"):
         encode(answer_for(image))
 
 

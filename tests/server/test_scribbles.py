@@ -8,7 +8,7 @@ from numpy.testing import assert_array_equal
 
 from deepedit.errors import Cancelled, ClickError, DeepEditError, FileError, ModelError
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.nifti import write_label, write_volume
+from deepedit.io.volumes import write_label, write_volume
 from deepedit.plan import Labels
 from deepedit.server import scribbles
 from deepedit.server.scribbles import Drawing, ScribbleQuestion, read_drawing, thinned
@@ -31,14 +31,16 @@ def payload(*names):
     return [{"name": name, "id": number} for number, name in enumerate(names, start=1)]
 
 
-@pytest.fixture
-def case(tmp_path):
+@pytest.fixture(params=[".nii.gz", ".nrrd"])
+def case(request, tmp_path):
     """An image of two blocks, as the model segments it, and a way to write what is drawn in the viewer."""
-    image = tmp_path / "case.nii.gz"
+    if request.param == ".nrrd":
+        pytest.importorskip("SimpleITK")
+    image = tmp_path / f"case{request.param}"
     write_volume(image, two_blocks(), Volume(two_blocks()), np.int16)
 
     def draw(data, affine=None):
-        path = tmp_path / "drawn.nii.gz"
+        path = tmp_path / f"drawn{request.param}"
         write_label(path, data, Volume(data, np.eye(4) if affine is None else affine))
         return path
 
