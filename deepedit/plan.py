@@ -77,6 +77,11 @@ class Labels:
 
     def to_classes(self, values: np.ndarray) -> np.ndarray:
         """Class indices (uint8, or uint16 past 255 labels) of file values; values of no label become background."""
+        kind = values.dtype
+        if kind.kind in "iu" and kind.itemsize <= 2 and kind.isnative and values.size > 2**16:
+            bits = np.dtype(f"u{kind.itemsize}")
+            every = np.arange(2 ** (8 * kind.itemsize)).astype(bits).view(kind)
+            return self.to_classes(every)[values.view(bits)]
         known = np.array((0, *self.values))
         position = np.searchsorted(known, values).clip(max=len(known) - 1)
         return np.where(known[position] == values, position, 0).astype(np.min_scalar_type(len(self.values)))

@@ -141,3 +141,16 @@ def test_a_damaged_reading_or_value_to_ignore_is_refused(damage):
     entries = Plan(Labels(("a",), (1,)), (1.0,) * 3, (8,) * 3).to_dict()
     with pytest.raises(ModelError, match="damaged"):
         Plan.from_dict({**entries, **damage})
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8, np.uint16, np.int16, ">i2", np.int32, np.float32])
+def test_classes_of_large_maps_are_those_of_their_values_one_by_one(dtype):
+    labels = Labels(("a", "b", "c", "d"), (2, 5, 127, 40000))
+    values = np.random.default_rng(0).choice([0, 2, 3, 5, 127], (50, 60, 40)).astype(dtype)
+    if np.dtype(dtype).itemsize > 1:
+        values[0] = -3 if np.dtype(dtype).kind in "if" else 40000
+    expected = [(0, *labels.values).index(value) if value in labels.values else 0 for value in values.ravel().tolist()]
+    np.testing.assert_array_equal(labels.to_classes(values).ravel(), expected)
+    np.testing.assert_array_equal(
+        labels.to_classes(values[:, ::2].T).ravel(order="F"), labels.to_classes(values)[:, ::2].ravel()
+    )

@@ -33,6 +33,15 @@ class Locks:
         """Locks by their voxels on the image's own grid, for a network on the device of `like`."""
         return cls(classes, voxels, grid.labels_to_network(torch.from_numpy(voxels).to(like.device), num_classes + 1))
 
+    @classmethod
+    def of_labels(
+        cls, classes: frozenset[int], shown: np.ndarray, grid: GridMap, num_classes: int, like: Tensor
+    ) -> "Locks":
+        """Locks of all voxels that have certain classes on the image's own grid; otherwise as `of`."""
+        table = np.zeros(num_classes, cls.dtype(num_classes))
+        table[list(classes)] = np.array(list(classes)) + 1
+        return cls.of(classes, table[shown], grid, num_classes, like)
+
     def keep(self, shown: np.ndarray, wanted: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
         """The classes that are wanted in a box of the image's own grid, or shown where a lock forbids them."""
         closed = np.isin(wanted, list(self.classes)) & (wanted != shown)

@@ -1,13 +1,22 @@
-"""What a segmentation will need, said before it is allocated."""
+"""What a segmentation will need, said before it is allocated, and what it holds."""
 
 import math
+from collections.abc import Iterator
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from deepedit.errors import DeepEditError
 from deepedit.files import available_memory
+from deepedit.inference.history import Change, Locked
+from deepedit.inference.locks import Locks
+from deepedit.inference.segmentation import Segmentation
+from deepedit.inference.timeline import Timeline
 from deepedit.network.checkpoint import Model
 from deepedit.transforms.geometry import GridMap, Shape
+from deepedit.transforms.preprocess import Preprocessor
+from deepedit.volume import Volume
 
 
 def refuse_too_large(grid: GridMap, model: Model) -> None:
@@ -25,6 +34,59 @@ def refuse_too_large(grid: GridMap, model: Model) -> None:
             f"takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
             "crop the image or resample it"
         )
+
+
+def expected_memory(volume: Volume, model: Model) -> int:
+    """The bytes that a session on an image will hold about, before any click."""
+    plan = model.plan
+    grid = Preprocessor(plan).grid(volume.shape, volume.affine)
+    each_voxel = 4 * plan.image_channels + 2 * plan.labels.num_classes + 1  # image, logits, their decision
+    return math.prod(grid.network_shape) * each_voxel + math.prod(grid.native_shape) * 2
+
+
+def memory_of(timeline: Timeline) -> dict[int, int]:
+    """The bytes of each piece of memory that a timeline holds, by its address; clicks and the like are not counted."""
+    held = {}
+    for values in _arrays_of(timeline):
+        if isinstance(values, Tensor):
+            storage = values.untyped_storage()
+            held[storage.data_ptr()] = storage.nbytes()
+        elif values is not None:
+            while isinstance(values.base, np.ndarray):
+                values = values.base
+            held[values.__array_interface__["data"][0]] = values.nbytes
+    return held
+
+
+def _arrays_of(timeline: Timeline) -> Iterator[Tensor | np.ndarray | None]:
+    scene = timeline.scene
+    yield from (scene.image, scene.initial)
+    yield from _arrays_of_locks(scene.locks)
+    if "initial_on_network" in scene.__dict__:  # worked out yet
+        yield scene.initial_on_network
+    for state in (timeline.state, timeline.first):
+        if state is not None:
+            yield from _arrays_of_segmentation(state)
+    for entry in (*timeline.done, *timeline.undone):
+        yield from _arrays_of_change(entry.change)
+        if isinstance(entry.step, Locked):
+            yield entry.step.bits
+
+
+def _arrays_of_segmentation(state: Segmentation) -> Iterator[Tensor | np.ndarray | None]:
+    yield from (state.logits, state.classes, state.decided, state.result, state.known)
+    yield from _arrays_of_locks(state.locks)
+
+
+def _arrays_of_change(change: Change) -> Iterator[Tensor | np.ndarray | None]:
+    yield change.classes
+    yield from (logits for _, logits in change.windows)
+    yield from _arrays_of_locks(change.locks)
+
+
+def _arrays_of_locks(locks: Locks | None) -> Iterator[Tensor | np.ndarray]:
+    if locks is not None:
+        yield from (locks.voxels, locks.on_network)
 
 
 def sides(shape: Shape) -> str:

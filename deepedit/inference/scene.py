@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deepedit.boxes import Box, overlap
 from deepedit.inference.history import Click
+from deepedit.inference.locks import Locks
 from deepedit.inference.merge import RIM
 from deepedit.inference.sliding_window import Triple, window_around, window_starts
 from deepedit.network.checkpoint import Model
@@ -27,6 +28,7 @@ class Scene:
         grid: between the image's own grid and the network's.
         window: sides of the network's windows, voxels.
         initial: class indices of the initial segmentation on the image's own grid; None without one.
+        locks: what is locked in that from the start.
         amp, tta, overlap, skip_air: of the passes, see `sliding_window`.
     """
 
@@ -35,6 +37,7 @@ class Scene:
     grid: GridMap
     window: Triple
     initial: np.ndarray | None = None
+    locks: Locks | None = None
     amp: str = "auto"
     tta: bool = False
     overlap: float = 0.5

@@ -45,7 +45,7 @@ class Segmentation:
         self.classes = lowest_argmax(logits).to(class_type(scene.num_classes))
         self.decided = scene.grid.labels_to_native(logits).cpu().numpy() if decided is None else decided
         self.result = self.decided.copy() if result is None else result.astype(self.decided.dtype)
-        self.locks: Locks | None = None
+        self.locks: Locks | None = scene.locks
         self.known: Tensor | None = None
 
     @classmethod
@@ -56,7 +56,10 @@ class Segmentation:
             return cls(
                 scene, sliding_window(scene.model, scene.image, **passes, watch=watch).half().to(scene.image.device)
             )
-        initial = logits_of_initial(scene.initial_on_network[None], scene.num_classes, scene.model.plan.merge)
+        policy = scene.model.plan.merge
+        initial = logits_of_initial(scene.initial_on_network[None], scene.num_classes, policy)
+        if scene.locks is not None:
+            initial = keep_locked(initial.float(), scene.locks.on_network[None], policy.margin).half()
         return cls(scene, initial[0], scene.initial)
 
     @classmethod

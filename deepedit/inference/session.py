@@ -13,7 +13,8 @@ from deepedit.files import one_line
 from deepedit.inference.history import Answered, Click, Locked, Unlocked, clicks_of
 from deepedit.inference.initial import initial_classes
 from deepedit.inference.locate import locate_click, refuse_locked
-from deepedit.inference.memory import refuse_too_large
+from deepedit.inference.locks import Locks
+from deepedit.inference.memory import memory_of, refuse_too_large
 from deepedit.inference.scene import Scene
 from deepedit.inference.session_file import image_digest, read_session, write_session
 from deepedit.inference.sliding_window import window_shape
@@ -89,6 +90,7 @@ class InteractiveSession:
         self._volume: Volume | None = None
         self._timeline: Timeline | None = None
         self.notes: list[str] = []
+        self._segmentation_notes: list[str] = []
 
     @classmethod
     def from_checkpoint(cls, path: str | Path, device: str = "auto", **options: Any) -> "InteractiveSession":
@@ -111,8 +113,9 @@ class InteractiveSession:
         A file is read as ``model.plan.reading`` says; to choose otherwise, give what `read_volume` returns.
         """
         volume, notes = self._read(image, affine)
+        self._preprocess.check(volume)
         # The memory of the image before is needed for the next one.
-        self._volume, self._timeline, self.notes = None, None, notes
+        self._volume, self._timeline, self.notes, self._segmentation_notes = None, None, notes, []
         self._open(volume)
 
     def set_segmentation(
@@ -120,6 +123,7 @@ class InteractiveSession:
         segmentation: str | Path | Volume | np.ndarray,
         mapping: Mapping[int, str] | None = None,
         same_grid: bool = False,
+        locked: Iterable[str] = (),
     ) -> None:
         """Start over from an initial segmentation of this image, in file values.
 
@@ -129,6 +133,7 @@ class InteractiveSession:
             mapping: names of labels, or ``"background"``, for values that are not those of the model's labels, as
                 ``{255: "spleen"}``. Other values of no label count as background; `notes` then tells which.
             same_grid: take it voxel by voxel, whatever its affine says.
+            locked: labels that are approved from the start, as by `lock`, but for undoing that.
 
         Raises:
             FileError: if it cannot be read, is no label map, has foreground and none of a known label, does not lie
@@ -144,13 +149,20 @@ class InteractiveSession:
             )
         plan = self.model.plan
         image = self._require_image()
-        initial = initial_classes(segmentation, image, plan.labels, plan.reading, self._note, mapping, same_grid)
-        self._timeline = Timeline(replace(self._timeline.scene, initial=initial))
+        notes: list[str] = []
+        initial = initial_classes(segmentation, image, plan.labels, plan.reading, notes.append, mapping, same_grid)
+        classes = frozenset(plan.labels.index(label) for label in locked)
+        scene = self._timeline.scene
+        locks = Locks.of_labels(classes, initial, scene.grid, scene.num_classes, scene.image) if classes else None
+        self._start_over(initial, notes, locks)
 
     def predict(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> np.ndarray:
         """The segmentation now: ``[X, Y, Z]`` on the image's own grid, in file values. Asking changes nothing."""
-        state = self._require_timeline().whole(Watch(on_progress, cancelled))
-        return self.model.plan.labels.to_values(state.result)
+        return self.model.plan.labels.to_values(self.classes(on_progress, cancelled))
+
+    def classes(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> np.ndarray:
+        """As `predict`, in class indices, and not a copy: later clicks change it, and nobody else may."""
+        return self._require_timeline().whole(Watch(on_progress, cancelled)).result
 
     @property
     def is_partial(self) -> bool:
@@ -284,7 +296,45 @@ class InteractiveSession:
         if timeline.scene.initial is None:
             timeline.reset()
         else:
-            self._timeline = Timeline(replace(timeline.scene, initial=None))
+            self._start_over(None, [])
+
+    def take_back(
+        self, steps: int, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
+    ) -> None:
+        """Take all but the first steps back, for good. If it is cancelled, some of them may be, and the rest are not.
+
+        Args:
+            steps: how many stay.
+        """
+        self._require_timeline().back_to(steps, Watch(on_progress, cancelled))
+
+    def fork(
+        self, steps: int | None, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
+    ) -> "InteractiveSession":
+        """Another session on the same image, which goes on by itself. The image is in memory once for both.
+
+        Args:
+            steps: how many of the first steps it takes over, with the automatic result or the initial segmentation that
+                they began with; None: it begins with nothing but the image.
+        """
+        timeline, other = self._require_timeline(), copy.copy(self)
+        other.notes, other._segmentation_notes = list(self.notes), list(self._segmentation_notes)
+        if steps is None:
+            other._start_over(None, [])
+        else:
+            other._timeline = timeline.fork(steps, Watch(on_progress, cancelled))
+        return other
+
+    @property
+    def image(self) -> Volume:
+        """The grid and the header of the image, without its voxels."""
+        return self._require_image()
+
+    @property
+    def memory(self) -> dict[int, int]:
+        """The bytes of each piece of memory that the session holds, by its address; a fork may hold some of them too.
+        The model's are not among them."""
+        return {} if self._timeline is None else memory_of(self._timeline)
 
     @property
     def clicks(self) -> list[PointClick]:
@@ -373,7 +423,7 @@ class InteractiveSession:
         """
         volume, notes = self._read(image, affine)
         other = copy.copy(self)
-        other.notes = notes
+        other.notes, other._segmentation_notes = notes, []
         other._open(volume)
         read_session(path, other._timeline, other._digest, self.model, other._located)
         self.__dict__.update(other.__dict__)
@@ -396,6 +446,16 @@ class InteractiveSession:
         # Only the grid is still needed: the header to write results with, not the voxels.
         self._volume = replace(volume, data=np.broadcast_to(np.uint8(0), volume.shape))
         self._timeline = Timeline(Scene(self._answering, tensor, grid, window, **self._passes))
+
+    def _start_over(self, initial: np.ndarray | None, notes: list[str], locks: Locks | None = None) -> None:
+        """Begin anew from an initial segmentation, or without; `notes` are of that."""
+        self._timeline = Timeline(replace(self._timeline.scene, initial=initial, locks=locks))
+        if locks is not None:  # clicks are held against what is shown
+            self._timeline.whole()
+        self.notes = [note for note in self.notes if note not in self._segmentation_notes]
+        self._segmentation_notes = notes
+        for note in notes:
+            self._note(note)
 
     def _note(self, note: str) -> None:
         if note not in self.notes:

@@ -18,6 +18,7 @@ import torch
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import brief, one_line, open_for_reading, parse_json, replace_atomically
 from deepedit.inference.history import Answered, Change, Click, Entry, Locked, Step, Unlocked
+from deepedit.inference.locks import Locks
 from deepedit.inference.scene import Scene
 from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.timeline import Timeline
@@ -78,6 +79,7 @@ def write_session(path: str | Path, timeline: Timeline, image: str, model: Model
         "version": VERSION,
         "image": image,
         "model": model_digest(model),
+        "locked": [names[label] for label in sorted(scene.locks.classes)] if scene.locks else [],
         "passes": {name: getattr(scene, name) for name in PASSES},
         **{
             part: [_entry(entry, names, arrays) for entry in entries]
@@ -123,7 +125,11 @@ def read_session(
             initial = _array(archive, "initial", grid, small) if "initial.npy" in archive.namelist() else None
             if initial is not None and int(initial.max()) >= scene.num_classes:
                 raise ValueError("its initial segmentation holds classes that cannot be")
-            scene = replace(scene, initial=initial, **_passes(about["passes"]))
+            locked = frozenset(model.plan.labels.index(str(label)) for label in about.get("locked", ()))
+            locks = None
+            if locked and initial is not None:
+                locks = Locks.of_labels(locked, initial, scene.grid, scene.num_classes, scene.image)
+            scene = replace(scene, initial=initial, locks=locks, **_passes(about["passes"]))
             done, undone = (
                 [_restored(entry, archive, scene, model.plan.labels, locate) for entry in about[part]]
                 for part in ("done", "undone")

@@ -103,11 +103,32 @@ class Timeline:
         """Take a click away, as if it had never been; the steps after it are made anew."""
         index, steps = without_click([entry.step for entry in self.done], number)
         watch.expect(sum(map(self.state.windows, steps)))
-        first = self.before_all()
         state, before = self._before(index, watch)
-        box = self._become(state, self._made(steps, state, before, watch), first)
+        done = self._made(steps, state, before, watch)
+        first = self.first if all(entry.change.kept for entry in done) else self.before_all()
+        box = self._become(state, done, first)
         self.undone = []
         return box
+
+    def back_to(self, count: int, watch: Watch = UNWATCHED) -> None:
+        """Take all steps but the first so many back, for good. If that fails, or is cancelled, some of them may be."""
+        while len(self.done) > count and self.done[-1].change.kept:
+            self.state.swap(self.done[-1].change)
+            self.done.pop()
+        if len(self.done) > count:
+            state, done = self._before(count, watch)
+            self._become(state, done, self.first)
+        self.undone = []
+
+    def fork(self, count: int, watch: Watch = UNWATCHED) -> "Timeline":
+        """Another timeline with the first so many steps, which goes on by itself; what never changes is shared."""
+        other = Timeline(self.scene)
+        if self.state is not None and (count or not self.is_partial):
+            state, done = self._before(count, watch)
+            other.state, other.done = state, [Entry(entry.step, replace(entry.change)) for entry in done]
+            kept = all(entry.change.kept for entry in done)
+            other.first = None if kept or self.first is None else self.first.copy()
+        return other
 
     def reset(self) -> None:
         """Take all steps back, for good."""

@@ -40,16 +40,24 @@ class Preprocessor:
         Raises:
             FileError: if the number of channels of the volume is not that of the plan.
         """
+        grid = self.check(volume)
+        image = _tensor(volume.data).reshape(volume.channels, *volume.shape).to(self.device)
+        # Before resampling: metal and padding are cut off before they can be smeared over their neighbours.
+        mode = "linear" if self.plan.fixed_shape is None else "area"
+        return grid.image_to_network(normalise(image, self.plan.intensity), mode), grid
+
+    def check(self, volume: Volume) -> GridMap:
+        """The map between a volume's grid and the network's, if that volume can be brought there.
+
+        Raises:
+            FileError: as when it is called.
+        """
         if volume.channels != self.plan.image_channels:
             raise FileError(
                 f"the image has {volume.channels} channel(s) where the model expects {self.plan.image_channels}; "
                 "give an image of the kind that it was trained on"
             )
-        grid = self.grid(volume.shape, volume.affine)
-        image = _tensor(volume.data).reshape(volume.channels, *volume.shape).to(self.device)
-        # Before resampling: metal and padding are cut off before they can be smeared over their neighbours.
-        mode = "linear" if self.plan.fixed_shape is None else "area"
-        return grid.image_to_network(normalise(image, self.plan.intensity), mode), grid
+        return self.grid(volume.shape, volume.affine)
 
     def grid(self, shape: Shape, affine: np.ndarray) -> GridMap:
         """The map between the grid of a file and the network's grid.

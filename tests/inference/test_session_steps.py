@@ -1,5 +1,7 @@
 """Steps of a session: several clicks together, clicks that are removed, locks; and calls that are cancelled."""
 
+from contextlib import suppress
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -442,3 +444,44 @@ def test_a_position_that_is_none_is_refused(position):
     with pytest.raises(ClickError, match="three numbers"):
         session.add_click(position, "a")
     assert session.clicks == []
+
+
+# Locks from the start -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("affine", [np.eye(4), np.diag([-1.0, 1.4, 1, 1])])
+@given(seed=st.integers(0, 2**32), locked=st.lists(st.sampled_from(NAMES), unique=True, min_size=1, max_size=4))
+@settings(max_examples=8, deadline=None)
+def test_labels_locked_from_the_start_stay_as_they_are(tmp_path_factory, shape, affine, seed, locked):
+    rng = np.random.default_rng(seed)
+    start = np.array((0, 2, 5, 300))[rng.integers(0, 4, shape)]
+    one, other = new_session(shape, affine=affine), new_session(shape, affine=affine)
+    one.set_segmentation(start, locked=locked)
+    other.set_segmentation(start)
+    for label in locked:
+        other.lock(label)
+    assert one.locked == other.locked
+    for click in some_clicks(6, shape, seed):
+        for session in (one, other):
+            with suppress(ClickError):  # into what is locked
+                session.add_click(*click)
+    if np.array_equal(affine, np.eye(4)):  # else the order in which they are locked matters where they are resampled
+        assert_same(one, other)
+    for value in (LABELS.to_values(np.array(LABELS.index(label))) for label in locked):
+        assert_array_equal(one.predict() == value, start == value)
+    path = tmp_path_factory.mktemp("sessions") / "x.session"
+    one.save_session(path)
+    again = new_session(shape, affine=affine)
+    image = np.random.default_rng(0).uniform(0, 2, shape).astype(np.float32)
+    again.load_session(path, image, affine)
+    assert_same(one, again)
+    for session in (one, again):
+        while session.undo() or session.clicks:
+            pass
+        assert session.locked == other.locked
+        assert_array_equal(session.predict(), start)
+    one.unlock(locked[0])
+    assert locked[0] not in one.locked
+    one.reset()
+    assert not one.locked

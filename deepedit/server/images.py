@@ -1,0 +1,99 @@
+"""Files, and what tells their contents from others: read once for as long as they stay the same."""
+
+import hashlib
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from deepedit.files import one_line, open_for_reading
+from deepedit.inference.session_file import image_digest
+from deepedit.io.msd import Case, read_case
+from deepedit.volume import Reading, Volume
+
+CHUNK = 2**22  # bytes
+MOST_KNOWN = 2**14
+"""Files of which the digest is remembered, a few hundred bytes each."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What is remembered of an image.
+
+    Attributes:
+        digest: of its voxels and its affine.
+        shape: of its grid.
+        notes: on its files.
+    """
+
+    digest: str
+    shape: tuple[int, int, int]
+    notes: tuple[str, ...]
+
+
+class Known:
+    """What was worked out from files before, for as long as their size and their time of change stay the same."""
+
+    def __init__(self, most: int = MOST_KNOWN) -> None:
+        self._most = most
+        self._known: OrderedDict[Hashable, object] = OrderedDict()
+
+    def picture(self, files: Sequence[Path], reading: Reading) -> tuple[Picture, Volume | None]:
+        """What is known of an image.
+
+        Args:
+            files: one, or several that hold a channel each.
+
+        Returns:
+            That, and the volume, if it had to be read.
+
+        Raises:
+            FileError: as of `read_case`.
+        """
+        volumes: list[Volume] = []
+
+        def read() -> Picture:
+            volume = read_image(files, reading)
+            volumes.append(volume)
+            notes = tuple(f"{one_line(files[0].name)}: {note}" for note in volume.notes)
+            return Picture(image_digest(volume), volume.shape, notes)
+
+        return self._once(("image", reading), files, read), next(iter(volumes), None)
+
+    def digest(self, file: Path) -> str:
+        """Of the bytes of a file.
+
+        Raises:
+            FileError: if it cannot be read.
+        """
+
+        def read() -> str:
+            digest = hashlib.blake2b(digest_size=16)
+            with open_for_reading(file) as stream:
+                while part := stream.read(CHUNK):
+                    digest.update(part)
+            return digest.hexdigest()
+
+        return self._once("bytes", [file], read)
+
+    def _once(self, what: Hashable, files: Sequence[Path], work: Callable[[], object]) -> object:
+        # Taken before the files are read: one that is replaced meanwhile is read again the next time.
+        key = (what, *map(_identity, files))
+        if key not in self._known:
+            self._known[key] = work()
+            while len(self._known) > self._most:
+                self._known.popitem(last=False)
+        self._known.move_to_end(key)
+        return self._known[key]
+
+
+def read_image(files: Sequence[Path], reading: Reading) -> Volume:
+    """The volume of an image in one file, or in several that hold a channel each; errors as of `read_case`."""
+    return read_case(Case(files[0].name, tuple(files)), reading)
+
+
+def _identity(file: Path) -> tuple[str, int, int]:
+    with open_for_reading(file) as stream:
+        status = os.fstat(stream.fileno())
+    return str(file), status.st_size, status.st_mtime_ns
