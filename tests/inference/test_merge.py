@@ -1,8 +1,8 @@
 """What an answer may change."""
 
 import dataclasses
+import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -11,26 +11,50 @@ from hypothesis import strategies as st
 from deepedit.clicks import Clicks
 from deepedit.inference.merge import agreement, keep_locked, merge, rim_weight
 from deepedit.plan import MergePolicy
-from tests.clicks.oracles import random_claims, slow_ownership
+from tests.clicks.oracles import random_reach, slow_within_reach
 
 POLICY = MergePolicy()
 
 
 @pytest.mark.parametrize("fading", [True, False])
-@pytest.mark.parametrize("soft", [True, False])
-def test_the_answer_counts_by_which_claim_is_nearer_and_by_the_rim(fading, soft):
+def test_an_answer_replaces_what_was_there_but_for_the_rim(fading):
     generator = torch.Generator().manual_seed(0)
     shape = (6, 5, 4)
     before, answer = torch.randn(2, 3, 2, *shape, generator=generator)
     before = before.half()
-    position, valid, newest, _ = random_claims(0, 3, 4, False)
+    position, newest, _ = random_reach(0, 3, 4)
+    clicks = Clicks(torch.arange(3).repeat_interleave(4), torch.zeros(12), position.flatten(0, 1))
+    rim = torch.rand(shape, generator=generator) if fading else torch.ones(shape)
+    policy = dataclasses.replace(POLICY, enforce=False)
+    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim if fading else None)
+    torch.testing.assert_close(merged, before.float() + rim * (answer - before.float()), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fading", [True, False])
+@pytest.mark.parametrize("edited", [None, [True, False, True]])
+def test_where_an_initial_segmentation_is_corrected_it_counts_near_the_newest_clicks(fading, edited):
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, 5, 4)
+    before = torch.randn(3, 3, *shape, generator=generator).half()
+    answer = before + 0.3 * torch.randn(3, 3, *shape, generator=generator)
+    initial = before.argmax(1)
+    initial[2] = (answer[2].argmax(0) + 1) % 3  # the network agrees with the first two, and not with the last
+    position, valid, _ = random_reach(0, 3, 4)
+    _, newest, _ = random_reach(1, 3, 4)
     clicks = Clicks(torch.arange(3).repeat_interleave(4), torch.zeros(12), position.flatten(0, 1), valid.flatten())
     rim = torch.rand(shape, generator=generator) if fading else None
-    policy = dataclasses.replace(POLICY, ownership=soft, enforce=False)
-    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim)
-    weight = slow_ownership(position.numpy(), valid.numpy(), newest.numpy(), shape, POLICY.softness) if soft else 1
-    weight = torch.as_tensor(weight * (rim.numpy() if fading else np.ones((1, *shape))), dtype=torch.float32)
-    expected = before.float() + weight.expand(3, *shape)[:, None] * (answer - before.float())
+    policy = dataclasses.replace(POLICY, enforce=False, agreement=(0.2, 0.95))
+    chosen = None if edited is None else torch.tensor(edited)
+    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim, initial=initial, edited=chosen)
+    lowest, highest = policy.agreement
+    trust = ((agreement(initial, answer.argmax(1)) - lowest) / (highest - lowest)).clamp(0, 1).tolist()
+    assert 0 < trust[0] < 1
+    assert trust[2] == 0
+    reach = [policy.reach / each if each else math.inf for each in trust]
+    reach = [each if began else math.inf for each, began in zip(reach, edited or [True] * 3, strict=True)]
+    weight = slow_within_reach(position.numpy(), (valid & newest).numpy(), reach, shape, policy.softness)
+    weight = torch.as_tensor(weight * (1 if rim is None else rim.numpy()), dtype=torch.float32)
+    expected = before.float() + weight[:, None] * (answer - before.float())
     torch.testing.assert_close(merged, expected, atol=1e-4, rtol=0)
 
 
@@ -67,8 +91,7 @@ def test_the_plain_policy_shows_the_answer():
     generator = torch.Generator().manual_seed(0)
     before, answer = torch.randn(2, 1, 3, 6, 6, 6, generator=generator)
     clicks = Clicks([0, 0], [1, 2], [[0, 0, 0], [5, 5, 5]])
-    initial = answer.argmax(1)
-    merged = merge(before, answer, clicks, torch.tensor([False, True]), MergePolicy.plain(), initial=initial)
+    merged = merge(before, answer, clicks, torch.tensor([False, True]), MergePolicy.plain())
     assert torch.equal(merged, answer)
 
 
