@@ -112,6 +112,13 @@ def logits_of_initial(initial: Tensor, num_classes: int, policy: MergePolicy) ->
     return (initial[:, None] == classes).half().mul_(2 * policy.initial_logit).sub_(policy.initial_logit)
 
 
+def to_keep(logits: Tensor) -> Tensor:
+    """Logits as they are kept, float16; those beyond its range become its largest, as infinite ones would be worth
+    nothing: their probabilities could not be told."""
+    most = torch.finfo(torch.float16).max
+    return logits.half().clamp_(-most, most)
+
+
 def keep_locked(logits: Tensor, locked: Tensor, margin: float) -> Tensor:
     """Logits in which locked voxels keep their class, and no other voxel takes it.
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepedit.clicks import Clicks
-from deepedit.inference.merge import agreement, keep_locked, merge, rim_weight
+from deepedit.inference.merge import agreement, keep_locked, merge, rim_weight, to_keep
 from deepedit.plan import MergePolicy
 from tests.clicks.oracles import random_reach, slow_within_reach
 
@@ -141,6 +141,13 @@ def test_locked_voxels_keep_their_class_and_no_other_takes_it(seed, classes):
 def test_where_nothing_is_locked_nothing_changes():
     logits = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(keep_locked(logits.clone(), torch.zeros(1, 4, 4, 4, dtype=torch.uint8), 0.1), logits)
+
+
+def test_logits_that_float16_cannot_hold_are_kept_as_its_largest():
+    logits = torch.tensor([1e9, 65504.0, 70000.0, math.inf, -math.inf, -1e6, 0.1, 1e-9])
+    kept = to_keep(logits)
+    assert kept.dtype == torch.float16
+    assert kept.tolist() == [65504.0] * 4 + [-65504.0] * 2 + [torch.tensor(0.1).half().item(), 0.0]
 
 
 def test_a_single_answer_fades_towards_rims_inside_of_the_volume_only():

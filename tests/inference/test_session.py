@@ -87,6 +87,21 @@ def test_an_answer_replaces_the_one_before_it(enforce):
     assert second[own] == pytest.approx(background([12, 8, 0]), abs=1e-3)
 
 
+@pytest.mark.parametrize("spacing", [1.0, 1.3])
+def test_the_probabilities_of_a_network_whose_logits_overflow_are_numbers(spacing):
+    model = random_model()
+    with torch.no_grad():
+        model.network.head.weight.mul_(1e6)
+    session = InteractiveSession(model, amp="off")
+    session.set_image(np.random.default_rng(0).uniform(0, 2, (40, 12, 12)), np.diag([spacing, spacing, spacing, 1]))
+    for click in (None, ((3, 4, 4), "left"), ((30, 6, 6), "background")):
+        if click:
+            session.add_click(*click)
+        probabilities = session.probabilities()
+        assert probabilities.sum(0) == pytest.approx(np.ones((40, 12, 12)), abs=1e-2)
+    assert session.predict()[3, 4, 4] == 1
+
+
 @pytest.mark.parametrize(("tta", "answers"), [(False, 1), (True, 2)])
 def test_a_click_takes_one_answer_or_with_test_time_augmentation_two(tta, answers):
     model, passes = random_model(), []
