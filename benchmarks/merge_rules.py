@@ -27,13 +27,12 @@ def variants(policy: MergePolicy) -> Iterator[tuple[str, MergePolicy, bool]]:
     """Name, policy, and whether with test-time augmentation; each differs from the policy in one thing."""
     yield "as it is", policy, False
     yield "test-time augmentation", policy, True
-    yield "no ownership", replace(policy, ownership=False), False
     yield "no enforcement", replace(policy, enforce=False), False
-    yield "an initial segmentation claims nothing", replace(policy, initial_distance=1e6), False
-    for name, factor in (("softness", 0.5), ("softness", 2), ("initial_distance", 0.75), ("initial_distance", 1.5)):
+    yield "an answer counts everywhere", replace(policy, reach=1e6), False
+    for name, factor in (("reach", 0.75), ("reach", 1.5), ("softness", 0.5), ("softness", 2)):
         value = factor * getattr(policy, name)
         yield f"{name} {value:g}", replace(policy, **{name: value}), False
-    yield "agreement not asked for", replace(policy, agreement=(-2.0, -1.0)), False
+    yield "near only, whatever it agrees with", replace(policy, agreement=(-2.0, -1.0)), False
 
 
 def curve(model: Model, cases: Sequence[Case], start: Corruption | None, clicks: int, tta: bool) -> np.ndarray:

@@ -122,21 +122,20 @@ class MergePolicy:
     """What the network's answer to a click may change, see `deepedit.inference.merge`.
 
     Attributes:
-        ownership: the answer counts less where an earlier click, or an initial segmentation, has the older claim; else
-            it replaces all that was there.
-        softness: voxels by which one click has to be nearer than another claim for most of the difference.
-        initial_distance: voxels from which an initial segmentation claims everywhere, if the network agrees with it.
-        agreement: Dice between the two up to which that segmentation claims nothing, and from which on it claims fully.
+        reach: voxels from the newest clicks at which their answer counts as much as an initial segmentation with which
+            the network agrees. The less it agrees, the farther.
+        softness: voxels by which a click has to be nearer than that, for most of the weight to be the answer's.
+        agreement: of the network's answer with an initial segmentation, as a share of what it expects of its answer
+            and the truth: up to the first the answer counts everywhere, from the second on no farther than the reach.
         initial_logit: the logit of an initial segmentation's label, where the others have as much below 0.
         enforce: a clicked voxel that the network leaves wrong takes its label all the same.
         margin: by how much, in logits, a class leads where it is made to.
         ball: width, in voxels, of the Gaussian by which the surroundings of such a voxel are raised too.
     """
 
-    ownership: bool = True
+    reach: float = 5.0
     softness: float = 2.0
-    initial_distance: float = 5.0
-    agreement: tuple[float, float] = (0.7, 0.85)
+    agreement: tuple[float, float] = (0.8, 0.86)
     initial_logit: float = 4.0
     enforce: bool = True
     margin: float = 0.1
@@ -144,18 +143,30 @@ class MergePolicy:
 
     @classmethod
     def plain(cls) -> "MergePolicy":
-        """The answer as it is, as MONAI shows it."""
-        return cls(ownership=False, enforce=False)
+        """The answer as it is, as MONAI shows it, whose models take no initial segmentation."""
+        return cls(enforce=False)
 
     def __post_init__(self) -> None:
-        numbers = (self.softness, self.initial_distance, self.initial_logit, self.margin, self.ball)
+        numbers = (self.reach, self.softness, self.initial_logit, self.margin, self.ball)
         if not all(_finite(number) and number > 0 for number in numbers):
             raise ValueError(f"the distances and logits of a merge policy are numbers above 0; got {numbers}")
         lowest, highest = self.agreement
         if not (_finite(lowest) and _finite(highest) and lowest < highest):
             raise ValueError(f"the agreement of a merge policy must be two ascending numbers; got {self.agreement}")
-        if type(self.ownership) is not bool or type(self.enforce) is not bool:
-            raise ValueError("ownership and enforce of a merge policy must be true or false")
+        if type(self.enforce) is not bool:
+            raise ValueError("enforce of a merge policy must be true or false")
+
+    @classmethod
+    def from_dict(cls, entries: Mapping) -> "MergePolicy":
+        """The policy in the dictionary of a plan; entries of rules that are no more are left out."""
+        entries = dict(entries)
+        if "ownership" in entries:  # as first written in format 3, when agreement was no share of what is expected
+            for name in ("ownership", "agreement"):
+                del entries[name]
+            entries["reach"] = entries.pop("initial_distance")
+        else:
+            entries["agreement"] = tuple(_list(entries["agreement"]))
+        return cls(**entries)
 
 
 @dataclass(frozen=True)
@@ -225,7 +236,7 @@ class Plan:
             # Until format 2 it went without saying.
             policy = MergePolicy() if entries.get("guidance", "max") == "max" else MergePolicy.plain()
             if "merge" in entries:
-                policy = MergePolicy(**{**entries["merge"], "agreement": tuple(_list(entries["merge"]["agreement"]))})
+                policy = MergePolicy.from_dict(entries["merge"])
             return cls(
                 **{
                     **entries,

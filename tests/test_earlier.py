@@ -11,10 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from deepedit.errors import ModelError
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.phantom import write_phantom
-from deepedit.network.checkpoint import load_model
+from deepedit.network.checkpoint import load_model, read_entries
 from deepedit.plan import MergePolicy, Plan
 from deepedit.training.record import read_config
 from deepedit_cli.train import main
@@ -43,6 +45,35 @@ def test_a_model_whose_answers_were_shown_as_they_are_still_has_them_so():
     del entries["merge"]
     assert Plan.from_dict({**entries, "guidance": "sum-normalized"}).merge == MergePolicy.plain()
     assert Plan.from_dict(entries).merge == MergePolicy()
+
+
+@pytest.fixture
+def format_3(run):
+    """The same run as the next format had it: with a rule for earlier clicks, and another name for the reach."""
+    policy = asdict(MergePolicy(softness=1.5))
+    policy = {"ownership": True, "initial_distance": 6.0, **policy}
+    del policy["reach"]
+    for path in (run / "model.pt", run / "last.pt"):
+        entries = read_entries(path)
+        torch.save({**entries, "version": 3, "plan": {**entries["plan"], "merge": policy}}, path)
+    return run
+
+
+@pytest.mark.parametrize("owns", [True, False])
+def test_the_policy_of_format_3_is_read_without_its_rule_for_earlier_clicks(format_3, owns):
+    assert load_model(format_3 / "model.pt").plan.merge == MergePolicy(reach=6.0, softness=1.5)
+    plan = read_entries(format_3 / "model.pt")["plan"]
+    plan["merge"]["ownership"] = owns
+    assert Plan.from_dict(plan).merge == MergePolicy(reach=6.0, softness=1.5)
+    del plan["merge"]["initial_distance"]
+    with pytest.raises(ModelError, match="initial_distance"):
+        Plan.from_dict(plan)
+
+
+def test_a_run_of_format_3_goes_on_with_its_policy(format_3):
+    assert main(["--output", "run", "--resume", "--device", "cpu"]) == 0
+    assert load_model(format_3 / "last.pt").plan.merge == MergePolicy(reach=6.0, softness=1.5)
+    assert set(read_entries(format_3 / "last.pt")["plan"]["merge"]) == set(asdict(MergePolicy()))
 
 
 def test_a_run_goes_on_to_its_end_with_its_own_settings_and_cases(run, capsys):

@@ -1,9 +1,28 @@
 """What a click may change: the only place that decides it.
 
-Each voxel belongs to its nearest claim. The newest click claims for the network's answer, an earlier click for what was
-there before, and so does an initial segmentation that the network largely agrees with: that one claims everywhere, from
-a distance that is the same for all voxels. The nearer the newest click is than every other claim, the more its answer
-counts.
+The network's answer replaces what was there in its window, and fades towards a rim of the window that lies inside the
+volume. Where clicks correct an initial segmentation, it counts near the newest clicks only: the more the network agrees
+with that segmentation, as a share of what it expects of its own answer, the nearer. If it finds the segmentation all
+wrong, the answer replaces it everywhere. A clicked
+voxel that the answer leaves wrong takes its label all the same, if the policy says so.
+
+What the rules are worth (`benchmarks.merge_rules`): mean Dice over the first ten clicks, of three seeds each, on the
+hippocampus in MRI and on head and neck in CT, from the automatic result or from initial segmentations with a mean Dice
+in a range.
+
+====================  ===========================================  ===========  =============
+from                  rules                                        hippocampus  head and neck
+====================  ===========================================  ===========  =============
+the automatic result  as they are                                  0.919        0.813
+..                    earlier clicks keep what is near them        0.918        0.813
+..                    the same, each answer the mean of two (tta)  0.918        0.814
+..                    a clicked voxel is not made to obey          0.001 less   0.001 less
+0.93 to 0.96          as they are                                  0.957        0.935
+..                    an answer counts everywhere                  0.917        0.834
+0.60 to 0.75          as they are                                  0.910        0.798
+..                    an answer counts everywhere                  0.915        0.801
+..                    near only, whatever the network agrees with  0.779        0.701
+====================  ===========================================  ===========  =============
 """
 
 import math
@@ -14,7 +33,7 @@ from torch import Tensor
 
 from deepedit.clicks import Clicks, enforce_clicks
 from deepedit.clicks.enforce import Places
-from deepedit.clicks.nearest import FAR, ownership
+from deepedit.clicks.nearest import within_reach
 from deepedit.devices import upload
 from deepedit.plan import MergePolicy
 
@@ -53,12 +72,12 @@ def merge(
         ``[B, C, X, Y, Z]`` float32 logits. No host synchronisation.
     """
     samples, weight = len(answer), rim
-    if policy.ownership:
-        claims = None if initial is None else _claims_of(initial, answer, policy)
-        if edited is not None and claims is not None:
-            claims = claims.masked_fill(~edited, FAR)
-        table = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid, newest))
-        weight = ownership(*table, answer.shape[2:], policy.softness, claims)
+    if initial is not None:
+        reach = _reach(initial, answer, policy)
+        if edited is not None:
+            reach = reach.masked_fill(~edited, math.inf)
+        table = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid & newest))
+        weight = within_reach(*table, reach, answer.shape[2:], policy.softness)
         weight = weight if rim is None else weight.mul_(rim)
     if weight is None:
         after = answer.clone()
@@ -69,11 +88,28 @@ def merge(
     return after if locked is None else keep_locked(after, locked, policy.margin)
 
 
-def _claims_of(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
-    """``[B]``: the distance from which an initial segmentation claims; the less the network agrees, the farther."""
-    lowest, highest = policy.agreement
-    trust = ((agreement(initial, answer.argmax(1)) - lowest) / (highest - lowest)).clamp(1 / FAR, 1)
-    return policy.initial_distance / trust
+def _reach(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
+    """``[B]``: how far from the newest clicks the answer replaces an initial segmentation, voxels; the less the network
+    agrees with it, the farther, and without end where it does not at all."""
+    classes, lowest, highest = answer.argmax(1), *policy.agreement
+    share = agreement(initial, classes) / expected_agreement(answer, classes)
+    return policy.reach / ((share - lowest) / (highest - lowest)).clamp(0, 1)
+
+
+def expected_agreement(answer: Tensor, classes: Tensor) -> Tensor:
+    """``[B]``: the Dice that the network expects of its answer and the truth, see `agreement`.
+
+    That is twice the number of foreground voxels that it expects to have right, by the number of those that it gives
+    and of those that it expects there to be. A network on a hard task agrees less with good segmentations, too.
+
+    Args:
+        answer: ``[B, C, X, Y, Z]`` logits.
+        classes: ``[B, X, Y, Z]``, the leading ones.
+    """
+    probabilities, inside = answer.softmax(1), classes > 0
+    right = (probabilities.amax(1) * inside).sum((1, 2, 3))
+    there = inside.sum((1, 2, 3)) + (1 - probabilities[:, 0]).sum((1, 2, 3))
+    return (2 * right / there).clamp(min=1e-6)  # some, as it is divided by
 
 
 def agreement(one: Tensor, other: Tensor) -> Tensor:
@@ -91,6 +127,13 @@ def logits_of_initial(initial: Tensor, num_classes: int, policy: MergePolicy) ->
     """``[B, C, X, Y, Z]`` float16 logits of initial segmentations ``[B, X, Y, Z]``, which answers are merged with."""
     classes = torch.arange(num_classes, device=initial.device).view(-1, 1, 1, 1)
     return (initial[:, None] == classes).half().mul_(2 * policy.initial_logit).sub_(policy.initial_logit)
+
+
+def to_keep(logits: Tensor) -> Tensor:
+    """Logits as they are kept, float16; those beyond its range become its largest, as infinite ones would be worth
+    nothing: their probabilities could not be told."""
+    most = torch.finfo(torch.float16).max
+    return logits.half().clamp_(-most, most)
 
 
 def keep_locked(logits: Tensor, locked: Tensor, margin: float) -> Tensor:

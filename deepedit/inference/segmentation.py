@@ -12,7 +12,7 @@ from deepedit.clicks.enforce import Places
 from deepedit.devices import upload
 from deepedit.inference.history import Answered, Change, Click, Locked, Step, Unlocked
 from deepedit.inference.locks import Locks
-from deepedit.inference.merge import keep_locked, logits_of_initial, merge, rim_weight
+from deepedit.inference.merge import keep_locked, logits_of_initial, merge, rim_weight, to_keep
 from deepedit.inference.scene import Scene, windows_of
 from deepedit.inference.sliding_window import (
     AIR_LOGIT,
@@ -53,9 +53,8 @@ class Segmentation:
         """The automatic result, or the initial segmentation."""
         if scene.initial is None:
             passes = {"overlap": scene.overlap, "amp": scene.amp, "skip_air": scene.skip_air, "tta": scene.tta}
-            return cls(
-                scene, sliding_window(scene.model, scene.image, **passes, watch=watch).half().to(scene.image.device)
-            )
+            logits = to_keep(sliding_window(scene.model, scene.image, **passes, watch=watch))
+            return cls(scene, logits.to(scene.image.device))
         policy = scene.model.plan.merge
         initial = logits_of_initial(scene.initial_on_network[None], scene.num_classes, policy)
         if scene.locks is not None:
@@ -168,7 +167,7 @@ class Segmentation:
             if place is not None:
                 logits = self.logits[(slice(None), *place)].float()[None]
                 kept = keep_locked(logits, self.locks.on_network[place][None], scene.model.plan.merge.margin)
-                change.windows.append((place, self._put(place, kept[0].half())))
+                change.windows.append((place, self._put(place, to_keep(kept[0]))))
         except BaseException:
             self.locks = change.locks
             raise
@@ -204,7 +203,7 @@ class Segmentation:
         scene = self.scene
         place = scene.place(start)
         answer = predict_alone(scene.model, scene.image, None, None, start, scene.window, scene.amp, scene.tta)
-        answer = crop(answer, start, scene.shape).half()
+        answer = to_keep(crop(answer, start, scene.shape))
         logits = torch.where(self.known[place], self.logits[(slice(None), *place)], answer)
         earlier = self._replace(place, logits, [])
         self.known[place] = True
@@ -242,7 +241,7 @@ class Segmentation:
             locked=None if self.locks is None else self.locks.on_network[place][None],
         )
         row = {click.voxel: number for number, click in enumerate(obeyed)}
-        return merged[0].half(), [right[row[click.voxel]] for click in own]
+        return to_keep(merged[0]), [right[row[click.voxel]] for click in own]
 
     def _seen(self, clicks: Sequence[Click]) -> Clicks:
         """The clicks as the network sees them: of several on one of its voxels the newest, as two labels there would

@@ -17,7 +17,7 @@ from deepedit.network.inputs import input_channels
 from deepedit.network.unet import ResidualUNet, UNetConfig
 from deepedit.plan import Plan
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass

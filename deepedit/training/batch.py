@@ -18,7 +18,7 @@ from torch import Tensor
 
 from deepedit.clicks import Clicks, render_guidance, simulate_clicks
 from deepedit.devices import upload
-from deepedit.inference.merge import logits_of_initial, merge
+from deepedit.inference.merge import logits_of_initial, merge, to_keep
 from deepedit.network.inputs import assemble_input
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
@@ -158,7 +158,7 @@ class RollingBatch:
             editing["edited"] = upload(self.edited, self.device)
         newest = upload(newest.flatten(), self.device)
         shown = merge(self.shown, logits.float(), self._clicks(), newest, self.plan.merge, **editing)
-        self.shown = shown.half()
+        self.shown = to_keep(shown)
         self._click(staying, self.shown[upload(staying, self.device)].argmax(1))
 
     def _begin_with(self, slots: Sequence[int], initial: Tensor) -> None:

@@ -30,9 +30,9 @@ KERNELS = [
         8,
     ),
     (
-        nearest._ownership,
-        "*i64 *i1 *i1 *fp32 *fp32 i32 i32 i32 i32 fp32 fp32",
-        {"CLAIMED": True, "MEASURED": nearest.MEASURED},
+        nearest._within_reach,
+        "*i64 *i1 *fp32 *fp32 i32 i32 i32 i32 fp32",
+        {"MEASURED": nearest.MEASURED},
         4,
     ),
     (components._run_starts, "*u8 *i32 i32 i32 i32", {"ROWS": 1, "SIDE": 1024}, 4),

@@ -86,26 +86,19 @@ def assert_one_click_a_region(clicks, regions):
             assert position.tolist() == [0, 0, 0]
 
 
-def random_claims(seed, samples, count, claimed, reach=15):
-    """Positions ``[B, N, 3]`` in and around a volume, validity and newest ``[B, N]``, and claims ``[B]`` or None."""
+def random_reach(seed, samples, count, around=15):
+    """Positions ``[B, N, 3]`` in and around a volume, validity ``[B, N]``, and reach ``[B]``, sometimes infinite."""
     generator = torch.Generator().manual_seed(seed)
-    position = torch.randint(-reach // 2, reach, (samples, count, 3), generator=generator)
-    valid, newest = torch.rand((2, samples, count), generator=generator) < torch.tensor([0.7, 0.4])[:, None, None]
+    position = torch.randint(-around // 2, around, (samples, count, 3), generator=generator)
+    valid = torch.rand((samples, count), generator=generator) < 0.4
     near, far = torch.rand((2, samples), generator=generator)
-    claims = torch.where(far < 0.2, 5e6, 30 * near)
-    return position, valid, newest, claims if claimed else None
+    return position, valid, torch.where(far < 0.2, math.inf, 30 * near)
 
 
-def slow_ownership(position, valid, newest, shape, softness, claims=None):
-    """``[B, *shape]``: the weight of the newest clicks' answer, one voxel after another."""
+def slow_within_reach(position, valid, reach, shape, softness):
+    """``[B, *shape]``: how far each voxel lies within reach, one after another."""
     weight = np.zeros((len(position), *shape))
     for sample, *voxel in np.ndindex(weight.shape):
-        away = [math.dist(voxel, click) for click in position[sample]]
-        clicks = list(zip(away, valid[sample], newest[sample], strict=True))
-        own = [distance for distance, counts, is_new in clicks if counts and is_new]
-        other = [distance for distance, counts, is_new in clicks if counts and not is_new]
-        if claims is not None:
-            other.append(min(claims[sample], 1e6))
-        ahead = (min(other, default=1e6) - min(own, default=0)) / softness
-        weight[(sample, *voxel)] = special.expit(ahead)
+        away = [math.dist(voxel, click) for click in position[sample][valid[sample]]]
+        weight[(sample, *voxel)] = special.expit((reach[sample] - min(away, default=0)) / softness)
     return weight

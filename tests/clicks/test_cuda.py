@@ -13,8 +13,8 @@ from deepedit.clicks import (
     sample_clicks,
     simulate_clicks,
 )
-from deepedit.clicks.nearest import ownership
-from tests.clicks.oracles import random_claims, slow_chessboard_distance
+from deepedit.clicks.nearest import within_reach
+from tests.clicks.oracles import random_reach, slow_chessboard_distance
 
 pytestmark = [
     pytest.mark.cuda,
@@ -85,14 +85,13 @@ def test_half_precision_guidance(dtype):
 
 
 @pytest.mark.parametrize(("samples", "count"), [(4, 12), (1, 200), (2, 0)])
-@pytest.mark.parametrize("claimed", [True, False])
-def test_ownership_equals_that_on_a_cpu_and_is_not_waited_for(no_synchronisation, samples, count, claimed):
-    *table, claims = random_claims(0, samples, count, claimed, reach=90)
-    expected = ownership(*table, (70, 65, 81), 2.0, claims)
-    *table, claims = (None if each is None else each.cuda() for each in (*table, claims))
-    ownership(*table, (70, 65, 81), 2.0, claims)
+def test_within_reach_equals_that_on_a_cpu_and_is_not_waited_for(no_synchronisation, samples, count):
+    clicks = random_reach(0, samples, count, around=90)
+    expected = within_reach(*clicks, (70, 65, 81), 2.0)
+    on_device = [each.cuda() for each in clicks]
+    within_reach(*on_device, (70, 65, 81), 2.0)
     no_synchronisation()
-    found = ownership(*table, (70, 65, 81), 2.0, claims)
+    found = within_reach(*on_device, (70, 65, 81), 2.0)
     torch.cuda.set_sync_debug_mode("default")
     torch.testing.assert_close(found.cpu(), expected, atol=1e-5, rtol=0)
 

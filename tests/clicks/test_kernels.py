@@ -1,5 +1,7 @@
 """The fused kernels against the oracles of what they stand in for."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -18,14 +20,14 @@ from deepedit.clicks import (
     simulate_clicks,
 )
 from deepedit.clicks.largest_error import largest_errors
-from deepedit.clicks.nearest import ownership
+from deepedit.clicks.nearest import within_reach
 from tests.clicks.oracles import (
     assert_one_click_a_region,
     code_maps,
-    random_claims,
+    random_reach,
     slow_chessboard_distance,
     slow_guidance,
-    slow_ownership,
+    slow_within_reach,
 )
 
 # One setting of the fixture serves all examples. They are few: an interpreted block takes milliseconds.
@@ -274,33 +276,29 @@ def test_classes_are_drawn_by_the_number_of_their_wrong_voxels(fused):
     seed=st.integers(0, 2**32),
     samples=st.integers(1, 3),
     count=st.integers(0, 5),
-    claimed=st.booleans(),
     shape=st.tuples(*[st.integers(1, 7)] * 3),
     softness=st.floats(0.1, 20),
 )
-def test_ownership_equals_the_oracle(fused, seed, samples, count, claimed, shape, softness):
-    check_ownership(random_claims(seed, samples, count, claimed), shape, softness, fused)
+def test_within_reach_equals_the_oracle(fused, seed, samples, count, shape, softness):
+    check_within_reach(random_reach(seed, samples, count), shape, softness, fused)
 
 
 @pytest.mark.parametrize(
-    ("samples", "count", "claimed", "shape"),
-    [(1, 200, True, (9, 8, 7)), (2, 3, False, (11, 13, 17)), (2, 0, True, (3, 4, 5)), (3, 1, False, (1, 1, 1500))],
+    ("samples", "count", "shape"),
+    [(1, 200, (9, 8, 7)), (2, 3, (11, 13, 17)), (2, 0, (3, 4, 5)), (3, 1, (1, 1, 1500))],
     ids=["many clicks", "several programs a sample", "no clicks", "one line"],
 )
-def test_ownership_in_few_and_many_programs(fused, samples, count, claimed, shape):
-    check_ownership(random_claims(7, samples, count, claimed), shape, 2.0, fused)
+def test_within_reach_in_few_and_many_programs(fused, samples, count, shape):
+    check_within_reach(random_reach(7, samples, count), shape, 2.0, fused)
 
 
-def test_ownership_without_a_newest_click_is_that_of_its_own_place(fused):
-    position, valid, newest, claims = random_claims(1, 2, 3, True)
-    for given_claims in (None, claims):
-        for which in (torch.zeros_like(newest), newest & ~valid):
-            check_ownership((position, valid, which, given_claims), (4, 5, 6), 2.0, fused)
-        none = torch.zeros_like(valid)
-        check_ownership((position, none, newest, given_claims), (4, 5, 6), 2.0, fused)
+def test_without_clicks_that_count_all_is_within_reach(fused):
+    position, valid, _ = random_reach(1, 3, 3)
+    reach = torch.tensor([0.0, 3.0, math.inf])
+    check_within_reach((position, torch.zeros_like(valid), reach), (4, 5, 6), 2.0, fused)
 
 
-def test_guidance_and_ownership_of_clicks_that_are_columns_of_a_table(fused):
+def test_guidance_and_reach_of_clicks_that_are_columns_of_a_table(fused):
     rows = torch.tensor([[0, 1, 2, 3, 4, 1], [1, 0, 0, 1, 5, 0], [0, 2, 1, 1, 1, 1], [1, 1, 3, 0, 2, 1]])
     columns = rows.to(fused).T
     clicks = Clicks(columns[0], columns[1], columns[2:5].T, columns[5] > 0)
@@ -308,15 +306,15 @@ def test_guidance_and_ownership_of_clicks_that_are_columns_of_a_table(fused):
     guidance = render_guidance(clicks, (4, 5, 6), 3, batch_size=2)
     np.testing.assert_allclose(guidance.cpu(), slow_guidance(plain, (4, 5, 6), 3, 2, (2.0,) * 3), atol=1e-5)
     strided = rows.view(2, 2, 6)
-    check_ownership((strided[..., 2:5], strided[..., 5] > 0, strided[..., 0] > 0, None), (4, 5, 6), 2.0, fused)
+    reach = torch.tensor([[1.5, 0], [3, 0]])[:, 0]
+    check_within_reach((strided[..., 2:5], strided[..., 5] > 0, reach), (4, 5, 6), 2.0, fused)
 
 
-def check_ownership(clicks, shape, softness, device):
-    *table, claims = (None if each is None else each.to(device) for each in clicks)
-    found = ownership(*table, shape, softness, claims)
-    *table, claims = (None if each is None else each.numpy() for each in clicks)
+def check_within_reach(clicks, shape, softness, device):
+    found = within_reach(*(each.to(device) for each in clicks), shape, softness)
     assert found.dtype == torch.float32
-    np.testing.assert_allclose(found.cpu(), slow_ownership(*table, shape, softness, claims), atol=1e-5)
+    expected = slow_within_reach(*(each.numpy() for each in clicks), shape, softness)
+    np.testing.assert_allclose(found.cpu(), expected, atol=1e-5)
 
 
 def operators(device):
@@ -334,7 +332,6 @@ def operators(device):
     squares = components.squared_distance(parents, largest, None, 2)
     clicks = kernels.clicks_at_keys(keys, label.shape[1:])
     each_sample = clicks[2].view(2, -1, 3), clicks[3].view(2, -1)
-    newest = ~each_sample[1]
     return [
         (kernels.error_codes, (prediction, label, rows, rows, True)),
         (kernels.run_distance, (codes, 6)),
@@ -342,8 +339,7 @@ def operators(device):
         (kernels.draw, (codes, depth, rows, rows, keys, torch.zeros(2, 3, dtype=torch.int32, device=device))),
         (kernels.clicks_at_keys, (keys, (4, 5, 6))),
         (kernels.paint_guidance, (*clicks, (2, 3, 4, 5, 6), (2.0, 2.0, 2.0), (10, 10, 10), torch.float32)),
-        (kernels.ownership, (*each_sample, newest, None, (4, 5, 6), 2.0, 1e6)),
-        (kernels.ownership, (*each_sample, newest, torch.ones(2, device=device), (4, 5, 6), 2.0, 1e6)),
+        (kernels.within_reach, (*each_sample, torch.ones(2, device=device), (4, 5, 6), 2.0)),
         (components.run_starts, (codes,)),
         (components.join_runs, (codes, parents)),
         (components.measure_components, (parents, torch.zeros_like(parents), torch.full_like(largest, -(2**63)))),

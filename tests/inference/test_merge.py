@@ -1,36 +1,61 @@
 """What an answer may change."""
 
 import dataclasses
+import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepedit.clicks import Clicks
-from deepedit.inference.merge import agreement, keep_locked, merge, rim_weight
+from deepedit.inference.merge import agreement, expected_agreement, keep_locked, merge, rim_weight, to_keep
 from deepedit.plan import MergePolicy
-from tests.clicks.oracles import random_claims, slow_ownership
+from tests.clicks.oracles import random_reach, slow_within_reach
 
 POLICY = MergePolicy()
 
 
 @pytest.mark.parametrize("fading", [True, False])
-@pytest.mark.parametrize("soft", [True, False])
-def test_the_answer_counts_by_which_claim_is_nearer_and_by_the_rim(fading, soft):
+def test_an_answer_replaces_what_was_there_but_for_the_rim(fading):
     generator = torch.Generator().manual_seed(0)
     shape = (6, 5, 4)
     before, answer = torch.randn(2, 3, 2, *shape, generator=generator)
     before = before.half()
-    position, valid, newest, _ = random_claims(0, 3, 4, False)
+    position, newest, _ = random_reach(0, 3, 4)
+    clicks = Clicks(torch.arange(3).repeat_interleave(4), torch.zeros(12), position.flatten(0, 1))
+    rim = torch.rand(shape, generator=generator) if fading else torch.ones(shape)
+    policy = dataclasses.replace(POLICY, enforce=False)
+    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim if fading else None)
+    torch.testing.assert_close(merged, before.float() + rim * (answer - before.float()), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("fading", [True, False])
+@pytest.mark.parametrize("edited", [None, [True, False, True]])
+def test_where_an_initial_segmentation_is_corrected_it_counts_near_the_newest_clicks(fading, edited):
+    generator = torch.Generator().manual_seed(0)
+    shape = (6, 5, 4)
+    before = torch.randn(3, 3, *shape, generator=generator).half()
+    answer = before + 0.3 * torch.randn(3, 3, *shape, generator=generator)
+    initial = before.argmax(1)
+    initial[2] = (answer[2].argmax(0) + 1) % 3  # the network agrees with the first two, and not with the last
+    position, valid, _ = random_reach(0, 3, 4)
+    _, newest, _ = random_reach(1, 3, 4)
     clicks = Clicks(torch.arange(3).repeat_interleave(4), torch.zeros(12), position.flatten(0, 1), valid.flatten())
     rim = torch.rand(shape, generator=generator) if fading else None
-    policy = dataclasses.replace(POLICY, ownership=soft, enforce=False)
-    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim)
-    weight = slow_ownership(position.numpy(), valid.numpy(), newest.numpy(), shape, POLICY.softness) if soft else 1
-    weight = torch.as_tensor(weight * (rim.numpy() if fading else np.ones((1, *shape))), dtype=torch.float32)
-    expected = before.float() + weight.expand(3, *shape)[:, None] * (answer - before.float())
+    policy = dataclasses.replace(POLICY, enforce=False, agreement=(0.2, 1.9))
+    chosen = None if edited is None else torch.tensor(edited)
+    merged = merge(before, answer, clicks, newest.flatten(), policy, rim=rim, initial=initial, edited=chosen)
+    lowest, highest = policy.agreement
+    share = agreement(initial, answer.argmax(1)) / expected_agreement(answer, answer.argmax(1))
+    trust = ((share - lowest) / (highest - lowest)).clamp(0, 1).tolist()
+    assert 0 < trust[0] < 1
+    assert trust[2] == 0
+    reach = [policy.reach / each if each else math.inf for each in trust]
+    reach = [each if began else math.inf for each, began in zip(reach, edited or [True] * 3, strict=True)]
+    weight = slow_within_reach(position.numpy(), (valid & newest).numpy(), reach, shape, policy.softness)
+    weight = torch.as_tensor(weight * (1 if rim is None else rim.numpy()), dtype=torch.float32)
+    expected = before.float() + weight[:, None] * (answer - before.float())
     torch.testing.assert_close(merged, expected, atol=1e-4, rtol=0)
 
 
@@ -67,8 +92,7 @@ def test_the_plain_policy_shows_the_answer():
     generator = torch.Generator().manual_seed(0)
     before, answer = torch.randn(2, 1, 3, 6, 6, 6, generator=generator)
     clicks = Clicks([0, 0], [1, 2], [[0, 0, 0], [5, 5, 5]])
-    initial = answer.argmax(1)
-    merged = merge(before, answer, clicks, torch.tensor([False, True]), MergePolicy.plain(), initial=initial)
+    merged = merge(before, answer, clicks, torch.tensor([False, True]), MergePolicy.plain())
     assert torch.equal(merged, answer)
 
 
@@ -99,6 +123,30 @@ def test_agreement_is_the_dice_of_what_is_labelled_alike():
     assert agreement(one, one).tolist() == [1, 1]
 
 
+def test_expected_agreement_is_the_dice_of_the_answer_and_a_truth_drawn_by_its_probabilities():
+    answer = 2 * torch.randn(1, 3, 20, 20, 20, generator=torch.Generator().manual_seed(0))
+    classes, probabilities = answer.argmax(1), answer.softmax(1)
+    drawn = torch.multinomial(
+        probabilities.movedim(1, -1).reshape(-1, 3), 1, generator=torch.Generator().manual_seed(1)
+    )
+    found = agreement(drawn.view(classes.shape), classes).item()
+    assert expected_agreement(answer, classes).item() == pytest.approx(found, abs=0.01)
+    assert expected_agreement(100 * answer, classes).item() == pytest.approx(1, abs=0.01)
+
+
+def test_an_initial_segmentation_is_replaced_where_the_answer_is_all_background_and_kept_where_both_are():
+    before = torch.zeros(1, 2, 20, 4, 4).half()
+    answer = torch.zeros(1, 2, 20, 4, 4)
+    answer[:, 0] = 200
+    click = Clicks(*(torch.tensor(each) for each in ([0], [0], [[0, 0, 0]])))
+    initial = torch.zeros(1, 20, 4, 4, dtype=torch.int64)
+    for value, kept in ((1, False), (0, True)):
+        initial[:, 5:] = value
+        merged = merge(before, answer, click, torch.tensor([True]), POLICY, initial=initial)
+        assert merged.isfinite().all()
+        assert bool((merged[0, 0, -1] < 1).all()) == kept
+
+
 @given(st.integers(0, 2**32), st.integers(2, 5))
 @settings(max_examples=30, deadline=None)
 def test_locked_voxels_keep_their_class_and_no_other_takes_it(seed, classes):
@@ -118,6 +166,13 @@ def test_locked_voxels_keep_their_class_and_no_other_takes_it(seed, classes):
 def test_where_nothing_is_locked_nothing_changes():
     logits = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
     assert torch.equal(keep_locked(logits.clone(), torch.zeros(1, 4, 4, 4, dtype=torch.uint8), 0.1), logits)
+
+
+def test_logits_that_float16_cannot_hold_are_kept_as_its_largest():
+    logits = torch.tensor([1e9, 65504.0, 70000.0, math.inf, -math.inf, -1e6, 0.1, 1e-9])
+    kept = to_keep(logits)
+    assert kept.dtype == torch.float16
+    assert kept.tolist() == [65504.0] * 4 + [-65504.0] * 2 + [torch.tensor(0.1).half().item(), 0.0]
 
 
 def test_a_single_answer_fades_towards_rims_inside_of_the_volume_only():

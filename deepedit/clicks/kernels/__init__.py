@@ -11,7 +11,7 @@ The first axis of a kernel's grid counts blocks of voxels that are neighbours in
 from deepedit.clicks.kernels.components import largest_error_voxels
 from deepedit.clicks.kernels.drawing import clicks_at_keys, draw
 from deepedit.clicks.kernels.launch import NO_VOXEL
-from deepedit.clicks.kernels.nearest import ownership
+from deepedit.clicks.kernels.nearest import within_reach
 from deepedit.clicks.kernels.painting import paint_guidance
 from deepedit.clicks.kernels.regions import error_codes, line_distance, run_distance
 
@@ -22,7 +22,7 @@ __all__ = [
     "error_codes",
     "largest_error_voxels",
     "line_distance",
-    "ownership",
     "paint_guidance",
     "run_distance",
+    "within_reach",
 ]
