@@ -109,7 +109,8 @@ def expected_agreement(answer: Tensor, classes: Tensor) -> Tensor:
     probabilities, inside = answer.softmax(1), classes > 0
     right = (probabilities.amax(1) * inside).sum((1, 2, 3))
     there = inside.sum((1, 2, 3)) + (1 - probabilities[:, 0]).sum((1, 2, 3))
-    return (2 * right / there).clamp(min=1e-6)  # some, as it is divided by
+    # Never 0, even if there is nothing: others divide by it.
+    return (2 * right / there.clamp(min=1e-6)).clamp(min=1e-6)
 
 
 def agreement(one: Tensor, other: Tensor) -> Tensor:
