@@ -75,7 +75,7 @@ def merge(
     if initial is not None:
         reach = _reach(initial, answer, policy)
         if edited is not None:
-            reach = reach.masked_fill(~edited, math.inf)
+            reach = torch.where(edited, reach, math.inf)
         table = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid & newest))
         weight = within_reach(*table, reach, answer.shape[2:], policy.softness)
         weight = weight if rim is None else weight.mul_(rim)
@@ -91,37 +91,31 @@ def merge(
 def _reach(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
     """``[B]``: how far from the newest clicks the answer replaces an initial segmentation, voxels; the less the network
     agrees with it, the farther, and without end where it does not at all."""
-    classes, lowest, highest = answer.argmax(1), *policy.agreement
-    share = agreement(initial, classes) / expected_agreement(answer, classes)
-    return policy.reach / ((share - lowest) / (highest - lowest)).clamp(0, 1)
+    lowest, highest = policy.agreement
+    return policy.reach / ((agreement(initial, answer) - lowest) / (highest - lowest)).clamp(0, 1)
 
 
-def expected_agreement(answer: Tensor, classes: Tensor) -> Tensor:
-    """``[B]``: the Dice that the network expects of its answer and the truth, see `agreement`.
+def agreement(initial: Tensor, answer: Tensor) -> Tensor:
+    """``[B]``: how much a network agrees with a segmentation, as a share of what it expects to agree with the truth.
 
-    That is twice the number of foreground voxels that it expects to have right, by the number of those that it gives
-    and of those that it expects there to be. A network on a hard task agrees less with good segmentations, too.
+    Both are the Dice of the foreground, where voxels of different labels count as different. Of the truth, and of what
+    it has right of it, a network expects as many voxels as its probabilities add up to. On a hard task it expects less,
+    and agrees less with good segmentations, too.
 
     Args:
+        initial: ``[B, X, Y, Z]`` class indices.
         answer: ``[B, C, X, Y, Z]`` logits.
-        classes: ``[B, X, Y, Z]``, the leading ones.
+
+    Returns:
+        0 where the answer has no foreground; may be a little more than 1.
     """
-    probabilities, inside = answer.softmax(1), classes > 0
-    right = (probabilities.amax(1) * inside).sum((1, 2, 3))
-    there = inside.sum((1, 2, 3)) + (1 - probabilities[:, 0]).sum((1, 2, 3))
-    # Never 0, even if there is nothing: others divide by it.
-    return (2 * right / there.clamp(min=1e-6)).clamp(min=1e-6)
-
-
-def agreement(one: Tensor, other: Tensor) -> Tensor:
-    """``[B]``: Dice of the foreground of two maps of class indices, voxels of different labels counting as different.
-
-    Args:
-        one, other: ``[B, X, Y, Z]``.
-    """
-    inside = one > 0
-    first, second, both = torch.stack([inside, other > 0, (one == other) & inside]).sum((2, 3, 4))
-    return (2 * both / (first + second)).nan_to_num_(1.0)  # two maps without foreground agree
+    probabilities = answer.softmax(1)
+    best, classes = probabilities.max(1)
+    given = classes > 0
+    found, there, both = torch.stack([given, initial > 0, (classes == initial) & given]).sum((2, 3, 4))
+    right, expected = (best * given).sum((1, 2, 3)), probabilities[:, 1:].sum((1, 2, 3, 4))
+    # 2 both / (found + there), by 2 right / (found + expected).
+    return both * (found + expected) / ((found + there) * right).clamp_(min=1e-6)
 
 
 def logits_of_initial(initial: Tensor, num_classes: int, policy: MergePolicy) -> Tensor:
