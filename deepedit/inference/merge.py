@@ -92,7 +92,8 @@ def _reach(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
     """``[B]``: how far from the newest clicks the answer replaces an initial segmentation, voxels; the less the network
     agrees with it, the farther, and without end where it does not at all."""
     lowest, highest = policy.agreement
-    return policy.reach / ((agreement(initial, answer) - lowest) / (highest - lowest)).clamp(0, 1)
+    nearness = (agreement(initial, answer) - lowest) / ((highest - lowest) * policy.reach)
+    return nearness.clamp_(0, 1 / policy.reach).reciprocal_()
 
 
 def agreement(initial: Tensor, answer: Tensor) -> Tensor:
