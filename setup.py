@@ -40,6 +40,7 @@ setup(
             "deepedit-train=deepedit_cli.train:main",
             "deepedit-infer=deepedit_cli.infer:main",
             "deepedit-evaluate=deepedit_cli.evaluate:main",
+            "deepedit-serve=deepedit_cli.serve:main",
         ]
     },
 )
