@@ -159,7 +159,7 @@ class KeptImages:
             target = self.folder / f"image-{secrets.token_hex(8)}{suffix}"
             path.rename(target)
             self._kept[key] = Kept(key, target, name, digest, now, now, expiry if expiry > 0 else self.EXPIRY)
-            self._drop(now, key)
+            self._drop(now)
             return self._kept[key]
 
     def find(self, key: str) -> Kept | None:
@@ -187,13 +187,13 @@ class KeptImages:
         self._kept[kept.key] = replace(kept, used=now)
         return self._kept[kept.key]
 
-    def _drop(self, now: float, newest: str | None = None) -> None:
-        """Give up what is too old, and the oldest of what is too much."""
+    def _drop(self, now: float) -> None:
+        """Give up what is too old, and of what is too much the oldest, but never the newest."""
         for kept in [each for each in self._kept.values() if now - each.used > each.expiry]:
             self._kept.pop(kept.key).path.unlink(missing_ok=True)
         sizes = {key: kept.path.stat().st_size for key, kept in self._kept.items()}
         for key in list(self._kept):
-            if sum(sizes.values()) <= self.largest or key == newest:
+            if sum(sizes.values()) <= self.largest or len(sizes) == 1:
                 break
             self._kept.pop(key).path.unlink(missing_ok=True)
             sizes.pop(key)
