@@ -4,7 +4,7 @@ import contextlib
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepedit.errors import ClickError, DeepEditError
@@ -72,6 +72,7 @@ json_values = st.recursive(
 keys = st.sampled_from(["spleen", "liver", "background", "foreground", "label", "tta", "start_from", "other"])
 
 
+@settings(deadline=None)
 @given(params=st.dictionaries(keys, json_values, max_size=8))
 def test_whatever_comes_is_read_or_refused(params):
     params = read_params(json.dumps(params))
