@@ -47,7 +47,7 @@ def serve(argv: Sequence[str] | None) -> None:
     _check(chosen)
     try:
         import fastapi  # noqa: F401
-        import multipart  # noqa: F401
+        import python_multipart  # noqa: F401
         import SimpleITK  # noqa: F401
         import uvicorn
     except ImportError as error:
@@ -62,9 +62,9 @@ def serve(argv: Sequence[str] | None) -> None:
         frozenset(map(_origin, chosen.allow_origin)),
     )
     memory = int(chosen.memory * 2**30)
-    models = load_models(chosen.model, chosen.device)
+    models = load_models(chosen.model, chosen.studies, chosen.device, say)
     listening = _listen(chosen.host, chosen.port)
-    service = Service(models, chosen.studies, access, memory, not chosen.no_train, chosen.adopt, say)
+    service = Service(models, chosen.studies, access, memory, not chosen.no_train, chosen.adopt, chosen.device, say)
     config = uvicorn.Config(
         create_app(service),
         log_level="warning",

@@ -11,11 +11,10 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 
-from deepedit import __version__
 from deepedit.errors import DeepEditError
 from deepedit.server import data, inference, tasks
 from deepedit.server.access import Access
-from deepedit.server.service import Service
+from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
 
 OPEN_PATHS = frozenset({"/auth/", "/auth/token"})
@@ -33,7 +32,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="DeepEdit",
         description="Automatic and interactive segmentation by MONAI Label's protocol.",
-        version=__version__,
+        version=VERSION,
         lifespan=life,
         redirect_slashes=False,  # the clients follow no redirection
         docs_url=None,  # its pages load scripts from elsewhere

@@ -17,7 +17,6 @@ from deepedit.server.questions import read_params
 from deepedit.server.service import Service
 
 LARGEST_JSON = 2**20
-TAGS = ("final", "original")
 
 
 def routes(service: Service) -> APIRouter:
@@ -43,7 +42,7 @@ def routes(service: Service) -> APIRouter:
     @router.api_route("/datastore/image", methods=["GET", "HEAD"])
     async def get_image(image: str) -> FileResponse:
         """The file of an image."""
-        return _file(studies.image_file(image))
+        return _file(await run_in_threadpool(studies.image_file, image))
 
     @router.get("/datastore/image/info")
     async def image_info(image: str) -> JSONResponse:
@@ -60,8 +59,7 @@ def routes(service: Service) -> APIRouter:
     @router.put("/datastore/label")
     async def add_label(request: Request, image: str, tag: str = "final") -> dict[str, str]:
         """Submit the label map of an image."""
-        _check_tag(tag)
-        async with open_form(request, service.kept, ("label",)) as form:
+        async with open_form(request, service.kept, labels=("label",)) as form:
             sent, params = _sent(form, "label"), read_params(form.text("params"))
             listed = params.get("label_info")
             label = await run_in_threadpool(studies.submit, image, sent.path, sent.suffix, listed, tag)
@@ -70,27 +68,23 @@ def routes(service: Service) -> APIRouter:
     @router.get("/datastore/label")
     async def get_label(label: str, tag: str = "final") -> FileResponse:
         """The label map of an image."""
-        _check_tag(tag)
         return _file(await run_in_threadpool(studies.label_file, label, tag))
 
     @router.delete("/datastore/label")
     async def remove_label(id: str, tag: str = "final") -> dict[str, Any]:
         """Take a label map away; it is kept aside."""
-        _check_tag(tag)
         await run_in_threadpool(studies.remove_label, id, tag)
         return {}
 
     @router.get("/datastore/label/info")
     async def label_info(label: str, tag: str = "final") -> JSONResponse:
         """Facts of a label map."""
-        _check_tag(tag)
         return JSONResponse(await run_in_threadpool(studies.label_info, label, tag))
 
     @router.put("/datastore/label/info")
     @router.put("/datastore/updatelabelinfo")
     async def set_label_info(request: Request, label: str, tag: str = "final") -> dict[str, Any]:
         """Remember facts of a label map."""
-        _check_tag(tag)
         facts = await read_json(request)
         await run_in_threadpool(studies.set_label_info, label, tag, facts)
         return {}
@@ -160,8 +154,3 @@ def _sent(form: Form, field: str) -> Received:
 def _file(path: Path) -> FileResponse:
     headers = {"Content-Disposition": attachment(path.name)}
     return FileResponse(path, media_type="application/octet-stream", headers=headers)
-
-
-def _check_tag(tag: str) -> None:
-    if tag not in TAGS:
-        raise DeepEditError(f"a label map is {' or '.join(TAGS)}; got {one_line(tag, 40)!r}")

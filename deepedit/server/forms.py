@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException
 
-from deepedit.errors import DeepEditError
+from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
-from deepedit.server.uploads import KeptImages, refuse_bomb, suffix_of
+from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT, refuse_sent
+from deepedit.server.uploads import DICOM, KeptImages, refuse_bomb, suffix_of
 
 LARGEST_TEXT = 2**24
 """Bytes of a field that is no file: ten thousand clicks and more."""
@@ -47,15 +48,18 @@ class Form:
 
 
 @asynccontextmanager
-async def open_form(request: Request, kept: KeptImages, names: Sequence[str]) -> AsyncIterator[Form]:
+async def open_form(
+    request: Request, kept: KeptImages, images: Sequence[str] = (), labels: Sequence[str] = ()
+) -> AsyncIterator[Form]:
     """The form of a request, with the files of some fields on the disk until the block ends.
 
     Args:
         kept: in whose folder they lie.
-        names: of the fields; files of others are left alone.
+        images: names of the fields that hold an image; files of other fields are left alone.
+        labels: names of the fields that hold a label map.
 
     Raises:
-        FileError: for a file of another format.
+        FileError: for a file of another format, or whose voxels are in another file.
         TooLarge: for one that holds too much.
     """
     content = request.headers.get("content-type", "")
@@ -68,18 +72,23 @@ async def open_form(request: Request, kept: KeptImages, names: Sequence[str]) ->
         raise DeepEditError(f"the form of the request cannot be read: {one_line(str(error), 200)}") from error
     with ExitStack() as stack:
         files = {}
-        for name in names:
+        for name in (*images, *labels):
             part = data.get(name)
             if isinstance(part, UploadFile) and part.filename:
-                files[name] = await run_in_threadpool(_receive, part, kept, stack)
+                files[name] = await run_in_threadpool(_receive, part, kept, stack, name in images)
         try:
             yield Form(data, files)
         finally:
             await data.close()
 
 
-def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack) -> Received:
-    suffix, name = suffix_of(part.filename), one_line(part.filename, 100)
+def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack, is_image: bool) -> Received:
+    suffix, name = suffix_of(part.filename, is_image), one_line(part.filename, 100)
     path = stack.enter_context(kept.receive(part.file, suffix))
-    refuse_bomb(path, suffix, name)
+    if suffix != DICOM:  # which is put aside as it is
+        try:
+            refuse_sent(path, suffix, IMAGES_SENT if is_image else LABELS_SENT)
+        except FileError as error:
+            raise FileError(str(error).replace(one_line(path), name)) from error
+        refuse_bomb(path, suffix, name)
     return Received(path, suffix, part.filename)

@@ -9,17 +9,16 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from deepedit import __version__
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
-from deepedit.server.answers import encode, result_suffix
+from deepedit.server.answers import Answer, encode, suffix_of
 from deepedit.server.errors import NotFound
 from deepedit.server.forms import Received, open_form
 from deepedit.server.multipart import params_and_file
-from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, read_params, wants_tta
+from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, read_params, scribbles_of, wants_tta
 from deepedit.server.scribbles import ScribbleQuestion
-from deepedit.server.service import Served, Service, label_names
-from deepedit.server.sessions import Answer, Question
+from deepedit.server.service import VERSION, Served, Service, label_names
+from deepedit.server.sessions import Question
 
 OUTPUTS = ("", "all", "image", "json")
 
@@ -39,13 +38,17 @@ def routes(service: Service) -> APIRouter:
         served = service.find(model)
         if output not in OUTPUTS:
             raise DeepEditError(f"output is one of {', '.join(OUTPUTS[1:])}; got {one_line(output, 40)!r}")
-        async with open_form(request, service.kept, ("file", "label")) as form:
+        async with open_form(request, service.kept, ("file",), ("label",)) as form:
             params = read_params(form.text("params"))
             images = _images(service, form.files.get("file"), image, session_id)
-            suffix = result_suffix(params, images[0])
-            answer = await _answer(service, request, served, images, image, params, form.files.get("label"))
-            content = b"" if output == "json" else await run_in_threadpool(encode, answer, suffix, params)
-        told = tell(answer, served, time.perf_counter() - start)
+            suffix = suffix_of(params.get("result_extension"), images[0].name)
+            sent = "file" in form.files or session_id
+            answer = await _answer(
+                service, request, served, images, None if sent else image, params, form.files.get("label")
+            )
+            compress = params.get("result_compress") is not False
+            content = b"" if output == "json" else await run_in_threadpool(encode, answer, suffix, compress)
+        told = tell(answer, time.perf_counter() - start)
         if output == "json":
             return Response(_json(told), media_type="application/json")
         name = f"segmentation{suffix}"
@@ -63,11 +66,11 @@ def routes(service: Service) -> APIRouter:
 
 def describe(service: Service) -> dict[str, Any]:
     """The answer to ``/info/``."""
-    first, trains = service.sessions[0].model.plan.labels, service.finetuning
+    first, trains = service.sessions[0].labels, service.finetuning
     return {
         "name": f"DeepEdit {', '.join(first.names)}",
-        "description": f"deepedit {__version__}",
-        "version": __version__,
+        "description": f"deepedit {VERSION}",
+        "version": VERSION,
         "labels": label_names(service.labels),
         "models": {name: served.facts() for name, served in service.served.items()},
         "trainers": trains.trainers() if trains else {},
@@ -78,10 +81,11 @@ def describe(service: Service) -> dict[str, Any]:
     }
 
 
-def tell(answer: Answer, served: Served, seconds: float) -> dict[str, Any]:
+def tell(answer: Answer, seconds: float) -> dict[str, Any]:
     """The parameters of an answer: the ranks of the labels, how long it took, and what is worth knowing."""
     latencies = {name: round(value, 4) for name, value in answer.seconds.items()} | {"total": round(seconds, 4)}
-    return {"label_names": answer.label_names, "latencies": latencies, "centroids": {}, "notes": answer.notes}
+    ranks = {name: rank for rank, name in enumerate(answer.names, 1)}
+    return {"label_names": ranks, "latencies": latencies, "centroids": {}, "notes": answer.notes}
 
 
 def _images(service: Service, sent: Received | None, image: str, session_id: str) -> tuple[Path, ...]:
@@ -103,16 +107,16 @@ async def _answer(
     request: Request,
     served: Served,
     images: tuple[Path, ...],
-    image: str,
+    case: str | None,
     params: Mapping[str, Any],
     drawn: Received | None,
 ) -> Answer:
     """What the model answers, once it is this request's turn."""
-    labels, tta = served.sessions.model.plan.labels, wants_tta(params)
+    labels, tta = served.sessions.labels, wants_tta(params)
     if served.kind == "scribbles":
         if drawn is None:
             raise DeepEditError("scribbles come with the segmentation that they correct, and none was sent")
-        question = ScribbleQuestion.read(images, drawn.path, params, labels, tta)
+        question = ScribbleQuestion(images, drawn.path, *scribbles_of(params), tta)
         return await service.worker.run(
             lambda on_progress, cancelled: served.sessions.scribble(question, on_progress, cancelled),
             request.is_disconnected,
@@ -120,7 +124,7 @@ async def _answer(
     clicks, newest, start = {}, None, None
     if served.kind == "deepedit":
         clicks, newest = clicks_by_label(params, labels)
-        start = _start(service, image, chosen_start(params))
+        start = _start(service, case, chosen_start(params))
     asked = Question(images, clicks, newest, start, tta)
     return await service.worker.run(
         lambda on_progress, cancelled: served.sessions.answer(asked, on_progress, cancelled),
@@ -128,14 +132,18 @@ async def _answer(
     )
 
 
-def _start(service: Service, image: str, start: str) -> Path | None:
-    """The label map that clicks are to correct; None for the automatic result."""
+def _start(service: Service, case: str | None, start: str) -> Path | None:
+    """The label map that clicks are to correct; None for the automatic result.
+
+    Args:
+        case: its id; None if the image is none of the studies.
+    """
     if start == STARTS[0]:
         return None
     tag = "final" if start == STARTS[1] else "original"
-    path = service.studies.label(image, tag) if image else None
+    path = None if case is None else service.studies.label(case, tag)
     if path is None:
-        raise NotFound(f"there is no {start} of {one_line(image, 100)!r} to start from; choose {STARTS[0]}")
+        raise NotFound(f"this image has no {start} to start from; choose {STARTS[0]} as start_from in the options")
     return path
 
 

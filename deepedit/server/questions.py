@@ -96,6 +96,18 @@ def chosen_start(params: Mapping[str, Any]) -> str:
     return start
 
 
+def scribbles_of(params: Mapping[str, Any]) -> tuple[list, str, list]:
+    """The segments of a viewer in its order, the name of the one that is scribbled about, and a region of interest.
+
+    Raises:
+        DeepEditError: if they are not told.
+    """
+    segments, selected, roi = params.get("label_info"), params.get("selected_label_name"), params.get("roi") or []
+    if not isinstance(segments, list) or not isinstance(selected, str) or not isinstance(roi, list):
+        raise DeepEditError("scribbles come with label_info, a list of segments, and selected_label_name, one of them")
+    return segments, selected, roi
+
+
 def wants_tta(params: Mapping[str, Any]) -> bool:
     """Whether to answer with test-time augmentation; a viewer's option table sends a bool, or text."""
     value = params.get("tta", False)

@@ -1,23 +1,31 @@
 """What a server serves: models, a folder of studies, and the work that is going on."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
+
+import numpy as np
 
 from deepedit.errors import ModelError
 from deepedit.files import one_line
+from deepedit.inference.session_file import model_digest
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.access import Access
+from deepedit.server.adopted import adopted_model
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
 from deepedit.server.questions import STARTS, unreachable_labels
 from deepedit.server.sampling import Sampler
+from deepedit.server.scores import Scores
 from deepedit.server.sessions import Sessions
 from deepedit.server.studies import Studies
 from deepedit.server.uploads import KeptImages
 from deepedit.server.worker import Worker
+
+VERSION = version("deepedit")
 
 KINDS = {
     "segmentation": "automatic segmentation",
@@ -43,7 +51,7 @@ class Served:
 
     def facts(self) -> dict[str, object]:
         """What the protocol tells of it."""
-        labels = self.sessions.model.plan.labels
+        labels = self.sessions.labels
         config: dict[str, object] = {"tta": False}
         if self.kind == "deepedit" and self.sessions.model.plan.previous:
             config = {"start_from": list(STARTS)} | config
@@ -60,12 +68,13 @@ class Service:
     """All that the endpoints work with.
 
     Args:
-        models: files and what they hold; the first is the one that is fine-tuned.
+        models: files that were named, and what is served for them; the first is fine-tuned.
         studies: folder of images and label maps.
         access: who may come.
         memory: bytes that the sessions of all models may take.
         trains: whether clients may fine-tune.
         adopt: take a fine-tuned model even if it could not be compared.
+        device: to fine-tune on, see `pick_device`.
         say: called with lines for whoever runs the server.
     """
 
@@ -77,6 +86,7 @@ class Service:
         memory: int,
         trains: bool = True,
         adopt: bool = False,
+        device: str = "auto",
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.access, self.say = access, say
@@ -85,13 +95,19 @@ class Service:
             say(
                 f"note: a viewer cannot click for a label that is called {name!r}; it sends something else by that name"
             )
-        self.studies = Studies(studies, self.labels, say)
-        self.kept = KeptImages()
-        self.worker = Worker(say)
+        first = models[0][1]
+        self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading)
         self.sessions = [Sessions(model, memory // len(models), say) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
-        self.sampler = Sampler(self.studies, self.sessions[0], self.worker)
-        self.finetuning = FineTuning(models[0][0], studies, self.adopt, adopt, say) if trains else None
+        self.finetuning = (
+            FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt) if trains else None
+        )
+        self.kept = KeptImages()
+        self.worker = Worker(self._forget_sessions, say)
+        self.scores = Scores(
+            self.studies, self.sessions[0].uncertainty, model_digest(first), self.worker.in_background, say
+        )
+        self.sampler = Sampler(self.studies, np.random.default_rng(0), self.scores, say=say)
 
     def find(self, name: str) -> Served:
         """What clients ask for by a name.
@@ -105,8 +121,13 @@ class Service:
 
     def adopt(self, path: Path) -> None:
         """Answer from now on with another model."""
-        self.sessions[0].replace_model(load_model(path, self.sessions[0].model.device))
-        self.sampler.forget_scores()
+        model = load_model(path, self.sessions[0].model.device)
+        self.sessions[0].replace_model(model)
+        self.scores.replace_model(model_digest(model))
+
+    def _forget_sessions(self) -> None:
+        for sessions in self.sessions:
+            sessions.forget()
 
     def close(self) -> None:
         """End all work that is going on."""
@@ -116,9 +137,21 @@ class Service:
         self.kept.close()
 
 
-def load_models(paths: Iterable[Path], device: str) -> list[tuple[Path, Model]]:
-    """The models of files, on a device, see `pick_device`."""
-    return [(path, load_model(path, pick_device(device))) for path in paths]
+def load_models(
+    paths: Sequence[Path], studies: Path, device: str, say: Callable[[str], None]
+) -> list[tuple[Path, Model]]:
+    """The files that were named, and the model that is served for each.
+
+    For the first that is the one which was fine-tuned from it on these studies, if one was adopted.
+
+    Args:
+        device: see `pick_device`.
+        say: is told which it is.
+    """
+    first, line = adopted_model(paths[0], studies)
+    say(line)
+    files = [first, *paths[1:]]
+    return [(path, load_model(file, pick_device(device))) for path, file in zip(paths, files, strict=True)]
 
 
 def common_labels(models: Sequence[tuple[Path, Model]]) -> Labels:

@@ -17,28 +17,33 @@ from typing import BinaryIO
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
+from deepedit.io.suffixes import SEGMENTATION, ending
 from deepedit.server.errors import TooLarge
+from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 
 LARGEST_BODY = 2**31
 """Bytes of a request."""
 LARGEST_CONTENT = 2**32
 """Bytes of a file after decompression."""
-SUFFIXES = (".nii.gz", ".nii", ".seg.nrrd", ".nrrd", ".mha")
-"""Of files that a client may send: all formats that are one file."""
+DICOM = ".dcm"
 BLOCK = 2**20
 
 
-def suffix_of(name: str) -> str:
+def suffix_of(name: str, is_image: bool) -> str:
     """The suffix of a file that a client named by a path of its own, on whatever system it runs.
 
+    Slicer uses the suffix of its settings for images, too, and writes a plain NRRD where that is ``.seg.nrrd``.
+
     Raises:
-        FileError: if it is none that is read.
+        FileError: if it is none that is taken.
     """
     last = PureWindowsPath(PurePosixPath(name).name).name.lower()
-    for suffix in SUFFIXES:
-        if last.endswith(suffix):
-            return suffix
-    raise FileError(f"{one_line(last, 100)!r}: only {', '.join(SUFFIXES)} are read; choose one of them in the viewer")
+    taken = (*IMAGES_SENT, DICOM) if is_image else LABELS_SENT
+    if suffix := ending(last, taken):
+        return suffix
+    if is_image and ending(last, (SEGMENTATION,)):
+        return ".nrrd"
+    raise FileError(f"{one_line(last, 100)!r}: only {', '.join(taken)} are read; choose one of them in the viewer")
 
 
 def refuse_bomb(path: Path, suffix: str, name: str, largest: int = LARGEST_CONTENT) -> None:
