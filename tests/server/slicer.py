@@ -240,9 +240,9 @@ class Scene(MagicMock):
 
     StartCloseEvent, EndCloseEvent, NodeAddedEvent = "start", "end", "added"
 
-    def begin(self):
+    def __init__(self):
+        super().__init__()
         self.nodes, self.singletons, self.observers = [], {}, []
-        return self
 
     def AddNewNodeByClass(self, kind):
         node = Node(self, kind)
@@ -266,12 +266,14 @@ class Scene(MagicMock):
         return next((node for node in self.nodes if node.kind == kind), None)
 
     def Clear(self, singletons):
-        for event in (self.StartCloseEvent, self.EndCloseEvent):
-            if event == self.EndCloseEvent:
-                self.nodes = []
-            for observed, function in list(self.observers):
-                if observed == event:
-                    function(self, event)
+        self.tell(self.StartCloseEvent)
+        self.nodes = []
+        self.tell(self.EndCloseEvent)
+
+    def tell(self, event):
+        for observed, function in list(self.observers):
+            if observed == event:
+                function(self, event)
 
 
 class Box(MagicMock):
@@ -326,6 +328,8 @@ class CheckBox:
 
 class Table(MagicMock):
     """``qt.QTableWidget`` of the options, with texts, lists and check boxes."""
+
+    rowCount = 0
 
     def clear(self):
         self.cells, self.rowCount = {}, 0
@@ -394,7 +398,7 @@ class Slicer:
         self.errors, self.warnings, self.infos, self.timers = [], [], [], []
         self.settings = {"MONAILabel/autoRunSegmentationOnNextSample": False}
         self.values = {"MONAILabel/serverUrl": url}
-        self.folder, self.scene, self.password = folder, Scene().begin(), password
+        self.folder, self.scene, self.password = folder, Scene(), password
         extension = self._load()
         self.widget = extension.MONAILabelWidget(MagicMock(isEntered=True))
         self.widget.setup()
@@ -404,8 +408,7 @@ class Slicer:
 
     def open(self, path: Path, name: str) -> None:
         """Load a volume from the disk."""
-        self._volume(path).SetName(name)
-        self.widget.updateGUIFromParameterNode()
+        self._volume(path, name)
 
     def choose(self, label: str) -> None:
         """Choose a label to click for."""
@@ -445,11 +448,25 @@ class Slicer:
 
     # What the modules are
 
-    def _volume(self, path: Path) -> Node:
+    def _volume(self, path: Path, name: str = "") -> Node:
         node = self.scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode")
         node.image = sitk.ReadImage(str(path))
-        node.SetName(Path(path).name.partition(".")[0])
+        node.SetName(name or Path(path).name.partition(".")[0])
+        self.scene.tell(self.scene.NodeAddedEvent)
         return node
+
+    def _save(self, node: Node, path: Path) -> None:
+        image = node.image
+        if node.kind == "vtkMRMLSegmentationNode":
+            segments = node.GetSegmentation().segments
+            labels = Node(self.scene, "vtkMRMLLabelMapVolumeNode")
+            SegmentationsLogic.ExportSegmentsToLabelmapNode(node, segments, labels, node)
+            image = labels.image
+            for number, (key, segment) in enumerate(segments.items()):
+                told = {"ID": key, "Name": segment.name, "LabelValue": str(number + 1), "Layer": "0"}
+                for what, value in told.items():
+                    image.SetMetaData(f"Segment{number}_{what}", value)
+        sitk.WriteImage(image, str(path))
 
     def _download(self, nodeNames, fileNames, uris, checksums):
         path = self.folder / fileNames
@@ -480,7 +497,7 @@ class Slicer:
             createProgressDialog=MagicMock(),
             getNodesByClass=lambda kind: [node for node in self.scene.nodes if node.kind == kind],
             loadVolume=self._volume,
-            saveNode=lambda node, path: sitk.WriteImage(node.image, str(path)),
+            saveNode=self._save,
         )
         settings = MagicMock(value=self.values.get, setValue=self.values.__setitem__)
         timer = SimpleNamespace(setInterval=id, connect=lambda _, tick: self.timers.append(tick), start=int, stop=int)
@@ -575,5 +592,3 @@ def ignore(*_: object, **__: object) -> None:
 def clear(labelmap: object, node: Node, key: str, mode: object) -> None:
     """``SetBinaryLabelmapToSegment`` of an empty label map."""
     node.GetSegmentation().segments[key].mask = None
-
-
