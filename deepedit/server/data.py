@@ -36,10 +36,11 @@ def routes(service: Service) -> APIRouter:
         """Add an image to the studies; the answer tells the id that it got."""
         async with open_form(request, service.kept, ("file",)) as form:
             sent = _sent(form, "file")
-            name = image or Path(sent.name).name
-            return {"image": await run_in_threadpool(studies.add_image, name, sent.path, sent.suffix)}
+            given = await run_in_threadpool(studies.add_image, image or sent.name, sent.path, sent.suffix)
+        return {"image": given}
 
-    @router.api_route("/datastore/image", methods=["GET", "HEAD"])
+    @router.head("/datastore/image", include_in_schema=False)
+    @router.get("/datastore/image")
     async def get_image(image: str) -> FileResponse:
         """The file of an image."""
         return _file(await run_in_threadpool(studies.image_file, image))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
@@ -26,7 +26,7 @@ class Received:
     Attributes:
         path: where it lies.
         suffix: of its format.
-        name: as the client called it, on its own system.
+        name: as the client called it, without the folders on its system.
     """
 
     path: Path
@@ -83,7 +83,8 @@ async def open_form(
 
 
 def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack, is_image: bool) -> Received:
-    suffix, name = suffix_of(part.filename, is_image), one_line(part.filename, 100)
+    called = PureWindowsPath(PurePosixPath(part.filename).name).name
+    suffix, name = suffix_of(called, is_image), one_line(called, 100)
     path = stack.enter_context(kept.receive(part.file, suffix))
     if suffix != DICOM:  # which is put aside as it is
         try:
@@ -91,4 +92,4 @@ def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack, is_image: boo
         except FileError as error:
             raise FileError(str(error).replace(one_line(path), name)) from error
         refuse_bomb(path, suffix, name)
-    return Received(path, suffix, part.filename)
+    return Received(path, suffix, called)

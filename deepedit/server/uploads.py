@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
@@ -30,20 +30,19 @@ BLOCK = 2**20
 
 
 def suffix_of(name: str, is_image: bool) -> str:
-    """The suffix of a file that a client named by a path of its own, on whatever system it runs.
+    """The suffix of a file that a client sent.
 
     Slicer uses the suffix of its settings for images, too, and writes a plain NRRD where that is ``.seg.nrrd``.
 
     Raises:
         FileError: if it is none that is taken.
     """
-    last = PureWindowsPath(PurePosixPath(name).name).name.lower()
     taken = (*IMAGES_SENT, DICOM) if is_image else LABELS_SENT
-    if suffix := ending(last, taken):
+    if suffix := ending(name, taken):
         return suffix
-    if is_image and ending(last, (SEGMENTATION,)):
+    if is_image and ending(name, (SEGMENTATION,)):
         return ".nrrd"
-    raise FileError(f"{one_line(last, 100)!r}: only {', '.join(taken)} are read; choose one of them in the viewer")
+    raise FileError(f"{one_line(name, 100)!r}: only {', '.join(taken)} are read; choose one of them in the viewer")
 
 
 def refuse_bomb(path: Path, suffix: str, name: str, largest: int = LARGEST_CONTENT) -> None:

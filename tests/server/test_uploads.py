@@ -16,10 +16,10 @@ from deepedit.server.uploads import KeptImages, refuse_bomb, suffix_of
     ("name", "suffix"),
     [
         ("case.nii.gz", ".nii.gz"),
-        ("C:\\Users\\x\\My Scan.NRRD", ".nrrd"),
-        ("/tmp/a/tmp1.seg.nrrd", ".seg.nrrd"),
+        ("My Scan.NRRD", ".nrrd"),
+        ("tmp1.seg.nrrd", ".seg.nrrd"),
         ("post_from_mitk.nii.gz", ".nii.gz"),
-        ("../../x.mha", ".mha"),
+        ("x.mha", ".mha"),
         ("a.nii", ".nii"),
     ],
 )
