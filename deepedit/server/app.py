@@ -10,6 +10,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from deepedit.errors import DeepEditError
 from deepedit.server import data, inference, tasks
@@ -46,7 +47,7 @@ def create_app(service: Service) -> FastAPI:
     async def root() -> str:
         return "DeepEdit serves MONAI Label's protocol here; enter this address in 3D Slicer's module MONAILabel.\n"
 
-    _tell_errors(app, service.say)
+    _tell_errors(app)
     if service.access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -56,7 +57,39 @@ def create_app(service: Service) -> FastAPI:
         )
     app.add_middleware(Counted)
     app.add_middleware(Guard, access=service.access)
+    app.add_middleware(Failures, say=service.say)
     return app
+
+
+class Failures:
+    """An ASGI application that answers what nobody foresaw in one sentence, and lets the server go on.
+
+    Args:
+        app: the application behind it.
+        say: is told where it happened, but not what an exception says: that may hold what is in a file.
+    """
+
+    def __init__(self, app: Callable, say: Callable[[str], None]) -> None:
+        self.app, self.say = app, say
+
+    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+        answered = False
+
+        async def sending(message: dict) -> None:
+            nonlocal answered
+            answered = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except ClientDisconnect:  # while it sent something
+            return
+        except Exception as error:
+            frame = traceback.extract_tb(error.__traceback__)[-1]
+            self.say(f"error: {type(error).__name__} in {frame.filename}, line {frame.lineno}, {frame.name}")
+            if scope["type"] == "http" and not answered:
+                failed = refused(500, "the server failed; whoever runs it finds the place in its output")
+                await failed(scope, receive, send)
 
 
 class Guard:
@@ -108,8 +141,8 @@ def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -
     return JSONResponse({"detail": sentence}, status, headers)
 
 
-def _tell_errors(app: FastAPI, say: Callable[[str], None]) -> None:
-    """Answer every exception with one sentence."""
+def _tell_errors(app: FastAPI) -> None:
+    """Answer errors of a request with one sentence."""
 
     @app.exception_handler(DeepEditError)
     async def known(request: Request, error: DeepEditError) -> JSONResponse:
@@ -125,10 +158,3 @@ def _tell_errors(app: FastAPI, say: Callable[[str], None]) -> None:
     async def other(request: Request, error: HTTPException) -> JSONResponse:
         sentences = {404: "there is nothing at this address", 405: "this address does not take such requests"}
         return refused(error.status_code, sentences.get(error.status_code, str(error.detail)), error.headers)
-
-    @app.exception_handler(Exception)
-    async def unknown(request: Request, error: Exception) -> JSONResponse:
-        # Only where it happened: what an exception says may hold what is in a file.
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        say(f"error: {type(error).__name__} in {frame.filename}, line {frame.lineno}, {frame.name}")
-        return refused(500, "the server failed; whoever runs it finds the place in its output")

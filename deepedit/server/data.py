@@ -15,6 +15,8 @@ from deepedit.server.forms import Form, Received, open_form
 from deepedit.server.multipart import attachment
 from deepedit.server.questions import read_params
 from deepedit.server.service import Service
+from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
+from deepedit.server.uploads import DICOM
 
 LARGEST_JSON = 2**20
 
@@ -34,7 +36,7 @@ def routes(service: Service) -> APIRouter:
     @router.put("/datastore/image")
     async def add_image(request: Request, image: str = "") -> dict[str, str]:
         """Add an image to the studies; the answer tells the id that it got."""
-        async with open_form(request, service.kept, ("file",)) as form:
+        async with open_form(request, service.kept, {"file": (*IMAGES_SENT, DICOM)}) as form:
             sent = _sent(form, "file")
             given = await run_in_threadpool(studies.add_image, image or sent.name, sent.path, sent.suffix)
         return {"image": given}
@@ -60,7 +62,7 @@ def routes(service: Service) -> APIRouter:
     @router.put("/datastore/label")
     async def add_label(request: Request, image: str, tag: str = "final") -> dict[str, str]:
         """Submit the label map of an image."""
-        async with open_form(request, service.kept, labels=("label",)) as form:
+        async with open_form(request, service.kept, {"label": LABELS_SENT}) as form:
             sent, params = _sent(form, "label"), read_params(form.text("params"))
             listed = params.get("label_info")
             label = await run_in_threadpool(studies.submit, image, sent.path, sent.suffix, listed, tag)
@@ -93,7 +95,7 @@ def routes(service: Service) -> APIRouter:
     @router.put("/session/")
     async def keep_image(request: Request, expiry: int = 0) -> dict[str, Any]:
         """Keep an image for as long as a viewer works on it."""
-        async with open_form(request, service.kept, ("files", "file")) as form:
+        async with open_form(request, service.kept, {"files": IMAGES_SENT, "file": IMAGES_SENT}) as form:
             sent = form.files.get("files") or _sent(form, "file")
             kept = await run_in_threadpool(service.kept.keep, sent.path, sent.suffix, sent.name, expiry)
         return {"session_id": kept.key, "session_info": kept.facts()}

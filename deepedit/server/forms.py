@@ -1,6 +1,6 @@
 """Forms with files, as clients send them."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
@@ -12,7 +12,7 @@ from starlette.formparsers import MultiPartException
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
-from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT, refuse_sent
+from deepedit.server.uploaded import refuse_sent
 from deepedit.server.uploads import DICOM, KeptImages, refuse_bomb, suffix_of
 
 LARGEST_TEXT = 2**24
@@ -48,15 +48,12 @@ class Form:
 
 
 @asynccontextmanager
-async def open_form(
-    request: Request, kept: KeptImages, images: Sequence[str] = (), labels: Sequence[str] = ()
-) -> AsyncIterator[Form]:
+async def open_form(request: Request, kept: KeptImages, fields: Mapping[str, Sequence[str]]) -> AsyncIterator[Form]:
     """The form of a request, with the files of some fields on the disk until the block ends.
 
     Args:
         kept: in whose folder they lie.
-        images: names of the fields that hold an image; files of other fields are left alone.
-        labels: names of the fields that hold a label map.
+        fields: for each field with a file the endings that are taken; files of other fields are left alone.
 
     Raises:
         FileError: for a file of another format, or whose voxels are in another file.
@@ -72,23 +69,23 @@ async def open_form(
         raise DeepEditError(f"the form of the request cannot be read: {one_line(str(error), 200)}") from error
     with ExitStack() as stack:
         files = {}
-        for name in (*images, *labels):
+        for name, endings in fields.items():
             part = data.get(name)
             if isinstance(part, UploadFile) and part.filename:
-                files[name] = await run_in_threadpool(_receive, part, kept, stack, name in images)
+                files[name] = await run_in_threadpool(_receive, part, kept, stack, endings)
         try:
             yield Form(data, files)
         finally:
             await data.close()
 
 
-def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack, is_image: bool) -> Received:
+def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack, endings: Sequence[str]) -> Received:
     called = PureWindowsPath(PurePosixPath(part.filename).name).name
-    suffix, name = suffix_of(called, is_image), one_line(called, 100)
+    suffix, name = suffix_of(called, endings), one_line(called, 100)
     path = stack.enter_context(kept.receive(part.file, suffix))
     if suffix != DICOM:  # which is put aside as it is
         try:
-            refuse_sent(path, suffix, IMAGES_SENT if is_image else LABELS_SENT)
+            refuse_sent(path, suffix, endings)
         except FileError as error:
             raise FileError(str(error).replace(one_line(path), name)) from error
         refuse_bomb(path, suffix, name)

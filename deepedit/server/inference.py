@@ -19,6 +19,7 @@ from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, rea
 from deepedit.server.scribbles import ScribbleQuestion
 from deepedit.server.service import VERSION, Served, Service, label_names
 from deepedit.server.sessions import Question
+from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 
 OUTPUTS = ("", "all", "image", "json")
 
@@ -38,7 +39,7 @@ def routes(service: Service) -> APIRouter:
         served = service.find(model)
         if output not in OUTPUTS:
             raise DeepEditError(f"output is one of {', '.join(OUTPUTS[1:])}; got {one_line(output, 40)!r}")
-        async with open_form(request, service.kept, ("file",), ("label",)) as form:
+        async with open_form(request, service.kept, {"file": IMAGES_SENT, "label": LABELS_SENT}) as form:
             params = read_params(form.text("params"))
             images = _images(service, form.files.get("file"), image, session_id)
             suffix = suffix_of(params.get("result_extension"), images[0].name)

@@ -1,5 +1,6 @@
 """What a server serves: models, a folder of studies, and the work that is going on."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -178,16 +179,20 @@ def common_labels(models: Sequence[tuple[Path, Model]]) -> Labels:
 
 
 def _served(paths: Sequence[Path], sessions: Sequence[Sessions]) -> dict[str, Served]:
-    """What is served by its name: the first model by the names of the kinds alone, the others with their own."""
+    """What is served by its name: the first model by the names of the kinds alone, the others with their own.
+
+    Names have nothing that clients would write otherwise in the path of an address, as a space, which becomes a plus.
+    """
     found: dict[str, Served] = {}
     for number, (path, each) in enumerate(zip(paths, sessions, strict=True)):
-        own = path.parent.name if path.stem in ("model", "last") else path.stem
+        own = path.absolute().parent.name if path.stem in ("model", "last") else path.stem
+        own = re.sub("[^A-Za-z0-9_.-]+", "_", own)
         for kind in KINDS:
             if kind == "scribbles" and not each.model.plan.previous:
                 continue
-            name = kind if number == 0 else f"{kind} {own}"
+            name = kind if number == 0 else f"{kind}-{own}"
             while name in found:
-                name += "'"
+                name += "_"
             found[name] = Served(name, kind, each)
     return found
 

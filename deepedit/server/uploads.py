@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +19,6 @@ from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.suffixes import SEGMENTATION, ending
 from deepedit.server.errors import TooLarge
-from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 
 LARGEST_BODY = 2**31
 """Bytes of a request."""
@@ -29,20 +28,22 @@ DICOM = ".dcm"
 BLOCK = 2**20
 
 
-def suffix_of(name: str, is_image: bool) -> str:
+def suffix_of(name: str, endings: Sequence[str]) -> str:
     """The suffix of a file that a client sent.
 
     Slicer uses the suffix of its settings for images, too, and writes a plain NRRD where that is ``.seg.nrrd``.
 
+    Args:
+        endings: those that are taken.
+
     Raises:
-        FileError: if it is none that is taken.
+        FileError: if it is none of them.
     """
-    taken = (*IMAGES_SENT, DICOM) if is_image else LABELS_SENT
-    if suffix := ending(name, taken):
+    if suffix := ending(name, endings):
         return suffix
-    if is_image and ending(name, (SEGMENTATION,)):
+    if ending(name, (SEGMENTATION,)) and ".nrrd" in endings:
         return ".nrrd"
-    raise FileError(f"{one_line(name, 100)!r}: only {', '.join(taken)} are read; choose one of them in the viewer")
+    raise FileError(f"{one_line(name, 100)!r}: only {', '.join(endings)} are read; choose one of them in the viewer")
 
 
 def refuse_bomb(path: Path, suffix: str, name: str, largest: int = LARGEST_CONTENT) -> None:

@@ -230,6 +230,24 @@ def test_a_name_is_free_text(user, studies, tmp_path, live, name):
     assert {path.suffix for path in new if path.is_file()} <= {".gz", ".nrrd"}
 
 
+def test_a_dicom_file_beside_an_image_becomes_no_case(user, live, studies, tmp_path):
+    (tmp_path / "slice.dcm").write_bytes(b"DICM")
+    assert user.upload_image(str(tmp_path / "slice.dcm"), "1.2.840") == {"image": "1.2.840"}
+    assert live.service.studies.ids() == ["case_1", "case_2"]
+    assert refusal(user.create_session, str(tmp_path / "slice.dcm"))[0] == 400
+
+
+def test_an_image_with_the_suffix_of_segmentations_is_an_image(user, live, tmp_path):
+    path = tmp_path / "mine.seg.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(write_image(tmp_path / "mine.nii.gz", "PIR"))), str(path))
+    key = user.create_session(str(path))["session_id"]
+    for options in ({"session_id": key}, {}):
+        name = "mine" if options else user.upload_image(str(path), "mine")["image"]
+        result, _ = user.infer("segmentation", name, {"result_extension": ".nrrd"}, **options)
+        assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(result)).T, shown())
+    assert live.service.studies.image_file("mine").name == "mine.nrrd"
+
+
 def test_another_image_of_the_same_name_is_refused(user, tmp_path):
     path = write_image(tmp_path / "other.nii.gz", "RAS", seed=1)
     status, sentence = refusal(user.upload_image, str(path), "case_1")

@@ -9,6 +9,7 @@ import pytest
 from deepedit.errors import FileError
 from deepedit.server import uploads
 from deepedit.server.errors import TooLarge
+from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 from deepedit.server.uploads import KeptImages, refuse_bomb, suffix_of
 
 
@@ -24,21 +25,15 @@ from deepedit.server.uploads import KeptImages, refuse_bomb, suffix_of
     ],
 )
 def test_only_the_suffix_of_a_name_is_used(name, suffix):
-    assert suffix_of(name, is_image=False) == suffix
-    assert suffix_of(name, is_image=True) == (".nrrd" if suffix == ".seg.nrrd" else suffix)
+    assert suffix_of(name, LABELS_SENT) == suffix
+    assert suffix_of(name, IMAGES_SENT) == (".nrrd" if suffix == ".seg.nrrd" else suffix)
 
 
 @pytest.mark.parametrize("name", ["a.exe", "", "nii.gz/", "a.mhd", "nii"])
-@pytest.mark.parametrize("is_image", [True, False])
-def test_other_files_are_refused(name, is_image):
+@pytest.mark.parametrize("endings", [IMAGES_SENT, LABELS_SENT])
+def test_other_files_are_refused(name, endings):
     with pytest.raises(FileError, match=r"only \.nii\.gz"):
-        suffix_of(name, is_image)
-
-
-def test_a_dicom_file_is_taken_as_an_image_only():
-    assert suffix_of("a.dcm", is_image=True) == ".dcm"
-    with pytest.raises(FileError, match=r"only \.nii\.gz"):
-        suffix_of("a.dcm", is_image=False)
+        suffix_of(name, endings)
 
 
 def test_what_grows_too_large_when_it_is_decompressed_is_refused(tmp_path):
