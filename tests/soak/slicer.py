@@ -1,11 +1,11 @@
 """3D Slicer's extension at work from the first sample to the new model, with a log of what happens.
 
-    python -m tests.soak.slicer [--minutes 4] [--cases 6] [--clicks 10]
+    python -m tests.soak.slicer [--model MODEL] [--minutes 4] [--cases 6] [--clicks 10]
 
-A model is trained on synthetic cases and served for other ones, which have no labels. The extension fetches one after
-the other, has it segmented automatically, clicks ten times where the simulated annotator of `deepedit-evaluate` does,
-finishes by hand, and submits. Then it trains, and the new model answers if it is not worse. Each result in Slicer is
-held against that of a session of its own, to the voxel.
+A model is trained on synthetic cases, unless one is given, and served for other ones, which have no labels. The
+extension fetches one after the other, has it segmented automatically, clicks ten times where the simulated annotator of
+`deepedit-evaluate` does, finishes by hand, and submits. Then it trains, and the new model answers if it is not worse.
+Each result in Slicer is held against that of a session of its own, to the voxel.
 """
 
 import argparse
@@ -99,7 +99,7 @@ def work(
 
 def train(slicer: Slicer, live: Live, minutes: float, say: Callable[[str], None]) -> str:
     """Train by the extension until it says that it is over; returns the status."""
-    slicer.widget.info["trainers"]["deepedit"]["config"]["max_minutes"] = minutes
+    slicer.widget.info["trainers"]["deepedit"]["config"]["max_minutes"] = minutes  # as by the table of options
     slicer.widget.onTraining()
     assert not slicer.errors, slicer.errors
     (tick,) = slicer.timers
@@ -135,18 +135,23 @@ def main() -> None:
     from deepedit_cli import train as command
 
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    options.add_argument("--model", type=Path, help="trained on other synthetic cases; default: one is trained first")
     options.add_argument("--minutes", type=float, default=4, help="of the first training; the second takes half of it")
     options.add_argument("--cases", type=int, default=6)
     options.add_argument("--clicks", type=int, default=10)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        data = write_phantom(folder / "data", num_cases=12, seed=0)
-        run = folder / "run"
-        arguments = [f"--input={data}", f"--output={run}", f"--max-minutes={chosen.minutes}", "--device=cpu"]
-        assert command.main(arguments) == 0
+        model = folder / "run" / "model.pt"
+        if chosen.model:
+            model.parent.mkdir()
+            shutil.copy(chosen.model, model)
+        else:
+            data = write_phantom(folder / "data", num_cases=12, seed=0)
+            arguments = [f"--input={data}", f"--output={model.parent}", f"--max-minutes={chosen.minutes}"]
+            assert command.main([*arguments, "--device=cpu"]) == 0
         truths = unlabelled(folder, chosen.cases, seed=1)
-        work(folder, run / "model.pt", truths, chosen.clicks, chosen.minutes / 2, print)
+        work(folder, model, truths, chosen.clicks, chosen.minutes / 2, print)
 
 
 if __name__ == "__main__":
