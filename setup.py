@@ -2,6 +2,9 @@ from pathlib import Path
 
 from setuptools import find_packages, setup
 
+formats = ["SimpleITK>=2.3"]
+server = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.13", *formats]
+
 setup(
     name="deepedit",
     version="0.1.0",
@@ -30,9 +33,13 @@ setup(
             "nbformat>=5.9",
             "ipykernel>=6.29",
             'triton; sys_platform == "linux" and python_version >= "3.11"',
-            "SimpleITK>=2.3",
+            # Of the client of MONAI Label, which .ci/run installs without what it asks for itself.
+            "requests>=2.31",
+            'legacy-cgi; python_version >= "3.13"',
+            *server,
         ],
-        "formats": ["SimpleITK>=2.3"],
+        "formats": formats,
+        "server": server,
         "plot": ["matplotlib>=3.8"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },
@@ -41,6 +48,7 @@ setup(
             "deepedit-train=deepedit_cli.train:main",
             "deepedit-infer=deepedit_cli.infer:main",
             "deepedit-evaluate=deepedit_cli.evaluate:main",
+            "deepedit-serve=deepedit_cli.serve:main",
         ]
     },
 )

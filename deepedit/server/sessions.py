@@ -93,9 +93,14 @@ class Sessions:
         self._use_newest_model()
 
     @property
+    def model(self) -> Model:
+        """That which answers the next request."""
+        return self._newest[0]
+
+    @property
     def labels(self) -> Labels:
-        """Those of the model that answers the next request."""
-        return self._newest[0].plan.labels
+        """Those of `model`."""
+        return self.model.plan.labels
 
     def replace_model(self, model: Model) -> None:
         """Let another model answer from the next request on; that which is being answered goes on with the old one.

@@ -6,10 +6,10 @@ import pytest
 
 from deepedit.io.phantom import write_phantom
 from deepedit.network.unet import NETWORKS
-from deepedit_cli import evaluate, infer, train
+from deepedit_cli import evaluate, infer, serve, train
 from tests.cli.refusals import TINY, write_model
 
-PROGRAMS = {"infer": infer.main, "train": train.main, "evaluate": evaluate.main}
+PROGRAMS = {"infer": infer.main, "train": train.main, "evaluate": evaluate.main, "serve": serve.main}
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +35,7 @@ def call(capfd):
         "infer": ("--model=model.pt", "--device=cpu"),
         "train": ("--output=run", "--epochs=1", "--batch-size=2", "--max-clicks=0", "--device=cpu"),
         "evaluate": ("--model=model.pt", "--output=report", "--max-clicks=0", "--device=cpu"),
+        "serve": ("--model=model.pt", "--studies=data", "--device=cpu"),
     }
 
     def call(program, *arguments):

@@ -1,0 +1,113 @@
+"""``deepedit-serve``: a server that 3D Slicer's module MONAILabel speaks to."""
+
+import argparse
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from deepedit.errors import DeepEditError, FileError
+from deepedit.files import one_line
+from deepedit_cli.common import UsageError, count, device, parser, positive, run, say
+
+EPILOG = """\
+examples:
+  deepedit-serve --model run/model.pt --studies Task09_Spleen
+  deepedit-serve --model run/model.pt --studies cases --host 0.0.0.0 --token token.txt
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return run("deepedit-serve", serve, argv)
+
+
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    options = parser("deepedit-serve", "Serve models to 3D Slicer, by MONAI Label's protocol.", EPILOG)
+    add = options.add_argument
+    add("--model", type=Path, action="append", required=True, help="to serve; may be given several times")
+    add("--studies", type=Path, required=True, metavar="FOLDER", help="images, and label maps where there are some")
+    add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
+    add("--port", type=count, default=8000, help="default: 8000; 0 takes one that is free")
+    who = options.add_mutually_exclusive_group()
+    who.add_argument("--token", type=Path, metavar="FILE", help="whose one line is the password of all users")
+    who.add_argument("--allow-anyone", action="store_true", help="ask for no password, whatever the address")
+    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that this machine is called by")
+    add("--allow-origin", action="append", default=[], metavar="URL", help="of web pages that may use the server")
+    add("--memory", type=positive, default=8.0, metavar="GIB", help="of the images in work (default: 8)")
+    add("--no-train", action="store_true", help="do not let users fine-tune the model")
+    add("--adopt", action="store_true", help="take a fine-tuned model without having compared it")
+    add("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, cuda, ...")
+    return options.parse_args(argv)
+
+
+def serve(argv: Sequence[str] | None) -> None:
+    chosen = arguments(argv)
+    _check(chosen)
+    try:
+        import fastapi  # noqa: F401
+        import python_multipart  # noqa: F401
+        import SimpleITK  # noqa: F401
+        import uvicorn
+    except ImportError as error:
+        raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[server]' brings it") from error
+    from deepedit.server.access import Access, accepted_hosts, read_token
+    from deepedit.server.app import create_app
+    from deepedit.server.service import Service, load_models
+
+    access = Access(
+        read_token(chosen.token) if chosen.token else None,
+        accepted_hosts(chosen.host, chosen.allow_host),
+        frozenset(map(_origin, chosen.allow_origin)),
+    )
+    memory = int(chosen.memory * 2**30)
+    models = load_models(chosen.model, chosen.studies, chosen.device, say)
+    listening = _listen(chosen.host, chosen.port)
+    service = Service(models, chosen.studies, access, memory, not chosen.no_train, chosen.adopt, chosen.device, say)
+    config = uvicorn.Config(
+        create_app(service),
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    say(f"serving at http://{host}:{listening.getsockname()[1]}/; enter this address in 3D Slicer's module MONAILabel")
+    # The server ends by itself at SIGTERM, and then passes the signal on, which would end the process with an error.
+    signal.signal(signal.SIGTERM, lambda number, frame: None)
+    try:
+        uvicorn.Server(config).run(sockets=[listening])
+    finally:
+        service.close()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        raise DeepEditError(f"port {port} of {host} cannot be used: {error.strerror}; choose another --port") from error
+
+
+def _check(chosen: argparse.Namespace) -> None:
+    """Refuse what would be open to others by mistake, or fail later."""
+    from deepedit.server.access import is_loopback
+
+    if not is_loopback(chosen.host) and not chosen.token and not chosen.allow_anyone:
+        raise UsageError(
+            f"--host {chosen.host} can be reached from other machines: give --token FILE, or --allow-anyone on a "
+            "network where everybody may see the images"
+        )
+    if not chosen.studies.is_dir():
+        raise FileError(f"--studies {one_line(chosen.studies)}: is not a folder")
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text.strip().lower())
+    if parts.scheme not in ("http", "https") or not parts.netloc or parts.path.strip("/"):
+        raise UsageError(f"--allow-origin {text}: is no origin, as https://viewer.example")
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
