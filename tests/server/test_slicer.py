@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
+from deepedit.inference.annotation import annotate
 from deepedit.inference.session import InteractiveSession
+from deepedit.metrics import dice
 from deepedit.server.access import Access
 from tests.server.live import (
     GRIDS,
@@ -107,6 +109,26 @@ def test_results_are_those_of_a_session_however_the_image_is_stored(slicer, fold
                 slicer.segmentation(LABELS.names), session_of(folder / f"{name}.nii.gz", CLICKS[:count]), name
             )
         assert np.unique(slicer.segmentation(LABELS.names)).tolist() == [0, 1, 2]
+
+
+def test_the_clicks_of_the_annotator_raise_dice_as_in_an_evaluation(own, tmp_path):
+    live, studies = own
+    slicer = opened(live, tmp_path)
+    slicer.widget.onNextSampleButton()
+    slicer.widget.onClickSegmentation()
+    session = InteractiveSession(model_that_obeys())
+    session.set_image(studies / "case_1.nii.gz")
+    scores = []
+    for each in annotate(session, truth(), max_clicks=10):
+        if each.voxel is not None:
+            slicer.click(LABELS.class_names[each.label], each.voxel)
+        assert slicer.errors == []
+        found = slicer.segmentation(LABELS.names)
+        assert_array_equal(found, each.classes)
+        scores.append(np.mean([dice(found == index, truth() == index) for index in (1, 2)]))
+    assert len(scores) == 11
+    assert scores == sorted(scores)
+    assert scores[-1] > scores[0] + 0.15
 
 
 def test_next_sample_gives_one_case_after_the_other_and_then_a_sentence(own, tmp_path):
