@@ -58,7 +58,11 @@ def clicks_by_label(params: Mapping[str, Any], labels: Labels) -> tuple[dict[str
     newest = None if not isinstance(newest, str) or not newest else newest
     if newest is not None:
         labels.index(newest)  # raises where the viewer has a label of its own
-    clicks = {name: _voxels(name, params.get(name)) for name in labels.class_names if name not in RESERVED}
+    given = {name: params.get(name) for name in labels.class_names if name not in RESERVED}
+    for name, value in params.items():
+        if name not in given and name not in RESERVED and _holds_voxels(value):  # others are options of other servers
+            given[labels.class_names[labels.index(name)]] = value
+    clicks = {name: _voxels(name, value) for name, value in given.items()}
     if "foreground" in params and "foreground" not in labels.names:
         name = newest if newest not in (None, BACKGROUND) else labels.names[0] if len(labels.names) == 1 else None
         if name is None and params["foreground"]:
@@ -70,6 +74,10 @@ def clicks_by_label(params: Mapping[str, Any], labels: Labels) -> tuple[dict[str
     if sum(map(len, clicks.values())) > MOST_CLICKS:
         raise ClickError(f"more than {MOST_CLICKS:,} clicks; begin anew with fewer")
     return {name: voxels for name, voxels in clicks.items() if voxels}, newest
+
+
+def _holds_voxels(value: object) -> bool:
+    return isinstance(value, list) and any(isinstance(each, list) for each in value)
 
 
 def _voxels(name: str, value: object) -> list[Triple]:

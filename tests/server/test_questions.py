@@ -42,6 +42,18 @@ def test_a_label_that_was_made_in_the_viewer_is_named():
         clicks_by_label({"label": "tumour"}, LABELS)
 
 
+def test_clicks_for_a_label_that_there_is_not_are_no_automatic_result():
+    with pytest.raises(ClickError, match="'Spleen' is not one of background, liver, spleen; did you mean spleen"):
+        clicks_by_label({"Spleen": [[1, 2, 3]]}, LABELS)
+    assert clicks_by_label({"Spleen": [], "largest_cc": True, "sizes": [96, 96, 96]}, LABELS) == ({}, None)
+
+
+def test_a_name_may_be_composed_in_another_way():
+    composed, taken_apart = "l\u00e9sion", "le\u0301sion"
+    clicks, _ = clicks_by_label({taken_apart: [[1, 2, 3]]}, Labels((composed,), (1,)))
+    assert clicks == {composed: [(1, 2, 3)]}
+
+
 @pytest.mark.parametrize(
     "clicks",
     [
