@@ -56,17 +56,22 @@ async def open_form(request: Request, kept: KeptImages, fields: Mapping[str, Seq
         fields: for each field with a file the endings that are taken; files of other fields are left alone.
 
     Raises:
+        DeepEditError: if the request holds something else than a form, or a form without any of the known fields.
         FileError: for a file of another format, or whose voxels are in another file.
         TooLarge: for one that holds too much.
     """
     content = request.headers.get("content-type", "")
     if not content.lower().startswith(("multipart/form-data", "application/x-www-form-urlencoded")):
+        if request.headers.get("content-length", "0") != "0" or "transfer-encoding" in request.headers:
+            raise DeepEditError("the request holds no form; send the parameters in a form, as JSON in its field params")
         yield Form(FormData(), {})
         return
     try:
         data = await request.form(max_files=4, max_fields=100, max_part_size=LARGEST_TEXT)
     except (MultiPartException, UnicodeDecodeError, ValueError) as error:
         raise DeepEditError(f"the form of the request cannot be read: {one_line(str(error), 200)}") from error
+    if data and not data.keys() & {"params", *fields}:
+        raise DeepEditError(f"the form has none of the fields {', '.join(('params', *fields))}")
     with ExitStack() as stack:
         files = {}
         for name, endings in fields.items():
