@@ -72,7 +72,7 @@ def serve(argv: Sequence[str] | None) -> None:
         server_header=False,
         timeout_graceful_shutdown=5,
     )
-    host = f"[{chosen.host}]" if ":" in chosen.host else chosen.host
+    host = _name_to_enter(chosen.host, chosen.allow_host)
     say(f"serving at http://{host}:{listening.getsockname()[1]}/; enter this address in 3D Slicer's module MONAILabel")
     # The server ends by itself at SIGTERM, and then passes the signal on, which would end the process with an error.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
@@ -80,6 +80,13 @@ def serve(argv: Sequence[str] | None) -> None:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         service.close()
+
+
+def _name_to_enter(host: str, names: Sequence[str]) -> str:
+    """What others call the server that listens on an address: a name of this machine if it listens on all of them."""
+    if host in ("", "0.0.0.0", "::"):
+        return names[0] if names else socket.gethostname()
+    return f"[{host}]" if ":" in host else host
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -99,7 +106,8 @@ def _check(chosen: argparse.Namespace) -> None:
             "network where everybody may see the images"
         )
     if not chosen.studies.is_dir():
-        raise FileError(f"--studies {one_line(chosen.studies)}: is not a folder")
+        problem = "is not a folder" if chosen.studies.exists() else "no such folder; check the path"
+        raise FileError(f"--studies {one_line(chosen.studies)}: {problem}")
 
 
 def _origin(text: str) -> str:

@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from deepedit_cli.serve import _name_to_enter
 from tests.cli.refusals import refused
 
 SERVER = ("fastapi", "uvicorn", "python_multipart", "SimpleITK")
@@ -33,7 +34,8 @@ def test_others_come_in_only_if_somebody_said_so(here, call):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["--studies=nowhere"], ["--studies nowhere", "not a folder"]),
+        (["--studies=nowhere"], ["--studies nowhere", "no such folder"]),
+        (["--studies=short.txt"], ["--studies short.txt", "not a folder"]),
         (["--token=nowhere"], ["nowhere", "no such file"]),
         (["--token=short.txt"], ["short.txt", "at least 16"]),
         (["--allow-origin=viewer.example/page"], ["--allow-origin", "https://viewer.example"]),
@@ -50,6 +52,19 @@ def test_a_port_that_is_taken_is_refused_in_a_line(here, call, extra):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         refused(call("serve", f"--port={port}"), f"port {port}", "choose another --port")
+
+
+@pytest.mark.parametrize(
+    ("host", "names", "shown"),
+    [
+        ("0.0.0.0", [], socket.gethostname()),
+        ("::", ["viewer", "other"], "viewer"),
+        ("10.0.0.7", ["viewer"], "10.0.0.7"),
+        ("::1", [], "[::1]"),
+    ],
+)
+def test_the_address_to_enter_is_one_that_others_can_reach(host, names, shown):
+    assert _name_to_enter(host, names) == shown
 
 
 @pytest.mark.slow
