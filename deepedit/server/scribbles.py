@@ -86,7 +86,7 @@ def read_drawing(question: ScribbleQuestion, image: Volume, labels: Labels) -> D
     Raises:
         FileError: if the label map cannot be read, has values of no segment, or lies on another grid.
         ClickError: if the selected label is not one of the model's.
-        DeepEditError: if it is the background, or nothing is scribbled.
+        DeepEditError: if it is the background, or nothing is scribbled but what other labels have.
     """
     selected = labels.index(question.selected)
     if selected == 0:
@@ -113,10 +113,10 @@ def read_drawing(question: ScribbleQuestion, image: Volume, labels: Labels) -> D
     notes = []
     if left_out := int((drawn & taken).sum()):
         where = sorted({names[value - 1] for value in np.unique(data[drawn & taken])})
-        notes.append(
-            f"{left_out} scribbled voxels lie in {one_line(', '.join(where), 200)} and are left out, as only "
-            f"{one_line(question.selected, 60)} may change; erase them there first"
-        )
+        where, only = one_line(", ".join(where), 200), f"only {one_line(question.selected, 60)} may change"
+        if left_out == int(drawn.sum()):
+            raise DeepEditError(f"all scribbles lie in {where}, and {only}; erase {where} there first")
+        notes.append(f"{left_out} scribbled voxels lie in {where} and are left out, as {only}; erase them there first")
     foreground, background = (
         np.argwhere(scribbled[each] & ~taken) if scribbled[each].ndim else np.zeros((0, 3), int)
         for each in (FOREGROUND_SCRIBBLES, BACKGROUND_SCRIBBLES)
