@@ -37,7 +37,7 @@ def submitted(
         file: what the viewer sent, under a name that has the suffix.
         suffix: of its format. The segments of a ``.seg.nrrd`` have names of their own, which count.
         label_info: an entry with a ``"name"`` for each value from 1 on, in order; what else an entry holds is not used,
-            as viewers number by other rules there. Empty or None: the map has file values already.
+            as viewers number by other rules there. It may be left out where the model's file values are 1..n.
         labels: names and file values of the model.
         image: only its grid is used.
         name: of the case, for messages.
@@ -55,7 +55,7 @@ def submitted(
         label = read_label_on(image, file, reading)
     except FileError as error:
         raise FileError(str(error).replace(one_line(file), what)) from error
-    names = dict(label.names) or _names(label_info, labels, what)
+    names = dict(label.names) or (_names(label_info, labels, what) if label.data.any() else {})
     return _file_values(on_grid_of(image, label, what), names, labels, what)
 
 
@@ -116,6 +116,11 @@ def _names(label_info: Sequence[Mapping], labels: Labels, what: str) -> dict[int
         if not isinstance(entry, Mapping) or not isinstance(entry.get("name"), str):
             raise DeepEditError(f"{what}: label_info has {brief(entry)} where a segment and its name should be")
         names[value] = entry["name"]
+    if not names and labels.values != tuple(range(1, len(labels.values) + 1)):
+        raise DeepEditError(
+            f"{what} comes without label_info, so that its values may be those of a viewer, from 1 on, or "
+            f"{_listed(labels.values)} as in the model's files; send label_info, with the name of each value from 1 on"
+        )
     return names or dict(zip(labels.values, labels.names, strict=True))
 
 

@@ -85,10 +85,12 @@ def test_values_without_a_name_are_told(send):
 
 
 @pytest.mark.parametrize("label_info", [None, []])
-def test_without_names_values_are_the_models(send, label_info):
-    assert send((3, 7, 0), label_info) == [3, 7, 0]
-    with pytest.raises(DeepEditError, match="has the value 1, and names for 3, 7 only"):
-        send((1,), label_info)
+def test_without_names_only_values_that_cannot_be_mistaken_are_taken(send, label_info):
+    assert send((1, 2, 0), label_info, Labels(("liver", "spleen"), (1, 2))) == [1, 2, 0]
+    assert send((0, 0), label_info) == [0, 0]
+    for values in ((3, 7, 0), (1, 2)):  # those of the model's files, or 1..n as viewers number
+        with pytest.raises(DeepEditError, match="without label_info, so that its values may be those of a viewer"):
+            send(values, label_info)
 
 
 @pytest.mark.parametrize("label_info", ["spleen", {"name": "spleen"}, 3, ["spleen"], [{}], [{"name": 3}], [None]])
