@@ -72,16 +72,16 @@ def compare(client: Client, model, image: Path, shape: tuple[int, int, int], cli
         assert np.array_equal(ranks, expected), "the server's answer differs from the session's"
         parts.append(told["latencies"])
     asked, own, parts = asked[WARM_UPS:], own[WARM_UPS:], parts[WARM_UPS:]
-    infer = [each["infer"] for each in parts]
-    around = [1000 * (a - b) for a, b in zip(asked, infer, strict=True)]
+    request, alone = (1000 * statistics.median(seconds) for seconds in (asked, own))
+    ratios = [a / b for a, b in zip(asked, own, strict=True)]
+    around = [1000 * (a - each["infer"]) for a, each in zip(asked, parts, strict=True)]
+    pre, post = (1000 * statistics.median(each[key] for each in parts) for key in ("pre", "post"))
     budget = BUDGET_MS + BUDGET_MS_A_MILLION * math.prod(shape) / 1e6
+    difference, ratio = request - alone, statistics.median(ratios)
+    middle, low, high = statistics.median(around), min(around), max(around)
     return (
-        f"{' x '.join(map(str, shape)):<16} {1000 * statistics.median(asked):>8.1f} {1000 * statistics.median(own):>8.1f}"
-        f" {1000 * statistics.median(a - b for a, b in zip(asked, own, strict=True)):>8.1f}"
-        f" {statistics.median(a / b for a, b in zip(asked, own, strict=True)):>7.3f}"
-        f" {statistics.median(around):>8.1f} ({min(around):.1f}-{max(around):.1f})   "
-        + "  ".join(f"{1000 * statistics.median(each[key] for each in parts):>5.1f}" for key in ("pre", "post"))
-        + f"  {budget:>6.1f}"
+        f"{' x '.join(map(str, shape)):<15} {request:8.1f} {alone:8.1f} {difference:11.1f} {ratio:6.3f} "
+        f"{middle:8.1f} ({low:.1f}-{high:.1f})   {pre:4.1f} {post:4.1f}   {budget:6.1f}"
     )
 
 
@@ -90,7 +90,7 @@ def main() -> None:
     options.add_argument("--clicks", type=positive_int, default=15)
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
-    print("voxels            request  session  request less session, over it   around the server's session (spread)")
+    print("voxels           request  session  difference  ratio   around the server's session    pre post   budget")
     for shape, patch in (SIZES[0], SIZES[-1]):
         with tempfile.TemporaryDirectory() as folder:
             print(measure(shape, patch, arguments.clicks, Path(folder)), flush=True)

@@ -1,4 +1,4 @@
-"""A ``deepedit-serve`` in a process of its own, and requests as 3D Slicer sends them: each on a connection of its own."""
+"""A ``deepedit-serve`` in a process of its own, and requests as 3D Slicer sends them, a connection for each."""
 
 import gzip
 import json
@@ -9,10 +9,8 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from email.parser import BytesParser
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import NamedTuple
@@ -20,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 BOUNDARY = "----------lImIt_of_THE_fIle_eW_$"
-PATIENCE = 300.0
+PATIENCE = 1200.0
 """Seconds to wait for an answer; others may be at work on the machine."""
 
 
@@ -71,10 +69,9 @@ class Server:
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
     @property
-    def most_memory(self) -> int:
-        """Bytes of memory that it ever held."""
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return int(re.search(r"VmHWM:\s+(\d+)", status)[1]) * 1024
+    def handles(self) -> int:
+        """Files and connections that it has open."""
+        return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def kill(self) -> None:
         """End it as a power cut would."""
@@ -128,7 +125,8 @@ class Client:
         self, method: str, path: str, params: Mapping | None = None, files: Mapping[str, tuple[str, bytes]] = {}
     ) -> Response:
         """What it answers to a form."""
-        return self.ask(method, path, form(params, files), {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"})
+        kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        return self.ask(method, path, form(params, files), kind)
 
 
 def form(params: Mapping | None, files: Mapping[str, tuple[str, bytes]]) -> bytes:
@@ -143,9 +141,12 @@ def form(params: Mapping | None, files: Mapping[str, tuple[str, bytes]]) -> byte
 
 def read_answer(response: Response) -> tuple[dict, np.ndarray]:
     """The parameters and the label map ``[X, Y, Z]`` of an answer to ``/infer``."""
-    kind = f"Content-Type: {response.headers['content-type']}\r\n\r\n".encode()
-    params, file = BytesParser().parsebytes(kind + response.body).get_payload()
-    return json.loads(params.get_payload(decode=True)), read_nrrd(file.get_payload(decode=True))
+    boundary = re.fullmatch(r"multipart/form-data; boundary=(\w+)", response.headers["content-type"])[1]
+    start, _, rest = response.body.partition(b"\r\n\r\n")
+    params, _, rest = rest.partition(f"\r\n--{boundary}\r\n".encode())
+    head, _, content = rest.partition(b"\r\n\r\n")
+    assert b'name="params"' in start and b'filename="' in head, (start, head)  # noqa: PT018
+    return json.loads(params), read_nrrd(content.removesuffix(f"\r\n--{boundary}--\r\n".encode()))
 
 
 def read_nrrd(content: bytes) -> np.ndarray:
@@ -181,7 +182,3 @@ class Watched:
 def percentile(seconds: Sequence[float], share: float) -> float:
     """The time that a share of some times does not exceed."""
     return sorted(seconds)[min(int(share * len(seconds)), len(seconds) - 1)]
-
-
-def clock() -> float:
-    return time.perf_counter()
