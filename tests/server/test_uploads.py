@@ -111,6 +111,24 @@ def test_the_oldest_go_where_all_take_too_much_but_never_the_newest():
     assert not images.folder.exists()
 
 
+def test_an_image_that_is_given_up_while_a_request_uses_it_stays_until_that_is_done(images, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(uploads.time, "time", lambda: now)
+    one, two = keep(images, b"one", expiry=5), keep(images, b"two", expiry=5)
+    with images.using(one.key) as first, images.using(one.key) as second, images.using(two.key) as third:
+        now += 6
+        assert images.find(one.key) is None
+        assert [each.path.read_bytes() for each in (first, second, third)] == [b"one", b"one", b"two"]
+    assert list(images.folder.iterdir()) == []
+    with images.using(one.key) as gone:
+        assert gone is None
+    three = keep(images, b"three", expiry=5)
+    with images.using(three.key):
+        now += 4
+    now += 4
+    assert images.find(three.key)
+
+
 def test_an_image_can_be_given_up_and_an_upload_that_is_not_kept_leaves_nothing(images):
     one = keep(images, b"one")
     assert images.remove(one.key)
