@@ -4,7 +4,9 @@
 
 The server is a process of its own, and each click is sent as 3D Slicer sends it: whether to log in is asked first, each
 request comes on a connection of its own, and bears all clicks so far. Its time ends when the answer is received.
-Beside it a session in this process gets the same clicks, in turns, so that both find the machine alike.
+Beside it a session in this process gets the same clicks, in turns, so that both find the machine alike. ``around`` is
+what the request took besides the time of the server's session; ``busy`` is how much longer both processes worked for
+the request than for the click in the session, which hardly depends on what else the machine does.
 """
 
 import argparse
@@ -20,13 +22,14 @@ import torch
 from benchmarks.click_latency import SIZES, small_model
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_volume
-from deepedit.network.checkpoint import load_model, save_model
+from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.volume import Volume
 from deepedit_cli.common import positive_int
 from tests.soak.server import Client, Server, read_answer
 
 BUDGET_MS, BUDGET_MS_A_MILLION = 15, 5
 WARM_UPS = 2
+COLUMNS = ("request", "session", "difference", "ratio", "around", "busy", "budget")
 
 
 def measure(shape: tuple[int, int, int], patch: tuple[int, int, int], clicks: int, folder: Path) -> str:
@@ -43,46 +46,56 @@ def measure(shape: tuple[int, int, int], patch: tuple[int, int, int], clicks: in
         torch.get_num_threads(),
     )
     try:
-        return compare(Client(server.port), model, folder / "studies" / "case.nii", shape, clicks)
+        return compare(server, model, folder / "studies" / "case.nii", shape, clicks)
     finally:
         server.stop()
 
 
-def compare(client: Client, model, image: Path, shape: tuple[int, int, int], clicks: int) -> str:
-    rng = np.random.default_rng(1)
-    session = InteractiveSession(model)
+def compare(server: Server, model: Model, image: Path, shape: tuple[int, int, int], clicks: int) -> str:
+    rng, client, session = np.random.default_rng(1), Client(server.port), InteractiveSession(model)
     session.set_image(image)
     session.predict()
     names = model.plan.labels.names
     sent = {name: [] for name in names}
-    asked, own, parts = [], [], []
+    rows = []
     for number in range(clicks + WARM_UPS):
         name, voxel = names[number % 2], rng.integers(0, shape).tolist()
         sent[name].append(voxel)
         params = {**sent, "background": [], "label": name, "result_extension": ".nrrd", "result_dtype": "uint8"}
-        start = time.perf_counter()
-        response = client.send("POST", "/infer/deepedit?image=case", params)
-        asked.append(time.perf_counter() - start)
+        with Stopwatch(server) as asked:
+            response = client.send("POST", "/infer/deepedit?image=case", params)
+        with Stopwatch(server) as alone:
+            session.add_click(voxel, name)
+            expected = session.predict()
         assert response.status == 200, response.body
-        start = time.perf_counter()
-        session.add_click(voxel, name)
-        expected = session.predict()
-        own.append(time.perf_counter() - start)
         told, ranks = read_answer(response)
         assert np.array_equal(ranks, expected), "the server's answer differs from the session's"
-        parts.append(told["latencies"])
-    asked, own, parts = asked[WARM_UPS:], own[WARM_UPS:], parts[WARM_UPS:]
-    request, alone = (1000 * statistics.median(seconds) for seconds in (asked, own))
-    ratios = [a / b for a, b in zip(asked, own, strict=True)]
-    around = [1000 * (a - each["infer"]) for a, each in zip(asked, parts, strict=True)]
-    pre, post = (1000 * statistics.median(each[key] for each in parts) for key in ("pre", "post"))
-    budget = BUDGET_MS + BUDGET_MS_A_MILLION * math.prod(shape) / 1e6
-    difference, ratio = request - alone, statistics.median(ratios)
-    middle, low, high = statistics.median(around), min(around), max(around)
+        around = asked.seconds - told["latencies"]["infer"]
+        rows.append((asked.seconds, alone.seconds, asked.seconds / alone.seconds, around, asked.busy - alone.busy))
+    request, own, ratio, around, busy = map(statistics.median, zip(*rows[WARM_UPS:], strict=True))
     return (
-        f"{' x '.join(map(str, shape)):<15} {request:8.1f} {alone:8.1f} {difference:11.1f} {ratio:6.3f} "
-        f"{middle:8.1f} ({low:.1f}-{high:.1f})   {pre:4.1f} {post:4.1f}   {budget:6.1f}"
+        f"{' x '.join(map(str, shape)):<15} {1000 * request:10.1f} {1000 * own:10.1f} {1000 * (request - own):10.1f} "
+        f"{ratio:10.3f} {1000 * around:10.1f} {1000 * busy:10.1f} "
+        f"{BUDGET_MS + BUDGET_MS_A_MILLION * math.prod(shape) / 1e6:10.1f}"
     )
+
+
+class Stopwatch:
+    """Seconds that a block took, and for which this process and the server's worked meanwhile."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def __enter__(self) -> "Stopwatch":
+        self.busy, self.seconds = -self._busy(), -time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter()
+        self.busy += self._busy()
+
+    def _busy(self) -> float:
+        return time.process_time() + self._server.busy
 
 
 def main() -> None:
@@ -90,7 +103,7 @@ def main() -> None:
     options.add_argument("--clicks", type=positive_int, default=15)
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
-    print("voxels           request  session  difference  ratio   around the server's session    pre post   budget")
+    print(f"{'voxels':<15}" + "".join(f" {each:>10}" for each in COLUMNS))
     for shape, patch in (SIZES[0], SIZES[-1]):
         with tempfile.TemporaryDirectory() as folder:
             print(measure(shape, patch, arguments.clicks, Path(folder)), flush=True)

@@ -42,7 +42,7 @@ from deepedit.server.clicks import Orders, Placed
 from tests.inference.networks import plan
 from tests.soak.server import Client, Server, Watched, percentile, read_answer
 
-MODELS = {"": Labels(("spleen", "left lung"), (2, 5)), " other": Labels(("left lung", "tumor", "aorta"), (5, 7, 9))}
+MODELS = {"": Labels(("spleen", "left lung"), (2, 5)), "-other": Labels(("left lung", "tumor", "aorta"), (5, 7, 9))}
 """Labels by what the names of the served models end in; file values are no ranks, so that one is not taken for the
 other."""
 IMAGES = {
@@ -93,9 +93,12 @@ class World:
     def image(self, name: str) -> Path:
         return self.studies / f"{name}.nii.gz"
 
+    def file(self, model: str) -> Path:
+        return self.folder / (f"{model[1:]}.pt" if model else "model.pt")
+
     def arguments(self, memory: float) -> list:
         """Of the server; `memory` in GiB."""
-        files = [each for name in self.models for each in ("--model", self.folder / f"{name.strip() or 'first'}.pt")]
+        files = [each for name in self.models for each in ("--model", self.file(name))]
         return [*files, "--studies", self.studies, "--memory", str(memory), "--no-train", "--device", "cpu"]
 
 
@@ -106,7 +109,7 @@ def make_world(folder: Path, clients: int) -> World:
     rng = np.random.default_rng(0)
     for name, labels in MODELS.items():
         world.models[name] = tiny_model(labels)
-        save_model(folder / f"{name.strip() or 'first'}.pt", world.models[name])
+        save_model(world.file(name), world.models[name])
     for name, (shape, affine) in IMAGES.items():
         nib.save(nib.Nifti1Image(rng.uniform(0, 2, shape).astype(np.float32), affine), world.image(name))
     for number in range(clients):

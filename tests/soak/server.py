@@ -69,6 +69,12 @@ class Server:
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * resource.getpagesize()
 
     @property
+    def busy(self) -> float:
+        """Seconds for which its threads have worked; threads that have ended are left out."""
+        threads = Path(f"/proc/{self._process.pid}/task").glob("*/schedstat")
+        return sum(int(each.read_text().split()[0]) for each in threads) / 1e9
+
+    @property
     def handles(self) -> int:
         """Files and connections that it has open."""
         return len(list(Path(f"/proc/{self._process.pid}/fd").iterdir()))
