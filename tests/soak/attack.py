@@ -138,7 +138,7 @@ def send(target: Target, sent: Sent, what: str) -> None:
         target.findings.append(f"{what}: status {status} in place of {sent.only}; sent {sent.content[:300]!r}")
     if CANARY in body or b"root:x:" in body:
         target.findings.append(f"{what}: shows a file; sent {sent.content[:300]!r}")
-    if status >= 400 and body and body != b"Invalid HTTP request received.":
+    if status >= 400 and body and b"Invalid HTTP request received." not in body:
         detail = json.loads(body).get("detail")
         if not (isinstance(detail, str) and detail.isprintable() and 0 < len(detail) < 3000):
             target.findings.append(f"{what}: a message that is no line: {body[:300]!r}")
