@@ -20,6 +20,7 @@ from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.suffixes import SEGMENTATION, ending
 from deepedit.server.errors import TooLarge
+from deepedit.server.uploaded import true_ending
 
 LARGEST_BODY = 2**31
 """Bytes of a request."""
@@ -56,7 +57,7 @@ def refuse_bomb(path: Path, suffix: str, name: str, largest: int = LARGEST_CONTE
         name: for the message.
         largest: bytes that are taken.
     """
-    if suffix == ".nii.gz":
+    if suffix == ".nii.gz" or true_ending(path) == ".nii.gz":  # readers of NIfTI go by the content
         try:
             with gzip.open(path) as stream:
                 size = 0

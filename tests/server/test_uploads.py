@@ -36,15 +36,16 @@ def test_other_files_are_refused(name, endings):
         suffix_of(name, endings)
 
 
-def test_what_grows_too_large_when_it_is_decompressed_is_refused(tmp_path):
-    path = tmp_path / "bomb.nii.gz"
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
+def test_what_grows_too_large_when_it_is_decompressed_is_refused_whatever_its_name_says(tmp_path, suffix):
+    path = tmp_path / f"bomb{suffix}"
     path.write_bytes(gzip.compress(bytes(10_000)))
-    refuse_bomb(path, ".nii.gz", "bomb", largest=10_000)
+    refuse_bomb(path, suffix, "bomb", largest=10_000)
     with pytest.raises(TooLarge, match="bomb: holds more than"):
-        refuse_bomb(path, ".nii.gz", "bomb", largest=9_999)
+        refuse_bomb(path, suffix, "bomb", largest=9_999)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FileError, match="damaged"):
-        refuse_bomb(path, ".nii.gz", "bomb", largest=10_000)
+        refuse_bomb(path, suffix, "bomb", largest=10_000)
 
 
 def test_a_header_that_announces_too_much_is_refused(tmp_path):
