@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,11 @@ def routes(service: Service) -> APIRouter:
             raise DeepEditError(f"output is one of {', '.join(OUTPUTS[1:])}; got {one_line(output, 40)!r}")
         async with open_form(request, service.kept, {"file": IMAGES_SENT, "label": LABELS_SENT}) as form:
             params = read_params(form.text("params"))
-            images = _images(service, form.files.get("file"), image, session_id)
-            suffix = suffix_of(params.get("result_extension"), images[0].name)
-            sent = "file" in form.files or session_id
-            answer = await _answer(
-                service, request, served, images, None if sent else image, params, form.files.get("label")
-            )
+            with _images(service, form.files.get("file"), image, session_id) as images:
+                suffix = suffix_of(params.get("result_extension"), images[0].name)
+                case = None if "file" in form.files or session_id else image
+                drawn = form.files.get("label")
+                answer = await _answer(service, request, served, images, case, params, drawn)
             compress = params.get("result_compress") is not False
             content = b"" if output == "json" else await run_in_threadpool(encode, answer, suffix, compress)
         told = tell(answer, time.perf_counter() - start)
@@ -89,18 +89,20 @@ def tell(answer: Answer, seconds: float) -> dict[str, Any]:
     return {"label_names": ranks, "latencies": latencies, "centroids": {}, "notes": answer.notes}
 
 
-def _images(service: Service, sent: Received | None, image: str, session_id: str) -> tuple[Path, ...]:
+@contextmanager
+def _images(service: Service, sent: Received | None, image: str, session_id: str) -> Iterator[tuple[Path, ...]]:
     """The files of the image that is asked about: sent along, sent before, or one of the studies."""
     if sent is not None:
-        return (sent.path,)
-    if session_id:
-        kept = service.kept.find(session_id)
-        if kept is None:
-            raise NotFound("the image that the viewer sent is no longer kept; send it again")
-        return (kept.path,)
-    if not image:
+        yield (sent.path,)
+    elif session_id:
+        with service.kept.using(session_id) as kept:
+            if kept is None:
+                raise NotFound("the image that the viewer sent is no longer kept; send it again")
+            yield (kept.path,)
+    elif image:
+        yield service.studies.images(image)
+    else:
         raise DeepEditError("no image is named, and none is sent along")
-    return service.studies.images(image)
 
 
 async def _answer(

@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.suffixes import SEGMENTATION, ending
 from deepedit.server.errors import TooLarge
+from deepedit.server.uploaded import true_ending
 
 LARGEST_BODY = 2**31
 """Bytes of a request."""
@@ -55,7 +57,7 @@ def refuse_bomb(path: Path, suffix: str, name: str, largest: int = LARGEST_CONTE
         name: for the message.
         largest: bytes that are taken.
     """
-    if suffix == ".nii.gz":
+    if suffix == ".nii.gz" or true_ending(path) == ".nii.gz":  # readers of NIfTI go by the content
         try:
             with gzip.open(path) as stream:
                 size = 0
@@ -94,12 +96,16 @@ class Kept:
         key: its name for the viewer.
         path: where it lies.
         name: as the viewer called it.
+        digest: of its bytes.
+        size: in bytes.
+        created, used, expiry: when it came and was last used, and seconds for which it is then kept.
     """
 
     key: str
     path: Path
     name: str
     digest: str
+    size: int
     created: float
     used: float
     expiry: float
@@ -132,6 +138,7 @@ class KeptImages:
         self._folder = TemporaryDirectory(prefix="deepedit-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self._kept: dict[str, Kept] = {}
+        self._uses: Counter[Path] = Counter()
         self._lock = threading.Lock()
 
     @contextmanager
@@ -163,29 +170,53 @@ class KeptImages:
             key = secrets.token_urlsafe(16)
             target = self.folder / f"image-{secrets.token_hex(8)}{suffix}"
             path.rename(target)
-            self._kept[key] = Kept(key, target, name, digest, now, now, expiry if expiry > 0 else self.EXPIRY)
+            size, seconds = target.stat().st_size, expiry if expiry > 0 else self.EXPIRY
+            self._kept[key] = Kept(key, target, name, digest, size, now, now, seconds)
             self._drop(now)
             return self._kept[key]
 
     def find(self, key: str) -> Kept | None:
         """An image that is still kept, which then counts as used; None if it is gone."""
-        now = time.time()
         with self._lock:
-            self._drop(now)
-            found = self._kept.get(key)
-            return found and self._touch(found, now)
+            return self._find(key, time.time())
+
+    @contextmanager
+    def using(self, key: str) -> Iterator[Kept | None]:
+        """The same, and its file stays until the block ends, even if the image is given up meanwhile.
+
+        A request may wait for longer than its image is kept.
+        """
+        with self._lock:
+            kept = self._find(key, time.time())
+            if kept is not None:
+                self._uses[kept.path] += 1
+        try:
+            yield kept
+        finally:
+            if kept is not None:
+                with self._lock:
+                    self._release(kept)
 
     def remove(self, key: str) -> bool:
         """Give an image up; whether there was one."""
         with self._lock:
-            found = self._kept.pop(key, None)
-        if found:
-            found.path.unlink(missing_ok=True)
-        return found is not None
+            return key in self._kept and self._give_up(key)
 
     def close(self) -> None:
         """Remove all of them."""
         self._folder.cleanup()
+
+    def _find(self, key: str, now: float) -> Kept | None:
+        self._drop(now)
+        found = self._kept.get(key)
+        return found and self._touch(found, now)
+
+    def _release(self, kept: Kept) -> None:
+        self._uses -= Counter([kept.path])
+        if kept.key in self._kept:
+            self._touch(self._kept[kept.key], time.time())
+        elif not self._uses[kept.path]:
+            kept.path.unlink(missing_ok=True)
 
     def _touch(self, kept: Kept, now: float) -> Kept:
         self._kept.pop(kept.key)
@@ -195,13 +226,15 @@ class KeptImages:
     def _drop(self, now: float) -> None:
         """Give up what is too old, and of what is too much the oldest, but never the newest."""
         for kept in [each for each in self._kept.values() if now - each.used > each.expiry]:
-            self._kept.pop(kept.key).path.unlink(missing_ok=True)
-        sizes = {key: kept.path.stat().st_size for key, kept in self._kept.items()}
-        for key in list(self._kept):
-            if sum(sizes.values()) <= self.largest or len(sizes) == 1:
-                break
-            self._kept.pop(key).path.unlink(missing_ok=True)
-            sizes.pop(key)
+            self._give_up(kept.key)
+        while len(self._kept) > 1 and sum(kept.size for kept in self._kept.values()) > self.largest:
+            self._give_up(next(iter(self._kept)))
+
+    def _give_up(self, key: str) -> bool:
+        path = self._kept.pop(key).path
+        if not self._uses[path]:
+            path.unlink(missing_ok=True)
+        return True
 
 
 def _digest(path: Path) -> str:

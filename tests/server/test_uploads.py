@@ -36,15 +36,16 @@ def test_other_files_are_refused(name, endings):
         suffix_of(name, endings)
 
 
-def test_what_grows_too_large_when_it_is_decompressed_is_refused(tmp_path):
-    path = tmp_path / "bomb.nii.gz"
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
+def test_what_grows_too_large_when_it_is_decompressed_is_refused_whatever_its_name_says(tmp_path, suffix):
+    path = tmp_path / f"bomb{suffix}"
     path.write_bytes(gzip.compress(bytes(10_000)))
-    refuse_bomb(path, ".nii.gz", "bomb", largest=10_000)
+    refuse_bomb(path, suffix, "bomb", largest=10_000)
     with pytest.raises(TooLarge, match="bomb: holds more than"):
-        refuse_bomb(path, ".nii.gz", "bomb", largest=9_999)
+        refuse_bomb(path, suffix, "bomb", largest=9_999)
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(FileError, match="damaged"):
-        refuse_bomb(path, ".nii.gz", "bomb", largest=10_000)
+        refuse_bomb(path, suffix, "bomb", largest=10_000)
 
 
 def test_a_header_that_announces_too_much_is_refused(tmp_path):
@@ -109,6 +110,24 @@ def test_the_oldest_go_where_all_take_too_much_but_never_the_newest():
     assert [images.find(each.key) is not None for each in (one, two, three)] == [False, False, True]
     images.close()
     assert not images.folder.exists()
+
+
+def test_an_image_that_is_given_up_while_a_request_uses_it_stays_until_that_is_done(images, monkeypatch):
+    now = 1000.0
+    monkeypatch.setattr(uploads.time, "time", lambda: now)
+    one, two = keep(images, b"one", expiry=5), keep(images, b"two", expiry=5)
+    with images.using(one.key) as first, images.using(one.key) as second, images.using(two.key) as third:
+        now += 6
+        assert images.find(one.key) is None
+        assert [each.path.read_bytes() for each in (first, second, third)] == [b"one", b"one", b"two"]
+    assert list(images.folder.iterdir()) == []
+    with images.using(one.key) as gone:
+        assert gone is None
+    three = keep(images, b"three", expiry=5)
+    with images.using(three.key):
+        now += 4
+    now += 4
+    assert images.find(three.key)
 
 
 def test_an_image_can_be_given_up_and_an_upload_that_is_not_kept_leaves_nothing(images):
