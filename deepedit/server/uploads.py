@@ -13,13 +13,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.suffixes import SEGMENTATION, ending
 from deepedit.server.errors import TooLarge
+from deepedit.server.scratch import Scratch
 from deepedit.server.uploaded import true_ending
 
 LARGEST_BODY = 2**31
@@ -135,8 +135,9 @@ class KeptImages:
 
     def __init__(self, largest: int = 16 * 2**30) -> None:
         self.largest = largest
-        self._folder = TemporaryDirectory(prefix="deepedit-", ignore_cleanup_errors=True)
-        self.folder = Path(self._folder.name)
+        self._scratch = Scratch()
+        self.folder = self._scratch.path / "images"
+        self.folder.mkdir()
         self._kept: dict[str, Kept] = {}
         self._uses: Counter[Path] = Counter()
         self._lock = threading.Lock()
@@ -204,7 +205,7 @@ class KeptImages:
 
     def close(self) -> None:
         """Remove all of them."""
-        self._folder.cleanup()
+        self._scratch.close()
 
     def _find(self, key: str, now: float) -> Kept | None:
         self._drop(now)
