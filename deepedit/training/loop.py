@@ -142,7 +142,8 @@ class Trainer:
         for rows in torch.arange(samples).chunk(config.accumulate):
             rows = slice(int(rows[0]), int(rows[-1]) + 1)
             with self.timed("forward"):
-                with mixed_precision(self.device, config.amp):
+                # In the second pass, ranks tell each other how they put their gradients together.
+                with mixed_precision(self.device, config.amp), self.ranks.together():
                     logits = forward(inputs[rows])
                 ignoring = self.model.plan.ignore is not None
                 losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight, ignoring)

@@ -93,7 +93,7 @@ def test_a_rank_that_dies_ends_the_run_with_a_message(dataset, tmp_path, monkeyp
     finally:
         for process in two:
             process.kill()
-    assert two[1 - dies].returncode == 2
+    assert two[1 - dies].returncode == 2, errors
     assert "another process of this run has ended" in errors
     assert "--resume" in errors
     assert "Traceback" not in errors

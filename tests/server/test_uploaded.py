@@ -133,5 +133,5 @@ def test_a_file_goes_by_its_suffix(tmp_path, name, suffix):
 
 def test_without_a_format_values_stay_whole(root, send):
     found = studies(root, "a.nii.gz")
-    with pytest.raises(DeepEditError, match=f"has the values? .*names for {LABELS.values[0]}"):
-        found.submit("a", send(root / "a.nii.gz", some_labels(2), ".nrrd"), ".nrrd", None)
+    with pytest.raises(DeepEditError, match="has the value 2, and names for 1 only"):
+        found.submit("a", send(root / "a.nii.gz", some_labels(2), ".nrrd"), ".nrrd", [{"name": LABELS.names[0]}])
