@@ -18,7 +18,6 @@ RESERVED = frozenset(
 """Keys that viewers send beside the names of labels; a label that is called so cannot be clicked."""
 STARTS = ("automatic", "submitted label", "original label")
 """What clicks may correct, as the viewer's list offers it; the first is what it takes unless told otherwise."""
-MOST_CLICKS = 10_000
 LARGEST_VOXEL = 2**31
 
 
@@ -71,8 +70,6 @@ def clicks_by_label(params: Mapping[str, Any], labels: Labels) -> tuple[dict[str
             )
         if name is not None:
             clicks[name] = clicks.get(name, []) + _voxels("foreground", params["foreground"])
-    if sum(map(len, clicks.values())) > MOST_CLICKS:
-        raise ClickError(f"more than {MOST_CLICKS:,} clicks; begin anew with fewer")
     return {name: voxels for name, voxels in clicks.items() if voxels}, newest
 
 

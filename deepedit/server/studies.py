@@ -102,10 +102,6 @@ class Studies:
         found = self._folder.look()
         return found.label(_id_in(found, name), tag)
 
-    def is_done(self, name: str) -> bool:
-        """Whether a case has a final label."""
-        return self.label(name) is not None
-
     def unlabelled(self) -> dict[str, tuple[Path, ...]]:
         """The ids of the cases without a final label, in natural order, and their image files."""
         found = self._folder.look()

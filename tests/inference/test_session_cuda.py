@@ -11,6 +11,7 @@ from tests.inference.networks import random_model
 from tests.inference.test_session_steps import LABELS, NAMES, SHAPES, some_clicks
 
 pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
     pytest.mark.cuda,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
 ]
@@ -24,15 +25,6 @@ def float32_as_on_the_host():
     torch.backends.cudnn.allow_tf32 = False
     yield
     torch.backends.cudnn.allow_tf32 = allowed
-
-
-@pytest.fixture(autouse=True)
-def one_thread():
-    """The volumes are so small that threads of a host with many cores would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 AFFINE = np.array([[-0.8, 0.1, 0, 5], [0.1, 1.3, 0, -3], [0, 0, 1.1, 2], [0, 0, 0, 1.0]])

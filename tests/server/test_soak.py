@@ -2,20 +2,13 @@
 
 import numpy as np
 import pytest
-import torch
 
 from deepedit.network.checkpoint import load_model
 from tests.server.live import serving
 from tests.soak import attack, serve
 from tests.soak.server import Client
 
-
-@pytest.fixture(autouse=True)
-def threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def port_of(live):

@@ -50,7 +50,7 @@ def test_ids_are_in_natural_order(root):
 @pytest.mark.parametrize("name", HOSTILE)
 def test_an_unknown_name_is_not_found_in_one_sentence(root, name):
     found = studies(root, "a.nii.gz")
-    for ask in (found.images, found.label, found.is_done, found.checksum, found.image_info, found.label_file):
+    for ask in (found.images, found.label, found.checksum, found.image_info, found.label_file):
         with pytest.raises(NotFound, match="there is no image") as caught:
             ask(name)
         assert "\n" not in str(caught.value)

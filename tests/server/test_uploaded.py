@@ -73,7 +73,7 @@ def test_a_segmentation_that_was_there_gives_way(root, send):
     sent = send(root / "a.nii.gz", some_labels(2), ".seg.nrrd", {1: "spleen", 2: "liver"})
     before = sent.read_bytes()
     sent.rename(root / "labels" / "final" / "a.seg.nrrd")
-    assert found.is_done("a")
+    assert found.label("a")
     found.submit("a", send(root / "a.nii.gz", some_labels(2), ".nrrd"), ".nrrd", segments("spleen", "liver"))
     assert [path.name for path in (root / "labels" / "final").iterdir()] == ["a.nii.gz"]
     (kept,) = (root / "labels" / "replaced").iterdir()
@@ -115,7 +115,7 @@ def test_a_header_does_not_show_other_files(root, where):
         with pytest.raises(FileError, match="its voxels are in another file"):
             refused()
     assert found.ids() == ["a"]
-    assert not found.is_done("a")
+    assert not found.label("a")
 
 
 @pytest.mark.parametrize("suffix", [".nhdr", ".mhd", ".hdr", ".img", ".seg.nrrd", ".exe", "", "\n" * 99])

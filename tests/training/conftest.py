@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-import torch
 
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
@@ -45,9 +44,5 @@ def model(plan):
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    # Sums in an order that does not depend on how many threads a machine has.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+def same_sums(one_thread):
+    """Sums are in an order that does not depend on how many threads a machine has."""
