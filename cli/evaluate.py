@@ -46,6 +46,8 @@ examples:
   deepedit-evaluate --model RUN/model.pt --input DATASET --output report --corrupt 0.60,0.75
       start from the truth with errors added until its mean Dice is in that range; with 1,1 the truth stays perfect,
       and the first click is a redundant one
+  deepedit-evaluate --model RUN/model.pt --input DATASET --output report --oracle --max-clicks-per-label 2
+      tell how much of what two clicks for each label could repair they do repair
   torchrun --nproc-per-node 2 -m deepedit_cli.evaluate --model RUN/model.pt --input DATASET --output report
       two processes share the cases; each uses as many threads as OMP_NUM_THREADS says, or one
 """
@@ -91,6 +93,8 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
         cases,
         ranks,
         max_clicks=options.max_clicks,
+        max_clicks_per_label=options.max_clicks_per_label,
+        oracle=options.oracle,
         initial=options.corrupt or options.initial_segmentation,
         seed=options.seed,
         tolerance=options.tolerance,
@@ -141,7 +145,7 @@ def _tell_of(outcome: Any) -> None:
     if outcome.failure is not None:
         complain(PROGRAM, f"{outcome.case} is left out: {outcome.failure}")
     else:
-        say(f"{outcome.case}: {_in_brief(summarise(outcome.rows).mean.dice)}")
+        say(f"{outcome.case}: {_in_brief(summarise(outcome.rows).mean)}")
 
 
 def _untold(line: str) -> None:
@@ -155,7 +159,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for the report; made if needed"
     )
-    options.add_argument("--max-clicks", type=count, default=10, metavar="N", help="clicks for each case (default: 10)")
+    options.add_argument(
+        "--max-clicks",
+        type=count,
+        metavar="N",
+        help="clicks for each case (default: 10, or as many as --max-clicks-per-label allows)",
+    )
+    options.add_argument(
+        "--max-clicks-per-label",
+        type=count,
+        metavar="N",
+        help="of them at most N for each label; a click for background counts for the label that it removes",
+    )
+    options.add_argument(
+        "--oracle",
+        action="store_true",
+        help="compare with clicks that each repair the whole error that they stand in: which share of what these gain "
+        "in Dice do the model's clicks gain?",
+    )
     options.add_argument(
         "--cases",
         choices=("validation", "all"),
@@ -207,9 +228,15 @@ def _corruption(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is not a range of Dice within 0 to 1, as 0.60,0.75") from error
 
 
-def _in_brief(dice: Sequence[float]) -> str:
-    last = len(dice) - 1
-    return f"Dice {dice[0]:.3f}" + (f", after {last} clicks {dice[last]:.3f}" if last else "")
+def _in_brief(curve: Any) -> str:
+    last = len(curve.dice) - 1
+    parts = [f"Dice {curve.dice[0]:.3f}"]
+    if last:
+        parts.append(f"after {last} clicks {curve.dice[last]:.3f}")
+    if last and curve.repaired is not None:
+        share = curve.repaired[last]
+        parts.append("nothing to repair" if share is None else f"repaired share {share:.0%}")
+    return ", ".join(parts)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -224,6 +251,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "initial_segmentation": str(options.initial_segmentation) if options.initial_segmentation else None,
         "corrupt": [corrupt.lowest, corrupt.highest] if corrupt else None,
         "seed": options.seed,
+        "max_clicks_per_label": options.max_clicks_per_label,
+        "oracle": options.oracle,
         "tolerance": options.tolerance,
         "device": options.device,
         "amp": options.amp,
