@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deepedit.defaults import OVERLAP
 from deepedit.errors import DeepEditError, FileError
 from deepedit.plan import MAX_SPACING, MIN_SPACING
 
@@ -257,8 +258,20 @@ def value_and_label(text: str) -> tuple[int, str]:
     return int(value), label
 
 
-def add_tta(options: argparse.ArgumentParser) -> None:
-    """``--tta``, of the command lines that ask a network for segmentations."""
+def add_passes(options: argparse.ArgumentParser) -> None:
+    """Add ``--overlap``, ``--skip-air`` and ``--tta``, for the command lines that ask a network for segmentations."""
+    options.add_argument(
+        "--overlap",
+        type=overlap,
+        default=OVERLAP,
+        metavar="SHARE",
+        help="overlap of the windows of a large image, from 0 to 0.9 (default: %(default)g)",
+    )
+    options.add_argument(
+        "--skip-air",
+        action="store_true",
+        help="for CT: leave out windows that hold only air; they become background",
+    )
     options.add_argument(
         "--tta",
         action="store_true",

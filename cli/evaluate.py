@@ -10,14 +10,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from deepedit.defaults import MAX_CLICKS, TOLERANCE
 from deepedit.errors import DeepEditError
 from deepedit.files import make_folder
 from deepedit_cli.common import (
     USER_ERROR,
     add_common,
+    add_passes,
     add_reading,
     add_start,
-    add_tta,
     chosen_mapping,
     chosen_reading,
     complain,
@@ -99,6 +100,8 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
         seed=options.seed,
         tolerance=options.tolerance,
         amp=options.amp,
+        overlap=options.overlap,
+        skip_air=options.skip_air,
         tta=options.tta,
         ignore=ignore,
         mapping=mapping,
@@ -163,7 +166,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "--max-clicks",
         type=count,
         metavar="N",
-        help="clicks for each case (default: 10, or as many as --max-clicks-per-label allows)",
+        help=f"clicks for each case (default: {MAX_CLICKS}, or as many as --max-clicks-per-label allows)",
     )
     options.add_argument(
         "--max-clicks-per-label",
@@ -201,12 +204,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--tolerance",
         type=positive,
-        default=2.0,
+        default=TOLERANCE,
         metavar="MM",
-        help="tolerance of the surface distance (default: 2 mm)",
+        help="tolerance of the surface distance (default: %(default)g mm)",
     )
-    options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: 0)")
-    add_tta(options)
+    options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: %(default)s)")
+    add_passes(options)
     add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
@@ -256,6 +259,8 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "tolerance": options.tolerance,
         "device": options.device,
         "amp": options.amp,
+        "overlap": options.overlap,
+        "skip_air": options.skip_air,
         "tta": options.tta,
         "map": dict(options.map),
         "same_grid": options.same_grid,

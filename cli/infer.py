@@ -27,14 +27,13 @@ from deepedit.volume import Volume
 from deepedit_cli.common import (
     UsageError,
     add_common,
+    add_passes,
     add_reading,
     add_start,
-    add_tta,
     chosen_mapping,
     chosen_reading,
     complain,
     on_terminal,
-    overlap,
     parser,
     progress,
     run,
@@ -224,18 +223,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
     options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write an image with a channel for each class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
-    options.add_argument(
-        "--overlap",
-        type=overlap,
-        default=0.5,
-        help="overlap of the windows of a large image, from 0 to 0.9 (default: 0.5)",
-    )
-    options.add_argument(
-        "--skip-air",
-        action="store_true",
-        help="for CT: leave out windows that hold only air; they become background",
-    )
-    add_tta(options)
+    add_passes(options)
     add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from deepedit.clicks import largest_error_click
+from deepedit.defaults import MAX_CLICKS, OVERLAP, TOLERANCE
 from deepedit.errors import DatasetError, FileError
 from deepedit.evaluation.oracle import oracle_dice
 from deepedit.evaluation.rows import ClickEffect, Row
@@ -26,8 +27,6 @@ from deepedit.volume import Reading, Volume
 
 FAR = 10
 """Voxels from a click beyond which nothing should change."""
-
-MAX_CLICKS = 10
 
 
 @dataclass(frozen=True)
@@ -56,8 +55,10 @@ def evaluate_dataset(
     *,
     max_clicks_per_label: int | None = None,
     oracle: bool = False,
-    tolerance: float = 2.0,
+    tolerance: float = TOLERANCE,
     amp: str = "auto",
+    overlap: float = OVERLAP,
+    skip_air: bool = False,
     tta: bool = False,
     on_failure: Callable[[Case, str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -83,7 +84,7 @@ def evaluate_dataset(
         oracle: also evaluate an oracle, see `oracle_dice`, whose every click repairs all of the error that it stands
             in. It begins where the model begins, and gets as many clicks.
         tolerance: tolerance of the surface distance, in mm.
-        amp, tta: of the session.
+        amp, overlap, skip_air, tta: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
         on_note: called with a line on each file that contradicts itself, or of which something is left out or moved;
             without it, a warning is issued.
@@ -97,7 +98,7 @@ def evaluate_dataset(
         DeepEditError: if a disk is full. Any other failure costs only the case in which it occurs.
     """
     most = _most_clicks(max_clicks, max_clicks_per_label, len(model.plan.labels.names))
-    session = InteractiveSession(model, amp, tta=tta)
+    session = InteractiveSession(model, amp, overlap, skip_air, tta)
     protocol = _Protocol(
         most,
         max_clicks_per_label,

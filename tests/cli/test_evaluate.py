@@ -28,12 +28,12 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def model_file(tmp_path):
-    """A tiny random network that says it was trained on the first case; a function, to change the labels."""
+    """A tiny random network that says it was trained on the first case; a function, to change what it knows."""
 
-    def save(training_cases=NAMES[:1], labels=LABELS):
+    def save(training_cases=NAMES[:1], labels=LABELS, spacing=6.0):
         config = UNetConfig(filters=(2, 2), strides=(1, 2), kernels=(3, 3))
         network = build_network(input_channels(1, labels.num_classes), labels.num_classes, config, seed=0)
-        plan = Plan(labels, (6.0, 6.0, 6.0), (16, 16, 16))
+        plan = Plan(labels, (spacing,) * 3, (16, 16, 16))
         path = tmp_path / "model.pt"
         save_model(path, Model(network, plan, tuple(training_cases)))
         return path
@@ -77,15 +77,22 @@ def test_reports_of_two_models_have_the_same_lines_in_the_same_order(evaluate, m
     assert places == [expected, expected]
 
 
-def test_looking_once_changes_the_figures_and_stands_in_the_report(evaluate, tmp_path):
-    dice = []
-    for options in ([], ["--tta"]):
-        folder = tmp_path / f"report{len(options)}"
-        assert evaluate("--max-clicks=1", "--limit=1", *options, output=folder) == 0
+def test_how_the_network_goes_through_a_volume_changes_the_figures_and_stands_in_the_report(
+    evaluate, model_file, tmp_path
+):
+    model = model_file(spacing=4.0)  # of which a window covers only a part of the volume
+    settings = {"overlap": 0.5, "skip_air": False, "tta": False}
+    dice = {}
+    for option, changed in {"": {}, "--tta": {"tta": True}, "--overlap=0": {"overlap": 0.0}}.items():
+        folder = tmp_path / f"report{option}"
+        assert evaluate("--max-clicks=1", "--limit=1", *option.split(), model=model, output=folder) == 0
         report = json.loads((folder / "report.json").read_text())
-        assert report["tta"] == bool(options)
-        dice.append([row["dice"] for row in rows_in(folder)])
-    assert dice[0] != dice[1]
+        assert {name: report[name] for name in settings} == {**settings, **changed}
+        dice[option] = [row["dice"] for row in rows_in(folder)]
+    assert dice[""] != dice["--tta"]
+    assert dice[""] != dice["--overlap=0"]
+    assert evaluate("--max-clicks=0", "--limit=1", "--skip-air", model=model, output=tmp_path / "air") == 0
+    assert json.loads((tmp_path / "air" / "report.json").read_text())["skip_air"]
 
 
 def test_the_oracle_and_the_repaired_share_stand_in_every_part_of_the_report(evaluate, tmp_path, capsys):
@@ -198,6 +205,7 @@ def test_a_dataset_whose_values_mean_something_else_is_refused(evaluate, model_f
         ("--max-clicks=-1", "whole number"),
         ("--max-clicks-per-label=-1", "whole number"),
         ("--tolerance=0", "above 0"),
+        ("--overlap=0.95", "from 0 to 0.9"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_one_line(evaluate, capsys, option, message):
