@@ -12,9 +12,9 @@ from deepedit.clicks import Clicks, render_guidance
 from deepedit.defaults import OVERLAP
 from deepedit.devices import upload
 from deepedit.inference.watch import UNWATCHED, Watch
+from deepedit.network.architectures import more_than_one_voxel
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import assemble_input, mixed_precision
-from deepedit.network.unet import more_than_one_voxel
 from deepedit.plan import Plan
 
 Triple = tuple[int, int, int]

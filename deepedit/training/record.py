@@ -15,7 +15,7 @@ from typing import Any, get_args, get_origin
 from deepedit.errors import DeepEditError, TrainingError
 from deepedit.files import brief, one_line, read_json, replace_atomically
 from deepedit.io.dataset_json import parse_labels
-from deepedit.network.unet import NETWORKS
+from deepedit.network.architectures import NETWORKS
 from deepedit.training.config import RunSettings
 
 

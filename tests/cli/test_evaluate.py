@@ -9,9 +9,10 @@ import pytest
 from deepedit.evaluation import ClickEffect, Row, repaired_share, summarise
 from deepedit.io.nifti import write_label
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Labels, Plan
 from deepedit.volume import Volume
 from deepedit_cli.evaluate import main
