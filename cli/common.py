@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deepedit import __version__
 from deepedit.defaults import OVERLAP
 from deepedit.errors import DeepEditError, FileError
 from deepedit.plan import MAX_SPACING, MIN_SPACING
@@ -122,14 +123,16 @@ class UsageError(DeepEditError):
 
 
 def parser(program: str, description: str, epilog: str | None = None) -> Parser:
-    """An argument parser; `epilog` is for examples and keeps its line breaks."""
-    return Parser(
+    """An argument parser that knows ``--version``; `epilog` is for examples and keeps its line breaks."""
+    made = Parser(
         program,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    made.add_argument("--version", action="version", version=f"deepedit {__version__}")
+    return made
 
 
 def positive_int(text: str) -> int:

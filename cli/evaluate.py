@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from deepedit import __version__
 from deepedit.defaults import MAX_CLICKS, TOLERANCE
 from deepedit.errors import DeepEditError
 from deepedit.files import make_folder
@@ -246,7 +246,7 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of the evaluation, fit for JSON."""
     corrupt = options.corrupt
     return {
-        "version": version("deepedit"),
+        "version": __version__,
         "model": str(options.model),
         "dataset": str(options.input),
         "chosen_cases": options.cases,

@@ -1,16 +1,18 @@
-"""What the commands answer at once: their help, with the defaults that hold."""
+"""What the commands answer at once: their help, with the defaults that hold, and their version."""
 
 import re
 import subprocess
 import sys
 from dataclasses import fields
+from importlib.metadata import version
 
 import pytest
 
+import deepedit
 from deepedit.training.config import RunSettings, TrainingConfig
-from deepedit_cli import train
+from deepedit_cli import evaluate, infer, serve, train
 
-PROGRAMS = ("train", "infer", "evaluate", "serve")
+PROGRAMS = {"train": train, "infer": infer, "evaluate": evaluate, "serve": serve}
 # Each of them takes as long to import as the rest of the command, or longer.
 HEAVY = {"torch", "scipy", "nibabel", "SimpleITK", "tensorboard", "matplotlib", "PIL", "fastapi", "uvicorn", "tqdm"}
 
@@ -31,6 +33,15 @@ finally:
     assert lines[0].startswith(f"usage: deepedit-{program} ")
     assert "numpy" in loaded.split()
     assert not HEAVY & set(loaded.split())
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_command_tells_the_version_of_the_package(program, capsys):
+    with pytest.raises(SystemExit) as ended:
+        PROGRAMS[program].main(["--version"])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"deepedit {deepedit.__version__}\n"
+    assert deepedit.__version__ == version("deepedit")
 
 
 def test_the_defaults_that_help_tells_are_those_of_the_settings():
