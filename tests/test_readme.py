@@ -8,9 +8,10 @@ import pytest
 
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import read_label, write_label, write_volume
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.volume import Volume
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepedit.clicks import Annotator
-from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit.annotator import Annotator
+from deepedit.network.architectures import DEFAULT_NETWORK, NETWORKS, UNetConfig
 from deepedit.plan import MAX_SPACING, MIN_SPACING, Intensity
-from deepedit.transforms.augment import Augmentation
+from deepedit.transforms.augmentation import Augmentation
 from deepedit.volume import DEFAULT_READING, Reading
 
 
@@ -135,7 +135,7 @@ class RunSettings:
     intensity: Intensity | None = None
     affine: str | None = None
     units: str | None = None
-    network: UNetConfig = field(default_factory=lambda: NETWORKS["light"])
+    network: UNetConfig = field(default_factory=lambda: NETWORKS[DEFAULT_NETWORK])
     init_weights: Path | None = None
     cache: Path | None = None
     workers: int = 2

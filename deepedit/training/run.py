@@ -12,10 +12,11 @@ from deepedit.files import make_folder, one_line, pasted, remove_unfinished
 from deepedit.io.dataset_checks import from_folder
 from deepedit.io.msd import Case, find_dataset, listed_problems, read_case, split_cases
 from deepedit.io.volumes import read_geometry
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
 from deepedit.training.board import Board
