@@ -69,7 +69,7 @@ class TrainingConfig:
     edit_probability: float = 0.25
     redraw_probability: float = 0.6
     click_loss: float = 1.0
-    click_loss_sigma: float = 3.0
+    click_loss_sigma: float = 6.0
     click_sigma: float = 2.0
     ema_decay: float = 0.995
     amp: str = "auto"
