@@ -19,6 +19,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["deepedit", "deepedit.*"]), "deepedit_cli"],
     package_dir={"deepedit_cli": "cli"},
+    package_data={"deepedit": ["py.typed"], "deepedit_cli": ["py.typed"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -33,6 +34,9 @@ setup(
             "pytest-xdist>=3.5",
             "hypothesis>=6.100",
             "ruff>=0.17",
+            "mypy>=2.0",
+            "scipy-stubs>=1.15",
+            "types-tqdm>=4.66",
             "nbclient>=0.10",
             "nbformat>=5.9",
             "ipykernel>=6.29",

@@ -26,6 +26,13 @@ class Case:
     image: tuple[Path, ...]
     label: Path | None = None
 
+    @property
+    def label_file(self) -> Path:
+        """The label file of a case that has to have one."""
+        if self.label is None:
+            raise DatasetError(f"{one_line(self.name)}: has no label file")
+        return self.label
+
 
 def check_folder(folder: Path) -> None:
     """Raise a DatasetError with the reason if `folder` cannot be listed."""

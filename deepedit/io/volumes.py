@@ -19,7 +19,7 @@ from deepedit.io.suffixes import IMAGES_WRITTEN, LABELS_WRITTEN, NIFTI, READ, SE
 from deepedit.volume import Reading, Volume
 
 
-def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Geometry:
+def read_geometry(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Geometry:
     """Shape, affine and number of channels of an image, of which only the header is read.
 
     Args:
@@ -32,7 +32,7 @@ def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "
     return itk.read_geometry(path, reading) if _is_for_itk(path) else nifti.read_geometry(path, affine, units)
 
 
-def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_grid(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """The grid of an image, with its header: a volume whose voxels are not read, and count as 0 without taking memory.
 
     Args:
@@ -48,7 +48,7 @@ def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "head
     return Volume(nothing, geometry.affine, None, geometry.other_affines, geometry.notes)
 
 
-def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_volume(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """An image: its scaled values on its own grid.
 
     Args:
@@ -69,7 +69,7 @@ def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "he
     return itk.read_volume(path, reading) if _is_for_itk(path) else nifti.read_volume(path, affine, units)
 
 
-def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_label(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """A label map on its own grid.
 
     Args:
@@ -87,7 +87,7 @@ def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "hea
     return itk.read_label(path, reading) if _is_for_itk(path) else nifti.read_label(path, affine, units)
 
 
-def read_label_on(image: Volume | Geometry, path: str | os.PathLike, reading: Reading) -> Volume:
+def read_label_on(image: Volume | Geometry, path: str | os.PathLike[str], reading: Reading) -> Volume:
     """The label map of an image.
 
     3D Slicer saves of a segmentation the part that holds something. A ``.seg.nrrd`` whose voxels are voxels of the
@@ -104,7 +104,7 @@ def read_label_on(image: Volume | Geometry, path: str | os.PathLike, reading: Re
 
 
 def write_label(
-    path: str | os.PathLike, labels: np.ndarray, like: Volume, names: Mapping[int, str] | None = None
+    path: str | os.PathLike[str], labels: np.ndarray, like: Volume, names: Mapping[int, str] | None = None
 ) -> None:
     """Write a label map on the grid of `like`, compressed unless as ``.nii``, in the smallest unsigned type.
 
@@ -127,7 +127,7 @@ def write_label(
         nifti.write_label(path, labels, like)
 
 
-def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
+def write_volume(path: str | os.PathLike[str], data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
     """Write numbers, such as probabilities, on the grid of `like`; otherwise as `write_label`.
 
     Args:
@@ -143,7 +143,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
     (itk if _is_for_itk(path) else nifti).write_volume(path, data, like, dtype)
 
 
-def check_name(path: str | os.PathLike, endings: Sequence[str]) -> None:
+def check_name(path: str | os.PathLike[str], endings: Sequence[str]) -> None:
     """Raise a FileError if a file to be written has none of some endings, or one that needs SimpleITK without it."""
     if not ending(Path(path).name, endings):
         listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
@@ -152,7 +152,7 @@ def check_name(path: str | os.PathLike, endings: Sequence[str]) -> None:
         simpleitk(one_line(path))
 
 
-def _is_for_itk(path: str | os.PathLike) -> bool:
+def _is_for_itk(path: str | os.PathLike[str]) -> bool:
     return ending(Path(path).name, READ) not in ("", *NIFTI)
 
 

@@ -1,7 +1,7 @@
 """The web application: who may come in, how errors are told, and the endpoints."""
 
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI, Request
@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deepedit.errors import DeepEditError
 from deepedit.server import data, inference, tasks
@@ -69,13 +70,13 @@ class Failures:
         say: is told where it happened, but not what an exception says: that may hold what is in a file.
     """
 
-    def __init__(self, app: Callable, say: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, say: Callable[[str], None]) -> None:
         self.app, self.say = app, say
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
 
-        async def sending(message: dict) -> None:
+        async def sending(message: Message) -> None:
             nonlocal answered
             answered = True
             await send(message)
@@ -100,14 +101,14 @@ class Guard:
         access: what is asked for.
     """
 
-    def __init__(self, app: Callable, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send)
 
-    def _refusal(self, scope: dict) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, access = Headers(scope=scope), self.access
         host, origin = headers.get("host", ""), headers.get("origin")
         if not access.knows_host(host):
@@ -136,7 +137,7 @@ class Guard:
         return refused(401, "log in first: the password is the server's token", {"WWW-Authenticate": "Bearer"})
 
 
-def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def refused(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     """An answer that is an error; clients show the sentence to their users."""
     return JSONResponse({"detail": sentence}, status, headers)
 

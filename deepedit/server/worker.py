@@ -28,7 +28,7 @@ ASKED_EVERY = 0.25
 class _Request:
     work: Callable[[OnProgress, IsCancelled], Any]
     gone: threading.Event = field(default_factory=threading.Event)
-    result: Future = field(default_factory=Future)
+    result: Future[Any] = field(default_factory=Future)
 
 
 class Worker:
@@ -140,7 +140,7 @@ class Worker:
                 work = None if request else self._background.popleft()
             if request is not None:
                 self._answer(request)
-            else:
+            elif work is not None:
                 self._do(work)
             # Else they would hold what they worked on until the next piece of work.
             request = work = self._current = self._windows = None
