@@ -193,7 +193,7 @@ def work(
     training = Run(folder, settings, say, device, resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
         # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
-        write_config(folder, settings)
+        write_config(folder, training.settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         shown = [bar.show] if bar.bar else []
         if progress_file is not None and ranks.first:
