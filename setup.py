@@ -45,6 +45,7 @@ setup(
         "formats": formats,
         "server": server,
         "plot": ["matplotlib>=3.8"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },
     entry_points={
