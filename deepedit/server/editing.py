@@ -25,9 +25,10 @@ from deepedit.server.forms import open_form
 from deepedit.server.inference import named_images, start_of
 from deepedit.server.multipart import attachment
 from deepedit.server.page_files import SAFE, safe
+from deepedit.server.requested import EMPTY, Place
 from deepedit.server.restoring import restored
 from deepedit.server.service import Served, Service
-from deepedit.server.sessions import EMPTY, Place, Visit
+from deepedit.server.sessions import Visit
 from deepedit.server.starts import read_start
 from deepedit.server.uploaded import LABELS_SENT
 

@@ -16,7 +16,8 @@ from deepedit.io.nifti import write_label, write_volume
 from deepedit.plan import Labels
 from deepedit.server.changes import changes, uncertainty
 from deepedit.server.display import Axes, counts_of, difference
-from deepedit.server.sessions import EMPTY, Place, Question, Sessions
+from deepedit.server.requested import EMPTY, Place, Question
+from deepedit.server.sessions import Sessions
 from deepedit.volume import Volume
 from tests.inference.networks import random_model
 
