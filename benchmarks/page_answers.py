@@ -2,11 +2,11 @@
 
     python -m benchmarks.page_answers [--clicks 15] [--large]
 
-The server is a process of its own, and each click is sent as the page sends it: with all steps so far, and the state that
-the page shows. The clicks correct a label map, so that nobody has to wait for a pass over the whole volume. ``request`` is
-from the first byte sent to the last one received, ``session`` what the server's session took of that, ``around`` the
-rest, of which ``post`` is for finding the difference. ``whole`` is ``around`` of an answer to a page that shows nothing
-yet; ``facts`` and ``voxels`` are for opening the image.
+The server is a process of its own, and each click is sent as the page sends it: with all steps so far, and the state
+that the page shows. The clicks correct a label map, so that nobody has to wait for a pass over the whole volume.
+``request`` is from the first byte sent to the last one received, ``session`` what the server's session took of that,
+``around`` the rest, of which ``post`` is for finding the difference. ``whole`` is what an answer takes to a page that
+shows nothing yet, when there is nothing to work out; ``facts`` and ``voxels`` are for opening the image.
 """
 
 import argparse
@@ -86,9 +86,7 @@ def compare(port: int, shape: tuple[int, int, int], clicks: int) -> str:
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--clicks", type=positive_int, default=15)
-    options.add_argument(
-        "--large", action="store_true", help="also on 512 x 512 x 200 voxels, for which 6 GiB are needed"
-    )
+    options.add_argument("--large", action="store_true", help="also 512 x 512 x 200 voxels; needs 6 GiB")
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
     print(f"{'voxels':<15}" + "".join(f" {each:>10}" for each in COLUMNS))
