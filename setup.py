@@ -19,7 +19,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["deepedit", "deepedit.*"]), "deepedit_cli"],
     package_dir={"deepedit_cli": "cli"},
-    package_data={"deepedit": ["py.typed"], "deepedit_cli": ["py.typed"]},
+    package_data={"deepedit": ["py.typed", "server/page/*", "server/page/*/*"], "deepedit_cli": ["py.typed"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
@@ -49,6 +49,7 @@ setup(
         "formats": formats,
         "server": server,
         "plot": ["matplotlib>=3.8"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },
     entry_points={

@@ -33,6 +33,7 @@ from deepedit_cli.common import (
     spacing,
 )
 from deepedit_cli.models import ORDERS, add_model_options, export, import_monai, write_imported
+from deepedit_cli.next_steps import spelt, try_it
 from deepedit_cli.settings import kept_settings, new_settings
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
@@ -193,7 +194,7 @@ def work(
     training = Run(folder, settings, say, device, resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
         # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
-        write_config(folder, settings)
+        write_config(folder, training.settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         shown = [bar.show] if bar.bar else []
         if progress_file is not None and ranks.first:
@@ -205,13 +206,12 @@ def work(
 
         finished = training.train(show_all, stop, lines=bar.bar is None)
     if not finished:
-        training.say(f"stopped; go on with: deepedit-train {pasted('--output', folder)} --resume")
+        training.say(f"stopped; go on with: {spelt('deepedit-train')} {pasted('--output', folder)} --resume")
         return INTERRUPTED
     training.say(f"best validation Dice (mean over labels and numbers of clicks): {training.best:.4f}")
-    image = training.validation_cases[0].image[0]
-    model, result = folder / "model.pt", folder / "segmentation.nii.gz"
-    named = " ".join(pasted(*each) for each in (("--model", model), ("--input", image), ("--output", result)))
-    training.say(f"try it: deepedit-infer {named}")
+    images = training.validation_cases[0].image
+    for line in try_it(folder / "model.pt", images, folder / "segmentation.nii.gz"):
+        training.say(line)
     return 0
 
 

@@ -3,24 +3,27 @@
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deepedit.errors import DeepEditError
-from deepedit.server import data, inference, tasks
+from deepedit.server import data, editing, inference, login, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
 
-OPEN_PATHS = frozenset({"/auth/", "/auth/token"})
-"""What is told without a token: whether there is one, and how to log in."""
+OPEN_PATHS = frozenset({"/auth/", "/auth/token", "/", "/login", "/logout"})
+"""What is told without a token: whether there is one, and how to log in; the page does that itself."""
+OPEN_FOLDER = "/page/"
+"""Of the page's files."""
 
 
 def create_app(service: Service) -> FastAPI:
@@ -43,11 +46,9 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(inference.routes(service))
     app.include_router(data.routes(service))
     app.include_router(tasks.routes(service))
-
-    @app.get("/", response_class=PlainTextResponse, include_in_schema=False)
-    async def root() -> str:
-        return "DeepEdit serves MONAI Label's protocol here; enter this address in 3D Slicer's module MONAILabel.\n"
-
+    app.include_router(pages.routes(service))
+    app.include_router(editing.routes(service))
+    app.include_router(login.routes(service.access))
     _tell_errors(app)
     if service.access.origins:
         app.add_middleware(
@@ -121,7 +122,9 @@ class Guard:
             return refused(getattr(error, "status", 400), str(error))
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         preflight = scope["method"] == "OPTIONS" and origin is not None
-        if access.token is None or path in OPEN_PATHS or preflight:
+        if access.token is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or preflight:
+            return None
+        if access.logins is not None and access.logins.admits(headers.get("cookie", "")):
             return None
         address = scope["client"][0] if scope.get("client") else ""
         if not access.may_try(address):
@@ -137,9 +140,14 @@ class Guard:
         return refused(401, "log in first: the password is the server's token", {"WWW-Authenticate": "Bearer"})
 
 
-def refused(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-    """An answer that is an error; clients show the sentence to their users."""
-    return JSONResponse({"detail": sentence}, status, headers)
+def refused(
+    status: int,
+    sentence: str,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] = MappingProxyType({}),
+) -> JSONResponse:
+    """An answer that is an error; clients show the sentence to their users, and go by the facts."""
+    return JSONResponse({"detail": sentence, **facts}, status, headers)
 
 
 def _tell_errors(app: FastAPI) -> None:
@@ -147,7 +155,7 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DeepEditError)
     async def known(request: Request, error: DeepEditError) -> JSONResponse:
-        return refused(getattr(error, "status", 400), str(error))
+        return refused(getattr(error, "status", 400), str(error), facts=getattr(error, "facts", {}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

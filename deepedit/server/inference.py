@@ -13,13 +13,13 @@ from starlette.concurrency import run_in_threadpool
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
 from deepedit.server.answers import Answer, encode, suffix_of
-from deepedit.server.errors import NotFound
+from deepedit.server.errors import Lost, NotFound
 from deepedit.server.forms import Received, open_form
 from deepedit.server.multipart import params_and_file
 from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, read_params, scribbles_of, wants_tta
+from deepedit.server.requested import Question
 from deepedit.server.scribbles import ScribbleQuestion
 from deepedit.server.service import VERSION, Served, Service, label_names
-from deepedit.server.sessions import Question
 from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 
 OUTPUTS = ("", "all", "image", "json")
@@ -42,7 +42,7 @@ def routes(service: Service) -> APIRouter:
             raise DeepEditError(f"output is one of {', '.join(OUTPUTS[1:])}; got {one_line(output, 40)!r}")
         async with open_form(request, service.kept, {"file": IMAGES_SENT, "label": LABELS_SENT}) as form:
             params = read_params(form.text("params"))
-            with _images(service, form.files.get("file"), image, session_id) as images:
+            with named_images(service, form.files.get("file"), image, session_id) as images:
                 suffix = suffix_of(params.get("result_extension"), images[0].name)
                 case = None if "file" in form.files or session_id else image
                 drawn = form.files.get("label")
@@ -90,14 +90,14 @@ def tell(answer: Answer, seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def _images(service: Service, sent: Received | None, image: str, session_id: str) -> Iterator[tuple[Path, ...]]:
+def named_images(service: Service, sent: Received | None, image: str, session_id: str) -> Iterator[tuple[Path, ...]]:
     """The files of the image that is asked about: sent along, sent before, or one of the studies."""
     if sent is not None:
         yield (sent.path,)
     elif session_id:
         with service.kept.using(session_id) as kept:
             if kept is None:
-                raise NotFound("the image that the viewer sent is no longer kept; send it again")
+                raise Lost("image", "the image that the viewer sent is no longer kept; send it again")
             yield (kept.path,)
     elif image:
         yield service.studies.images(image)
@@ -128,7 +128,7 @@ async def _answer(
     newest = start = None
     if served.kind == "deepedit":
         clicks, newest = clicks_by_label(params, labels)
-        start = _start(service, case, chosen_start(params))
+        start = start_of(service, case, chosen_start(params))
     asked = Question(images, clicks, newest, start, tta)
     return await service.worker.run(
         lambda on_progress, cancelled: served.sessions.answer(asked, on_progress, cancelled),
@@ -136,7 +136,7 @@ async def _answer(
     )
 
 
-def _start(service: Service, case: str | None, start: str) -> Path | None:
+def start_of(service: Service, case: str | None, start: str) -> Path | None:
     """The label map that clicks are to correct; None for the automatic result.
 
     Args:

@@ -20,6 +20,8 @@ for package in ("fastapi", "uvicorn", "python_multipart", "SimpleITK"):
     pytest.importorskip(package, reason=f"{package} is not installed; the extra server brings it")
 
 import uvicorn  # noqa: E402
+from starlette.applications import Starlette  # noqa: E402
+from starlette.routing import Mount  # noqa: E402
 
 from deepedit.server.access import Access  # noqa: E402
 from deepedit.server.app import create_app  # noqa: E402
@@ -56,22 +58,30 @@ class Live:
 
 @contextmanager
 def serving(
-    models: Sequence[tuple[Path, Model]], studies: Path, access: Access | None = None, **options: object
+    models: Sequence[tuple[Path, Model]],
+    studies: Path,
+    access: Access | None = None,
+    prefix: str = "",
+    memory: int = 2**28,
+    **options: object,
 ) -> Iterator[Live]:
     """A server in a thread of this process.
 
     Args:
-        models, studies, options: as for `Service`.
+        models, studies, access, memory, options: as for `Service`.
+        prefix: of its addresses, as a proxy before it may add one.
     """
     said: list[str] = []
-    service = Service(models, studies, access or Access(), memory=2**28, say=said.append, device="cpu", **options)
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error"))
+    service = Service(models, studies, access or Access(), memory, say=said.append, device="cpu", **options)
+    app = create_app(service)
+    app = Starlette(routes=[Mount(prefix, app)]) if prefix else app
+    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         until(lambda: server.started)
         (listening,) = server.servers[0].sockets
-        yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", service, said)
+        yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}{prefix}", service, said)
     finally:
         server.should_exit = True
         thread.join()
