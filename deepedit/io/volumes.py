@@ -12,6 +12,7 @@ from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.io import dicom, dicom_seg, itk, nifti
 from deepedit.io.codes import Term
+from deepedit.io.dicom_series import is_series
 from deepedit.io.grids import NOTED_MISFIT_VOXELS, misfit
 from deepedit.io.itk_calls import simpleitk
 from deepedit.io.nifti_affine import farthest
@@ -184,12 +185,12 @@ def _is_for_itk(path: str | os.PathLike) -> bool:
 
 def _is_for_dicom(path: str | os.PathLike, series: str | None = None) -> bool:
     """Whether an image is a DICOM series, which is a folder; an error for one file of it."""
-    if os.path.isdir(path):
+    end, name = ending(Path(path).name, READ), one_line(path)
+    if os.path.isdir(path) and (not end or is_series(path)):
         return True
-    name = one_line(path)
     if series is not None:
         raise FileError(f"{name}: `series` chooses among DICOM series in a folder, and this is none; leave it out")
-    if ending(Path(path).name, READ) == DICOM and os.path.exists(path):
+    if end == DICOM and os.path.isfile(path):
         raise FileError(f"{name}: one file of DICOM is no image here; give the folder that its series lies in")
     return False
 

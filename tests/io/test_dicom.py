@@ -228,6 +228,8 @@ class TestRefusing:
         refused(read_geometry, path, "give the folder")
         with pytest.raises(FileError, match="`series` chooses among DICOM series in a folder, and this is none"):
             read_volume(path, series="1.2")
+        shutil.copytree(tmp_path / "series", tmp_path / "series.nii.gz")
+        assert read_volume(tmp_path / "series.nii.gz").shape == SHAPE
         (tmp_path / "empty").mkdir()
         refused(read_volume, tmp_path / "empty", "holds no slices of a DICOM series; give the folder that they lie in")
 

@@ -1,4 +1,4 @@
-"""DICOM SEG: what is written is read back by highdicom and by dcmqi, to the voxel; what is foreign is read or refused."""
+"""DICOM SEG: what is written is read back by highdicom and by dcmqi, to the voxel; what is foreign, or refused."""
 
 import json
 import subprocess
