@@ -10,6 +10,7 @@ from pathlib import Path
 from deepedit.files import one_line, open_for_reading
 from deepedit.inference.session_file import image_digest
 from deepedit.io.msd import Case, read_case
+from deepedit.server.checksums import file_state
 from deepedit.volume import Reading, Volume
 
 CHUNK = 2**22  # bytes
@@ -94,6 +95,8 @@ def read_image(files: Sequence[Path], reading: Reading) -> Volume:
 
 
 def _identity(file: Path) -> tuple[str, int, int]:
+    if file.is_dir():
+        return str(file), *file_state(file)
     with open_for_reading(file) as stream:
         status = os.fstat(stream.fileno())
     return str(file), status.st_size, status.st_mtime_ns

@@ -109,7 +109,7 @@ class Sampler:
 
     def _answer(self, case_id: str, strategy: str, client: str) -> dict[str, Any]:
         images = self._studies.images(case_id)
-        path = images[0].absolute()
+        path = self._studies.image_file(case_id).absolute()
         answer = {
             "id": case_id,
             "name": path.name,

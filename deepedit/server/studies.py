@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.msd import read_case
@@ -20,13 +22,14 @@ from deepedit.io.studies_folder import (
     REPLACED,
     StudiesFolder,
 )
-from deepedit.io.volumes import read_grid, write_label
+from deepedit.io.suffixes import DICOM, ending
+from deepedit.io.volumes import read_grid, read_label, read_label_on, read_volume, write_label, write_volume
 from deepedit.plan import Labels
 from deepedit.server.checksums import Checksums, file_state
 from deepedit.server.durable import keep, remove_left_behind, replace_and_keep, sync_file, sync_folder, unfinished
 from deepedit.server.errors import NotFound
 from deepedit.server.facts import Facts
-from deepedit.server.listing import described, facts_key, listing
+from deepedit.server.listing import SENT_SERIES, described, facts_key, listing
 from deepedit.server.names import MAX_BYTES, checked_tag, safe_id
 from deepedit.server.submits import submitted, write_ranks
 from deepedit.server.uploaded import same_image, sent_image, true_ending
@@ -67,7 +70,7 @@ class Studies:
         self._reading = reading
         self._writing = threading.Lock()
         self._checksums = Checksums()
-        self._ranks: dict[Path, tuple[Path, tuple[int, int]]] = {}
+        self._copies: dict[Path, tuple[Path, tuple[int, int]]] = {}
         self._folder = WatchedFolder(self.folder, image_channels, say)
         self._facts = Facts(self.folder / OWN / "facts.json", say)
         written = ("", OWN, f"{LABELS}/{REPLACED}", *(f"{LABELS}/{tag}" for tag in self._folder.look().labels))
@@ -93,8 +96,23 @@ class Studies:
         return self._case(name).image
 
     def image_file(self, name: str) -> Path:
-        """The image file of a case that a viewer loads: where each channel has a file, the first."""
-        return self.images(name)[0]
+        """The image file of a case that a viewer loads: where each channel has a file, the first.
+
+        Of a DICOM series it is a NIfTI file with its voxels, written once, which says nothing of the patient.
+
+        Raises:
+            FileError: if a series cannot be read.
+        """
+        case = self._case(name)
+        if not case.image[0].is_dir():
+            return case.image[0]
+
+        def write(new: Path) -> None:
+            volume = read_volume(case.image[0])
+            whole = (volume.data == np.rint(volume.data)).all() and np.abs(volume.data).max() < 2**15
+            write_volume(new, volume.data, volume, np.int16 if whole else np.float32)
+
+        return self._copy_of(case.image[0], self.folder / OWN / "series" / f"{_short(case.name)}{SENT_SERIES}", write)
 
     def label(self, name: str, tag: str = FINAL) -> Path | None:
         """The label file of a case: of ``final`` the submitted one, else that of the dataset."""
@@ -111,7 +129,8 @@ class Studies:
         """The label file of a case as it is sent to a viewer.
 
         Slicer imports an ``original`` label by the ``label_names`` of `listing`, so that this one is a copy that has
-        1..n in the order of the model's labels. Others have the values that the model has in files.
+        1..n in the order of the model's labels. Others have the values that the model has in files. Of a DICOM SEG,
+        which may be a part of its image, it is a copy on the grid of the image.
 
         Raises:
             NotFound: if there is none.
@@ -121,15 +140,32 @@ class Studies:
         found = self._folder.look()
         each = _id_in(found, name)
         path = _there(found.label(each, tag), each, tag)
-        if tag != ORIGINAL:
+        is_dicom = bool(ending(path.name, (DICOM,)))
+        if tag != ORIGINAL and not is_dicom:
             return path
-        state = file_state(path)
-        copy = self.folder / OWN / "ranks" / f"{_short(each)}.nii.gz"
-        if self._ranks.get(copy) != (path, state) or not copy.exists():
-            with unfinished(copy.parent, ".nii.gz", one_line(path.relative_to(self.folder))) as new:
-                write_ranks(path, new, self.labels, self._reading)
+
+        def write(new: Path) -> None:
+            if is_dicom:
+                image = read_grid(found.cases[each].image[0], self._reading.affine, self._reading.units)
+                label = read_label_on(image, path, self._reading)
+            else:
+                label = read_label(path, self._reading.affine, self._reading.units)
+            if tag == ORIGINAL:
+                write_ranks(label, new, self.labels)
+            else:
+                write_label(new, label.data, label)
+
+        room = "ranks" if tag == ORIGINAL else f"labels-{tag}"
+        return self._copy_of(path, self.folder / OWN / room / f"{_short(each)}.nii.gz", write)
+
+    def _copy_of(self, source: Path, copy: Path, write: Callable[[Path], None]) -> Path:
+        """A NIfTI file made of another file or a folder, once, and again when that has changed."""
+        state = file_state(source)
+        if self._copies.get(copy) != (source, state) or not copy.exists():
+            with unfinished(copy.parent, ".nii.gz", one_line(source.relative_to(self.folder))) as new:
+                write(new)
                 new.replace(copy)
-            self._ranks[copy] = path, state
+            self._copies[copy] = source, state
         return copy
 
     def info(self) -> dict[str, Any]:
