@@ -55,7 +55,7 @@ def read_label(path: str | os.PathLike) -> Volume:
     hd = highdicom(name)
     if not is_dicom(path):
         raise FileError(f"{name}: this is not a DICOM file; {AGAIN.replace('series', 'segmentation')}")
-    with _by_highdicom(name, "cannot be read as DICOM SEG"):
+    with by_highdicom(name, "cannot be read as DICOM SEG"):
         segmentation = hd.seg.segread(path)
         if segmentation.segmentation_type == hd.seg.SegmentationTypeValues.FRACTIONAL:
             raise FileError(f"{name}: holds fractions, not labels; export it as a binary segmentation or a label map")
@@ -105,43 +105,67 @@ def write_label(
         ValueError: if the shape is not that of `like` or the values are not labels.
     """
     name = one_line(path)
-    hd = highdicom(name)
-    labels = checked_labels(labels, like.shape)
+    highdicom(name)
+    checked_labels(labels, like.shape)
     refuse_without_series(path, bool(like.slices))
+    with by_highdicom(name, "cannot be made a DICOM SEG of its series"):
+        segmentation = segmentation_of(_sources(like), labels, like, names, terms, automatic)
+        with replace_by_file(path, ".dcm") as temporary:
+            segmentation.save_as(temporary)
+
+
+def segmentation_of(
+    sources: Sequence[Any],
+    labels: np.ndarray,
+    like: Volume,
+    names: Mapping[int, str] | None = None,
+    terms: Mapping[str, Term] | None = None,
+    automatic: bool = True,
+) -> Any:
+    """The data set of highdicom that `write_label` writes.
+
+    Args:
+        sources: data sets of the slices, without voxels, in the order of the last axis.
+        labels, like, names, terms, automatic: as for `write_label`.
+
+    Raises:
+        FileError: if DICOM SEG cannot hold the labels.
+        ValueError: if the shape is not that of `like` or the values are not labels.
+    """
+    import highdicom as hd
+
+    labels = checked_labels(labels, like.shape)
     names = dict(names or {})
     names |= {value: f"label_{value}" for value in foreground_values(labels) if value not in names}
     if not names or max(names) > MAX_SEGMENTS:
         what = f"{max(names)} is too large a label for it" if names else "there is no label, nor a name of one"
-        raise FileError(f"{name}: cannot be written as DICOM SEG: {what}; choose another format, such as .nii.gz")
-    with _by_highdicom(name, "cannot be made a DICOM SEG of its series"):
-        sources = _sources(like)
-        segments = [
-            _segment(hd, number, value, text, (terms or {}).get(text, TISSUE), automatic)
-            for number, (value, text) in enumerate(sorted(names.items()), 1)
-        ]
-        binary = list(sorted(names)) == list(range(1, len(names) + 1))
-        segmentation = hd.seg.Segmentation(
-            source_images=sources,
-            pixel_array=np.ascontiguousarray(labels.T),
-            segmentation_type="BINARY" if binary else "LABELMAP",
-            segment_descriptions=segments,
-            series_instance_uid=hd.UID(),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=hd.UID(),
-            instance_number=1,
-            manufacturer=PROGRAM,
-            manufacturer_model_name=PROGRAM,
-            software_versions=version("deepedit"),
-            device_serial_number="none",
-            pixel_measures=_measures(hd, like),
-            content_label="SEGMENTATION",
-            content_description="Segmentation",
-            series_description="Segmentation",
-            omit_empty_frames=bool(labels.any()),
-        )
-        segmentation.ContentCreatorName = ""
-        with replace_by_file(path, ".dcm") as temporary:
-            segmentation.save_as(temporary)
+        raise FileError(f"DICOM SEG cannot be written: {what}; choose another format, such as .nii.gz")
+    segments = [
+        _segment(hd, number, value, text, (terms or {}).get(text, TISSUE), automatic)
+        for number, (value, text) in enumerate(sorted(names.items()), 1)
+    ]
+    binary = sorted(names) == list(range(1, len(names) + 1))
+    segmentation = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=np.ascontiguousarray(labels.T),
+        segmentation_type="BINARY" if binary else "LABELMAP",
+        segment_descriptions=segments,
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer=PROGRAM,
+        manufacturer_model_name=PROGRAM,
+        software_versions=version("deepedit"),
+        device_serial_number="none",
+        pixel_measures=_measures(hd, like),
+        content_label="SEGMENTATION",
+        content_description="Segmentation",
+        series_description="Segmentation",
+        omit_empty_frames=bool(labels.any()),
+    )
+    segmentation.ContentCreatorName = ""
+    return segmentation
 
 
 def refuse_without_series(path: str | os.PathLike, has_series: bool) -> None:
@@ -213,7 +237,7 @@ def _coded(hd: Any, code: Code) -> Any:
 
 
 @contextmanager
-def _by_highdicom(name: str, what: str) -> Iterator[None]:
+def by_highdicom(name: str, what: str) -> Iterator[None]:
     """A context in which highdicom prints no warnings, and its errors become one line.
 
     Both may repeat what the file says of the patient, and so are not shown, but for names of elements that are missing.
@@ -222,8 +246,8 @@ def _by_highdicom(name: str, what: str) -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
-    except FileError:
-        raise
+    except FileError as error:
+        raise error if name in str(error) else FileError(f"{name}: {error}") from error
     except MemoryError as error:
         raise FileError(f"{name}: too large for this machine's memory; crop or resample it") from error
     except Exception as error:
