@@ -6,6 +6,7 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from deepedit.errors import DeepEditError, FileError
@@ -15,6 +16,7 @@ from deepedit_cli.common import UsageError, count, device, parser, positive, run
 EPILOG = """\
 examples:
   deepedit-serve --model run/model.pt --studies Task09_Spleen
+  deepedit-serve --model run/model.pt --studies cases --dicomweb http://localhost:8042/dicom-web
   deepedit-serve --model run/model.pt --studies cases --host 0.0.0.0 --token token.txt
 """
 
@@ -28,6 +30,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     add = options.add_argument
     add("--model", type=Path, action="append", required=True, help="to serve; may be given several times")
     add("--studies", type=Path, required=True, metavar="FOLDER", help="images, and label maps where there are some")
+    add(
+        "--dicomweb",
+        metavar="URL",
+        help="of the DICOMweb service of a DICOM store, whose series are cases, too; for OHIF",
+    )
+    add(
+        "--cache",
+        type=positive,
+        default=20.0,
+        metavar="GIB",
+        help="of the series fetched from it (default: %(default)s)",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     add("--port", type=count, default=8000, help="default: %(default)s; 0 takes one that is free")
     who = options.add_mutually_exclusive_group()
@@ -62,9 +76,12 @@ def serve(argv: Sequence[str] | None) -> None:
         frozenset(map(_origin, chosen.allow_origin)),
     )
     memory = int(chosen.memory * 2**30)
+    store = _store(chosen)
     models = load_models(chosen.model, chosen.studies, chosen.device, say)
     listening = _listen(chosen.host, chosen.port)
-    service = Service(models, chosen.studies, access, memory, not chosen.no_train, chosen.adopt, chosen.device, say)
+    service = Service(
+        models, chosen.studies, access, memory, not chosen.no_train, chosen.adopt, chosen.device, say, store
+    )
     config = uvicorn.Config(
         create_app(service),
         log_level="warning",
@@ -80,6 +97,23 @@ def serve(argv: Sequence[str] | None) -> None:
         uvicorn.Server(config).run(sockets=[listening])
     finally:
         service.close()
+
+
+def _store(chosen: argparse.Namespace) -> Any:
+    """The DICOM store that is named, if one is."""
+    if chosen.dicomweb is None:
+        return None
+    from deepedit.io.studies_folder import FETCHED
+    from deepedit.server.dicomweb import DicomStore
+
+    parts = urlsplit(chosen.dicomweb)
+    if parts.username or parts.password:  # which everybody on the machine could read in the list of processes
+        raise UsageError(
+            "--dicomweb: has a name and a password in it; it is no address as http://localhost:8042/dicom-web"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--dicomweb {one_line(chosen.dicomweb)}: is no address as http://localhost:8042/dicom-web")
+    return DicomStore(chosen.dicomweb, chosen.studies / FETCHED, int(chosen.cache * 2**30), say)
 
 
 def _name_to_enter(host: str, names: Sequence[str]) -> str:

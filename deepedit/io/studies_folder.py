@@ -21,8 +21,12 @@ from deepedit.io.msd import image_cases
 from deepedit.io.pairing import Case, check_folder, series_name
 from deepedit.io.suffixes import DICOM, IMAGES, READ, SEGMENTATION, ending, stem
 
-IMAGE_ROOMS = ("imagesTr", "imagesTs", "")
-"""Where images lie; of two images of one name, that in the room named first is taken. The last is the folder itself."""
+FETCHED = os.path.join(".deepedit", "dicomweb")
+"""The folder for the series that a server has fetched from a DICOM store."""
+
+IMAGE_ROOMS = ("imagesTr", "imagesTs", "", FETCHED)
+"""Where images lie; of two images of one name, that in the room named first is taken. The empty one is the folder
+itself."""
 
 DATASET_LABELS, LABELS = "labelsTr", "labels"
 FINAL, ORIGINAL = "final", "original"

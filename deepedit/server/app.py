@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from deepedit.errors import DeepEditError
-from deepedit.server import data, inference, tasks
+from deepedit.server import data, inference, ohif, tasks
 from deepedit.server.access import Access
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
@@ -42,6 +42,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(inference.routes(service))
     app.include_router(data.routes(service))
     app.include_router(tasks.routes(service))
+    if service.store is not None:
+        app.include_router(ohif.routes(service.store))
 
     @app.get("/", response_class=PlainTextResponse, include_in_schema=False)
     async def root() -> str:

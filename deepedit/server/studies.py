@@ -26,8 +26,9 @@ from deepedit.io.suffixes import DICOM, ending
 from deepedit.io.volumes import read_grid, read_label, read_label_on, read_volume, write_label, write_volume
 from deepedit.plan import Labels
 from deepedit.server.checksums import Checksums, file_state
+from deepedit.server.dicomweb import DicomStore, is_uid
 from deepedit.server.durable import keep, remove_left_behind, replace_and_keep, sync_file, sync_folder, unfinished
-from deepedit.server.errors import NotFound
+from deepedit.server.errors import NotFound, Unavailable
 from deepedit.server.facts import Facts
 from deepedit.server.listing import SENT_SERIES, described, facts_key, listing
 from deepedit.server.names import MAX_BYTES, checked_tag, safe_id
@@ -52,6 +53,7 @@ class Studies:
         say: is told, in a line and once, what is left out of the folder.
         image_channels: of the model; tells which files are the channels of one case.
         reading: what is believed of headers that contradict themselves, as the model was trained.
+        store: a DICOM store, whose series are cases, too, by their UIDs.
 
     Raises:
         DeepEditError: if the folder cannot be listed.
@@ -64,8 +66,10 @@ class Studies:
         say: Callable[[str], None] = lambda line: None,
         image_channels: int | None = None,
         reading: Reading = DEFAULT_READING,
+        store: DicomStore | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self.store = store
         self.labels = labels
         self._reading = reading
         self._writing = threading.Lock()
@@ -89,7 +93,7 @@ class Studies:
         Raises:
             NotFound: if there is none.
         """
-        return _id_in(self._folder.look(), name)
+        return self._found(name)[1]
 
     def images(self, name: str) -> tuple[Path, ...]:
         """The image files of a case: one, or one for each channel."""
@@ -117,8 +121,8 @@ class Studies:
     def label(self, name: str, tag: str = FINAL) -> Path | None:
         """The label file of a case: of ``final`` the submitted one, else that of the dataset."""
         checked_tag(tag)
-        found = self._folder.look()
-        return found.label(_id_in(found, name), tag)
+        found, each = self._found(name)
+        return found.label(each, tag)
 
     def unlabelled(self) -> dict[str, tuple[Path, ...]]:
         """The ids of the cases without a final label, in natural order, and their image files."""
@@ -137,8 +141,7 @@ class Studies:
             FileError: if it cannot be read.
         """
         checked_tag(tag)
-        found = self._folder.look()
-        each = _id_in(found, name)
+        found, each = self._found(name)
         path = _there(found.label(each, tag), each, tag)
         is_dicom = bool(ending(path.name, (DICOM,)))
         if tag != ORIGINAL and not is_dicom:
@@ -167,6 +170,18 @@ class Studies:
                 new.replace(copy)
             self._copies[copy] = source, state
         return copy
+
+    def samples(self) -> dict[str, tuple[Path, ...]]:
+        """As `unlabelled`, and also the series of the DICOM store that were not fetched yet.
+
+        Raises:
+            Unavailable: if the store does not answer.
+        """
+        found = self.unlabelled()
+        if self.store is not None:
+            done = self._folder.look().labels.get(FINAL, {})
+            found |= {uid: (self.store.folder / uid,) for uid in self.store.series() if uid not in done}
+        return found
 
     def info(self) -> dict[str, Any]:
         """How many cases there are, how many of them have a final label, and how many a label of each tag."""
@@ -211,7 +226,8 @@ class Studies:
         """Take a label map from a viewer, and return the id of its case.
 
         It becomes ``labels/<tag>/<id>.nii.gz``, in file values and with the image's header. What it replaces is kept in
-        ``labels/replaced``. When this returns it is on the disk. Submits are done one after the other.
+        ``labels/replaced``. When this returns it is on the disk. Submits are done one after the other. A final label of
+        a series of the DICOM store is also stored there, as DICOM SEG.
 
         Args:
             name: of the image.
@@ -220,6 +236,7 @@ class Studies:
             label_info: as for `deepedit.server.submits.submitted`.
 
         Raises:
+            Unavailable: if the DICOM store, from which the image is, does not take it; it is kept here.
             DeepEditError: if the map does not fit the image or the model, or cannot be written; all stays as it was.
         """
         checked_tag(tag)
@@ -235,7 +252,22 @@ class Studies:
                 replace_and_keep(new, target, list(dict.fromkeys(others)), *self._kept(case.name, tag))
             self._facts.set(facts_key(case.name, tag), {})  # they were about the label that is replaced
             self._folder.forget()
+            if self.store is not None and tag == FINAL and case.image[0].parent == self.store.folder:
+                self._send(case, values)
         return case.name
+
+    def _send(self, case: Case, values: np.ndarray) -> None:
+        """Store a label map in the DICOM store, from which its image is.
+
+        With the ranks of the labels it is a binary segmentation, which all viewers know; there, names count.
+        """
+        try:
+            names = dict(enumerate(self.labels.names, 1))
+            self.store.send(case.name, self.labels.to_classes(values), read_volume(case.image[0]), names)
+        except DeepEditError as error:
+            raise Unavailable(
+                f"the label is kept in the folder of studies, and not stored with its series: {error}"
+            ) from error
 
     def remove_label(self, name: str, tag: str) -> None:
         """Take a label file out of ``labels``; it is kept in ``labels/replaced``.
@@ -333,8 +365,29 @@ class Studies:
         self._facts.set(facts_key(each, tag), info)
 
     def _case(self, name: str) -> Case:
+        found, each = self._found(name)
+        return found.cases[each]
+
+    def _found(self, name: str) -> tuple[StudiesFolder, str]:
+        """What is in the folder, and the id of an image; a series of the DICOM store is fetched where it is not there.
+
+        Raises:
+            NotFound: if there is none.
+            DeepEditError: if the store does not give it.
+        """
         found = self._folder.look()
-        return found.cases[_id_in(found, name)]
+        if self.store is not None and is_uid(name):
+            try:
+                fetched = found.cases[_id_in(found, name)].image[0].parent == self.store.folder
+            except NotFound:
+                fetched = True
+            if fetched:
+                # Labels count on their images, in training too.
+                self.store.fetch(name, kept=found.labels.get(FINAL, {}))
+                if name not in found.cases:
+                    self._folder.forget()
+                    found = self._folder.look()
+        return found, _id_in(found, name)
 
     def _submitted(self, case_id: str, tag: str) -> Path | None:
         """The label file of a case in ``labels``."""
