@@ -7,6 +7,7 @@ import importlib.util
 import mimetypes
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
@@ -17,6 +18,9 @@ from deepedit.server.errors import NotFound, Unavailable
 
 FORWARDED = ("accept", "content-type")
 CHUNK = 2**18
+ADDRESS = "MONAILABEL_SERVER_URL"
+"""The cookie in which OHIF's extension of MONAI Label keeps the address of its server."""
+
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css"}
 """Types that browsers insist on, whatever the system says of these endings."""
 
@@ -29,15 +33,21 @@ def routes(store: DicomStore) -> APIRouter:
         return RedirectResponse("/ohif/")
 
     @router.get("/ohif/{path:path}")
-    async def page(path: str) -> FileResponse:
-        """A file of OHIF; its own addresses, which are no files, are answered by its page."""
+    async def page(request: Request, path: str) -> FileResponse:
+        """A file of OHIF; its own addresses, which are no files, are answered by its page.
+
+        The page gets a cookie in which it looks for the address of the server, and would look at port 8000 without.
+        """
         folder = ohif_folder()
         if folder is None:
             raise NotFound("OHIF is not installed here; pip install --no-deps monailabel==0.8.5 brings it")
         file = (folder / path).resolve()
         if not file.is_relative_to(folder) or not file.is_file():
             file = folder / "index.html"
-        return FileResponse(file, media_type=TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0])
+        answer = FileResponse(file, media_type=TYPES.get(file.suffix) or mimetypes.guess_type(file.name)[0])
+        if file.name == "index.html" and ADDRESS not in request.cookies:
+            answer.set_cookie(ADDRESS, quote(str(request.base_url), safe=""), path="/ohif", samesite="strict")
+        return answer
 
     @router.get("/proxy/dicom/{service}/{path:path}")
     @router.post("/proxy/dicom/{service}/{path:path}")
