@@ -68,6 +68,7 @@ def serve(argv: Sequence[str] | None) -> None:
         raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[server]' brings it") from error
     from deepedit.server.access import Access, accepted_hosts, read_token
     from deepedit.server.app import create_app
+    from deepedit.server.ohif import ohif_folder
     from deepedit.server.service import Service, load_models
 
     access = Access(
@@ -91,6 +92,8 @@ def serve(argv: Sequence[str] | None) -> None:
     )
     host = _name_to_enter(chosen.host, chosen.allow_host)
     say(f"serving at http://{host}:{listening.getsockname()[1]}/; enter this address in 3D Slicer's module MONAILabel")
+    if store is not None and ohif_folder() is not None:
+        say(f"OHIF is at http://{host}:{listening.getsockname()[1]}/ohif/")
     # The server ends by itself at SIGTERM, and then passes the signal on, which would end the process with an error.
     signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:

@@ -64,6 +64,8 @@ class DicomStore:
         except ImportError as error:
             raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[dicom]' brings it") from error
         self.url, self.folder = url.rstrip("/"), folder
+        for left in folder.glob(".deepedit-*.tmp") if folder.is_dir() else ():
+            shutil.rmtree(left, ignore_errors=True)  # of a server that was killed
         self._limit, self._say = limit, say
         self._lock = threading.Lock()
         self._used: dict[str, float] = {}

@@ -2,6 +2,7 @@
 
 import http.client
 import sys
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -204,6 +205,9 @@ class TestServer:
     def test_files_of_ohif_have_the_types_that_browsers_want(self, live):
         pytest.importorskip("monailabel", reason="the package monailabel, which brings OHIF, is not installed")
         front = requests.get(f"{live.url}/ohif", timeout=60)
+        assert unquote(front.cookies["MONAILABEL_SERVER_URL"]) == f"{live.url}/"
+        kept = {"MONAILABEL_SERVER_URL": "http://elsewhere/"}
+        assert not requests.get(f"{live.url}/ohif/", cookies=kept, timeout=60).cookies
         assert front.headers["content-type"].startswith("text/html")
         for path in (
             "viewer?StudyInstanceUIDs=1.2",
