@@ -103,11 +103,16 @@ class TestStore:
         found, files = studies(folder, store), series[place]
         image = read_volume(found.images(uid(files))[0])
         file = label_map(tmp_path / "sent.nii.gz", 0, 1, 2, 2, affine=image.affine, shape=SHAPE)
+        client, study = DICOMwebClient(store), str(files[0].StudyInstanceUID)
+
+        def segmentations():
+            listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
+            return {each["0020000E"]["Value"][0] for each in listed}
+
+        before = segmentations()
         found.submit(uid(files), file, ".nii.gz", segments("spleen", "liver"))
-        client = DICOMwebClient(store)
-        study = str(files[0].StudyInstanceUID)
-        listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
-        (stored,) = client.retrieve_series(study, listed[-1]["0020000E"]["Value"][0])
+        (new,) = segmentations() - before
+        (stored,) = client.retrieve_series(study, new)
         assert stored.PatientName == PATIENT["PatientName"]
         assert stored.SegmentationType == "BINARY"
         assert stored.ReferencedSeriesSequence[0].SeriesInstanceUID == uid(files)
