@@ -7,6 +7,7 @@ here = Path(__file__).parent
 # The number stands in the package alone, which is not imported here, since what it needs may not be installed yet.
 version = re.search(r'^__version__ = "(.+)"$', (here / "deepedit/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 formats = ["SimpleITK>=2.3"]
+dicom = ["highdicom>=0.28", "dicomweb-client>=0.60", *formats]
 server = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.13", *formats]
 
 setup(
@@ -42,8 +43,11 @@ setup(
             "requests>=2.31",
             'legacy-cgi; python_version >= "3.13"',
             *server,
+            *dicom,
+            "dcmqi>=1.5",
         ],
         "formats": formats,
+        "dicom": dicom,
         "server": server,
         "plot": ["matplotlib>=3.8"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
