@@ -1,0 +1,159 @@
+// Keeps what is shown in step with what is wanted.
+//
+// One request is under way at a time. Each carries everything, the start and all steps, so that nothing depends on what
+// the server remembers: clicks that are made meanwhile go with the next one, and after the server was lost the same
+// request is sent again.
+
+import * as server from "./server.js";
+import { putBox } from "./slices.js";
+import { extendsWork, say, state, takeBack, update } from "./state.js";
+
+const PROGRESS_EVERY = 250;
+const PROBE_EVERY = 1000;
+
+let controller = null;
+const beforeChange = [];
+
+/** Have a function called with a box, just before ranks in it change. */
+export function onBeforeChange(listener) {
+  beforeChange.push(listener);
+}
+
+/** What a request about the present work says. */
+export function question(work = state.work) {
+  const { kind, key } = work.start;
+  return { model: state.model.name, ...server.nameOf(state.image), start: { kind, key }, steps: work.steps, tta: false };
+}
+
+/** Ask for what is wanted, unless it is there, or on its way. */
+export function bringUpToDate() {
+  const { work, asking, answered } = state;
+  if (!state.image?.complete || !state.model || state.lost || state.login || state.paused) return;
+  if (asking) {
+    if (!extendsWork(work, asking.work)) controller.abort();
+    return;
+  }
+  if (answered?.work !== work) request(work);
+}
+
+/** Give up what is under way; what was wanted by it is taken back. */
+export function cancel() {
+  takeBack();
+  controller?.abort();
+}
+
+async function request(work) {
+  const { image, model } = state;
+  const id = server.freshName();
+  controller = new AbortController();
+  update({ asking: { work, id, since: performance.now(), progress: null } });
+  const watching = setInterval(() => watch(id), PROGRESS_EVERY);
+  try {
+    const known = state.answered?.known ?? null;
+    const answer = await server.segment({ ...question(work), known, request: id }, controller.signal);
+    if (state.image === image && state.model === model) take(answer, work);
+  } catch (error) {
+    if (error.name !== "AbortError" && state.image === image) await failed(error, work);
+  } finally {
+    clearInterval(watching);
+    controller = null;
+    update({ asking: null });
+    bringUpToDate();
+  }
+}
+
+/** Draw an answer, and remember what it answers. */
+function take(answer, work) {
+  const { facts } = state.image;
+  const before = state.answered?.ranks;
+  const ranks = before ?? new Uint8Array(facts.shape[0] * facts.shape[1] * facts.shape[2]);
+  if (answer.values.length) {
+    if (before) for (const listener of beforeChange) listener(answer.box);
+    putBox(ranks, facts.shape, answer.box, answer.values);
+  }
+  const { state: known, volumes, changed, obeyed, notes } = answer;
+  const version = (state.answered?.version ?? 0) + 1;
+  update({ answered: { work, known, ranks, volumes, changed, obeyed, version } });
+  tell(notes ?? []);
+}
+
+let told = "";
+
+/** Notes are said once, not again with each answer. */
+function tell(notes) {
+  const text = notes.join(" ");
+  if (text && text !== told) say(text);
+  else if (state.message && !state.message.error) say(null);
+  told = text;
+}
+
+async function failed(error, work) {
+  if (error instanceof server.Lost) return waitForServer();
+  if (error.status === 401) return update({ login: true });
+  if (error.status === 404 && (await sentAgain())) return undefined;
+  say(error.message, true);
+  if (error.status >= 500) update({ paused: true });
+  else if (state.answered && state.answered.work !== work) takeBack();
+  else update({ paused: true });
+  return undefined;
+}
+
+/** The server may have forgotten files that were sent to it: send them again, once. */
+async function sentAgain() {
+  const { image, work } = state;
+  if (!image.file || image.sentAgain) return false;
+  try {
+    const key = await server.keep(image.file);
+    if (state.image === image) update({ image: Object.assign(image, { key, sentAgain: true }) });
+    if (work.start.file) await server.sendStart(image, state.model.name, work.start.file);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function watch(id) {
+  try {
+    const progress = await server.progress(id);
+    if (state.asking?.id === id) update({ asking: { ...state.asking, progress } });
+  } catch {
+    // The request itself tells what is wrong.
+  }
+}
+
+let waiting = null;
+
+/** Resolves when the server is there again. */
+export function waitForServer() {
+  waiting ??= probe().finally(() => (waiting = null));
+  return waiting;
+}
+
+async function probe() {
+  update({ lost: true });
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, PROBE_EVERY));
+    try {
+      await server.about();
+      break;
+    } catch (error) {
+      if (error instanceof server.Lost) continue;
+      if (error.status === 401) update({ login: true });
+      break;
+    }
+  }
+  if (state.image) state.image.sentAgain = false;
+  update({ lost: false });
+}
+
+/** Do something that needs the server, again after it was lost, until it is done or refused. */
+export async function patiently(work) {
+  for (;;) {
+    try {
+      return await work();
+    } catch (error) {
+      if (!(error instanceof server.Lost)) throw error;
+      await waitForServer();
+    }
+  }
+}

@@ -1,0 +1,428 @@
+// What stands around the panes: tools, labels, clicks, fields, messages. All of it is drawn from the state.
+
+import { bringUpToDate, cancel } from "./answers.js";
+import { PLANES, toDisplay } from "./geometry.js";
+import {
+  AUTOMATIC,
+  BACKGROUND,
+  MODES,
+  addStep,
+  labelOf,
+  labels,
+  lockedAfter,
+  onChange,
+  rankOf,
+  redo,
+  removeStep,
+  say,
+  state,
+  undo,
+  update,
+  want,
+} from "./state.js";
+import { fitAll, goTo, sendGroup, underCrosshair } from "./view.js";
+
+const WORDS = { click: "Click", scribble: "Scribble", look: "Look", window: "Window", pan: "Pan", zoom: "Zoom" };
+const HINTS = {
+  click: "Place clicks (C); dragging changes the window",
+  scribble: "Draw a stroke of clicks (S)",
+  look: "Move the crosshair (L, or hold Alt)",
+  window: "Change brightness and contrast (W, or drag)",
+  pan: "Move the image (P, or hold Space)",
+  zoom: "Zoom (Z, or Ctrl and the wheel)",
+};
+
+/** Windows of CT, in HU: centre and width. */
+const CT_WINDOWS = { "Soft tissue": [40, 400], Lung: [-600, 1500], Bone: [500, 2000] };
+
+const STARTS = {
+  automatic: "Automatic result",
+  empty: "Nothing",
+  "submitted label": "Submitted label",
+  "original label": "Original label",
+};
+
+const $ = (id) => document.getElementById(id);
+
+export function buildPanel() {
+  buildModes();
+  buildTabs();
+  $("undo").addEventListener("click", undo);
+  $("redo").addEventListener("click", redo);
+  $("fit").addEventListener("click", fitAll);
+  $("grouping").addEventListener("click", toggleGrouping);
+  $("send").addEventListener("click", sendGroup);
+  $("cancel").addEventListener("click", cancel);
+  $("dismiss").addEventListener("click", () => say(null));
+  $("again").addEventListener("click", tryAgain);
+  $("opacity").addEventListener("input", () => update({ opacity: Number($("opacity").value) }));
+  $("show-labels").addEventListener("click", toggleLabels);
+  $("show-crosshair").addEventListener("click", () => update({ crosshair: !state.crosshair }));
+  $("preset").addEventListener("change", () => update({ window: windows()[$("preset").value] ?? state.window }));
+  $("start").addEventListener("change", () => startFrom($("start").value));
+  onChange(render);
+}
+
+export function tryAgain() {
+  update({ paused: false, message: null });
+  bringUpToDate();
+}
+
+/** Collect clicks from now on, or send those that are collected. */
+export function toggleGrouping() {
+  if (state.grouping) sendGroup();
+  update({ grouping: !state.grouping });
+}
+
+/** Hide all labels, or show them again. */
+export function toggleLabels() {
+  update({ hidden: new Set(state.hidden.size ? [] : labels().map((_, at) => at + 1)) });
+}
+
+function startFrom(kind) {
+  if (kind === state.work.start.kind) return;
+  want({ ...state.work, start: kind === "automatic" ? AUTOMATIC : { kind } });
+}
+
+function buildModes() {
+  for (const mode of MODES) {
+    const button = element("button", { type: "button", title: HINTS[mode] });
+    button.dataset.mode = mode;
+    button.append(icon(mode), element("span", { className: "word", textContent: WORDS[mode] }));
+    button.setAttribute("aria-label", WORDS[mode]);
+    button.addEventListener("click", () => update({ mode }));
+    $("modes").append(button);
+  }
+}
+
+/** On a narrow page the planes are tabs: one is shown. */
+function buildTabs() {
+  for (const [number, plane] of PLANES.entries()) {
+    const tab = element("button", { type: "button", textContent: plane.name, role: "tab" });
+    tab.setAttribute("aria-controls", `plane-${number}`);
+    tab.addEventListener("click", () => update({ plane: number }));
+    $("tabs").append(tab);
+  }
+  $("tabs").addEventListener("keydown", (event) => {
+    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
+    if (!step) return;
+    const plane = (state.plane + step + PLANES.length) % PLANES.length;
+    update({ plane });
+    $("tabs").children[plane].focus();
+  });
+}
+
+// ---- drawing it ----
+
+function render() {
+  for (const button of $("modes").children) press(button, button.dataset.mode === state.mode);
+  for (const [number, tab] of [...$("tabs").children].entries()) {
+    tab.setAttribute("aria-selected", number === state.plane);
+    tab.tabIndex = number === state.plane ? 0 : -1;
+  }
+  $("undo").disabled = !state.past.length;
+  $("redo").disabled = !state.future.length;
+  press($("grouping"), state.grouping);
+  $("send").hidden = !state.group.length;
+  $("send").textContent = `Send ${state.group.length} together`;
+  $("opacity").value = state.opacity;
+  press($("show-labels"), state.hidden.size < labels().length || !labels().length);
+  press($("show-crosshair"), state.crosshair);
+  press($("show-uncertainty"), state.uncertainty !== null);
+  for (const id of ["save", "submit", "save-session", "load-session", "start-file", "fit", "show-uncertainty"]) {
+    $(id).disabled = !state.image?.complete || !state.model;
+  }
+  renderImage();
+  renderPresets();
+  renderStarts();
+  renderLabels();
+  renderClicks();
+  renderNews();
+  renderReadout();
+}
+
+function renderImage() {
+  const { about, image } = state;
+  const cases = about?.studies ?? false;
+  $("case-field").hidden = !cases;
+  $("next").hidden = $("submit").hidden = !cases;
+  $("submit").hidden ||= !image?.id;
+  $("name").textContent = image && !(cases && image.id) ? image.name : "";
+  $("case").value = image?.id ?? "";
+  document.title = image ? `${image.name}: DeepEdit` : "DeepEdit";
+  const facts = image?.facts;
+  $("facts").textContent = facts
+    ? `${facts.shape.join(" × ")} voxels of ${facts.spacing.map((mm) => Number(mm.toPrecision(3))).join(" × ")} mm${facts.oblique ? ", oblique" : ""}`
+    : "";
+  const channels = facts?.channels ?? 1;
+  $("channel-field").hidden = channels < 2;
+  fill($("channel"), Array.from({ length: channels }, (_, at) => [String(at), String(at + 1)]), String(image?.channel ?? 0));
+}
+
+/** Windows to choose from, by name. */
+function windows() {
+  const facts = state.image?.facts;
+  if (!facts) return {};
+  const [low, high] = facts.range;
+  const whole = [(low + high) / 2, Math.max(high - low, 1e-6)];
+  return { "From the image": facts.window, "Whole range": whole, ...(facts.hounsfield ? CT_WINDOWS : {}) };
+}
+
+/** Choose a window by its place in the list. */
+export function chooseWindow(at) {
+  const found = Object.values(windows())[at];
+  if (found) update({ window: found });
+}
+
+function renderPresets() {
+  const known = windows();
+  const [centre, width] = state.window;
+  const name = Object.keys(known).find((each) => known[each][0] === centre && known[each][1] === width) ?? "custom";
+  const custom = `${Number(centre.toPrecision(3))} ± ${Number((width / 2).toPrecision(3))}`;
+  fill($("preset"), [...Object.keys(known).map((each) => [each, each]), ...(name === "custom" ? [["custom", custom]] : [])], name);
+  $("preset").disabled = !state.image?.facts;
+}
+
+function renderStarts() {
+  const { start } = state.work;
+  const kinds = ["automatic", "empty"];
+  const of = state.cases.find((each) => each.id === state.image?.id);
+  if (of?.submitted) kinds.push("submitted label");
+  if (of?.original) kinds.push("original label");
+  const entries = kinds.map((kind) => [kind, STARTS[kind]]);
+  if (start.kind === "sent") entries.push(["sent", start.name ?? "File"]);
+  else if (!kinds.includes(start.kind)) entries.push([start.kind, STARTS[start.kind] ?? start.kind]);
+  fill($("start"), entries, start.kind);
+  const correcting = state.model?.previous ?? true;
+  $("start").disabled = !state.image?.complete || !correcting;
+  $("start-file").disabled ||= !correcting;
+}
+
+let labelled = null;
+
+function renderLabels() {
+  if (labelled !== state.model) {
+    labelled = state.model;
+    $("labels").replaceChildren(...(state.model ? [...labels().map((_, at) => at + 1), 0].map(labelRow) : []));
+  }
+  const locked = lockedAfter(state.work.steps);
+  const { volumes, changed } = state.answered ?? {};
+  for (const row of $("labels").children) {
+    const rank = Number(row.dataset.rank);
+    const { name } = labelOf(rank);
+    press(row.querySelector(".choose"), rank === state.label);
+    if (!rank) continue;
+    row.querySelector(".number").textContent = volumes ? `${millilitres(volumes[name] ?? 0)} ml` : "";
+    row.querySelector(".change").textContent = difference(changed?.[name]);
+    const shows = !state.hidden.has(rank);
+    const [eye, lock] = row.querySelectorAll(".toggle");
+    press(eye, shows);
+    use(eye, shows ? "eye" : "hidden");
+    press(lock, locked.has(name));
+    use(lock, locked.has(name) ? "lock" : "open");
+  }
+}
+
+function labelRow(rank) {
+  const { name, colour } = labelOf(rank);
+  const row = element("li");
+  row.dataset.rank = rank;
+  const choose = element("button", { type: "button", className: "choose" });
+  const change = element("span", { className: "change" });
+  const number = element("span", { className: "number" });
+  const title = element("span", { className: "name", textContent: rank ? name : "Background" });
+  choose.append(element("kbd", { textContent: rank <= 9 ? rank : "" }), swatch(rank, colour), title, number, change);
+  choose.addEventListener("click", () => update({ label: rank }));
+  row.append(choose);
+  if (rank) {
+    row.append(
+      toggle("eye", `Show ${name}`, () => toggleHidden(rank)),
+      toggle("lock", `Lock ${name}`, () => toggleLock(name)),
+    );
+  }
+  return row;
+}
+
+function toggle(kind, words, action) {
+  const button = element("button", { type: "button", className: `toggle ${kind}`, title: words });
+  button.setAttribute("aria-label", words);
+  button.append(icon(kind));
+  button.addEventListener("click", action);
+  return button;
+}
+
+function toggleHidden(rank) {
+  const hidden = new Set(state.hidden);
+  if (!hidden.delete(rank)) hidden.add(rank);
+  update({ hidden });
+}
+
+/** Lock a label, or unlock it: a step like clicks, so that undo takes it back. */
+export function toggleLock(name) {
+  addStep(lockedAfter(state.work.steps).has(name) ? { unlock: name } : { lock: name });
+}
+
+let listed = null;
+
+function renderClicks() {
+  const answered = state.answered?.work;
+  if (listed && listed.work === state.work && listed.answered === answered && listed.image === state.image) return;
+  listed = { work: state.work, answered, image: state.image };
+  const { steps } = state.work;
+  const focused = [...$("clicks").querySelectorAll("button, summary")].indexOf(document.activeElement);
+  const wereOpen = new Set([...$("clicks").querySelectorAll("details[open]")].map((each) => each.dataset.step));
+  $("clicks").replaceChildren(...steps.map((step, at) => stepRow(step, at, !answered?.steps.includes(step), wereOpen)));
+  $("no-clicks").hidden = steps.length > 0;
+  const left = [...$("clicks").querySelectorAll("button, summary")];
+  // What had the focus is gone: its neighbour takes it, so that the keyboard stays where it was.
+  if (focused >= 0) (left[Math.min(focused, left.length - 1)] ?? $("undo")).focus();
+}
+
+function stepRow(step, at, waits, wereOpen) {
+  const row = element("li", { className: waits ? "waits" : "" });
+  if (!step.clicks) {
+    const words = step.lock ? `${step.lock} locked` : `${step.unlock} unlocked`;
+    const rank = rankOf(step.lock ?? step.unlock);
+    const what = element("span", { className: "jump" });
+    what.append(swatch(rank, labelOf(rank)?.colour), element("span", { className: "name", textContent: words }));
+    what.classList.add("lock-step");
+    row.append(what, remove(words, () => removeStep(at)));
+    return row;
+  }
+  if (step.clicks.length === 1) {
+    row.append(jump(step.clicks[0]), remove(describe(step.clicks[0]), () => removeStep(at)));
+    return row;
+  }
+  const details = element("details", { open: wereOpen.has(String(at)) });
+  details.dataset.step = at;
+  const names = [...new Set(step.clicks.map(([name]) => name))];
+  details.append(element("summary", { textContent: `${step.clicks.length} clicks together: ${names.join(", ")}` }));
+  const list = element("ol");
+  for (const [number, each] of step.clicks.entries()) {
+    const line = element("li");
+    line.append(jump(each), remove(describe(each), () => removeStep(at, number)));
+    list.append(line);
+  }
+  details.append(list);
+  row.append(details, remove(`${step.clicks.length} clicks together`, () => removeStep(at)));
+  return row;
+}
+
+function describe([name, voxel]) {
+  return `${name} at ${voxel.join(", ")}`;
+}
+
+function jump([name, voxel]) {
+  const button = element("button", { type: "button", className: "jump", title: "Go there" });
+  const rank = rankOf(name);
+  button.append(
+    swatch(rank, labelOf(rank)?.colour ?? BACKGROUND.colour),
+    element("span", { className: "name", textContent: rank ? name : "Background" }),
+    element("span", { className: "number", textContent: voxel.join(", ") }),
+  );
+  button.addEventListener("click", () => goTo(toDisplay(voxel, state.image.facts)));
+  return button;
+}
+
+function remove(words, action) {
+  const button = element("button", { type: "button", title: "Remove" });
+  button.setAttribute("aria-label", `Remove ${words}`);
+  button.append(icon("remove"));
+  button.addEventListener("click", action);
+  return button;
+}
+
+// ---- what is going on ----
+
+function renderNews() {
+  const { message } = state;
+  const now = activity();
+  text($("error"), message?.error ? message.text : "");
+  text($("status"), now?.words ?? (message && !message.error ? message.text : ""));
+  $("progress").hidden = !now?.busy;
+  if (now?.share === undefined) $("progress").removeAttribute("value");
+  else $("progress").value = now.share;
+  $("cancel").hidden = !now?.cancels;
+  $("dismiss").hidden = !message || Boolean(now);
+  $("again").hidden = !(state.paused && state.answered?.work !== state.work && state.image?.complete);
+  if (!$("again").hidden) $("again").textContent = message?.error ? "Try again" : "Segment";
+}
+
+/** What is under way, in words; null if nothing is. */
+function activity() {
+  const { asking, busy, image, lost } = state;
+  if (lost) return { words: "The server does not answer. What you did is kept, and sent again when it is back.", busy: true };
+  if (busy) return { words: busy, busy: true };
+  if (image && !image.complete) {
+    return { words: `Loading ${image.name}`, busy: true, share: image.received };
+  }
+  if (!asking) return null;
+  const queued = state.work.steps.length - asking.work.steps.length;
+  const more = queued > 0 ? `; ${queued} more ${queued === 1 ? "step waits" : "steps wait"}` : "";
+  const first = asking.work.steps.length === 0;
+  const { state: how, before, windows: counted } = asking.progress ?? {};
+  if (how === "waiting" && before) return { words: `Waiting for ${before} other ${before === 1 ? "request" : "requests"}${more}`, busy: true, cancels: true };
+  const share = counted?.[1] ? counted[0] / counted[1] : undefined;
+  return { words: (first ? "Segmenting automatically" : "Working on it") + more, busy: true, share, cancels: true };
+}
+
+function renderReadout() {
+  const found = underCrosshair();
+  const unit = state.image?.facts?.hounsfield ? " HU" : "";
+  const parts = found ? [`${found.mm.join("  ")} mm`, `voxel ${found.file.join(", ")}`, `${found.value}${unit}`] : [];
+  if (found?.label) parts.push(found.label);
+  text($("readout"), parts.join("  ·  "));
+}
+
+// ---- small things ----
+
+function element(name, properties = {}) {
+  return Object.assign(document.createElement(name), properties);
+}
+
+function icon(name) {
+  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  svg.setAttribute("aria-hidden", "true");
+  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "use"));
+  svg.firstChild.setAttribute("href", `#i-${name}`);
+  return svg;
+}
+
+function use(button, name) {
+  const link = button.querySelector("use");
+  if (link.getAttribute("href") !== `#i-${name}`) link.setAttribute("href", `#i-${name}`);
+}
+
+function swatch(rank, colour) {
+  const square = element("span", { className: rank ? "swatch" : "swatch none" });
+  if (rank && colour) square.style.backgroundColor = colour;
+  return square;
+}
+
+function press(button, is) {
+  button.setAttribute("aria-pressed", String(Boolean(is)));
+}
+
+/** Set a text only where it differs, so that a screen reader says it once. */
+function text(where, words) {
+  if (where.textContent !== words) where.textContent = words;
+}
+
+/** Fill a select, given values and texts, only where they differ. */
+export function fill(select, entries, chosen) {
+  const key = JSON.stringify(entries);
+  if (select.dataset.entries !== key) {
+    select.replaceChildren(...entries.map(([value, words]) => element("option", { value, textContent: words })));
+    select.dataset.entries = key;
+  }
+  if (select.value !== chosen) select.value = chosen;
+}
+
+function millilitres(ml) {
+  return ml >= 100 ? ml.toFixed(0) : ml >= 1 ? ml.toFixed(1) : ml.toFixed(2);
+}
+
+function difference(ml) {
+  if (!ml || Math.abs(ml) < 0.005) return "";
+  return `${ml > 0 ? "+" : "−"}${millilitres(Math.abs(ml))}`;
+}

@@ -1,0 +1,317 @@
+// Draws the planes: the windowed slice, labels, what changed, the crosshair, clicks and letters.
+
+import { Placement, middle, toDisplay } from "./geometry.js";
+import { contours } from "./contours.js";
+import { HEAT, cut, cutPlain, greyTable, sizeOf } from "./slices.js";
+import { labelOf, rankOf, state } from "./state.js";
+
+const BACKDROP = "#0b0c0e";
+const LETTER = "rgb(228 232 238 / 0.85)";
+const CROSSHAIR = "rgb(255 255 255 / 0.42)";
+const OUTLINE_ALPHA = 0.95;
+const FLASH_MS = 700;
+const NEAR = 2; // slices within which a click is drawn as a ring
+const MANY = 5; // clicks of a step that are drawn small
+
+const still = matchMedia("(prefers-reduced-motion: reduce)");
+
+/** One plane on a canvas, and what is worth keeping of the picture before. */
+export class PlaneView {
+  constructor(plane, canvas) {
+    Object.assign(this, { plane, canvas, context: canvas.getContext("2d", { alpha: false }) });
+    this.grey = new Layer();
+    this.heat = new Layer();
+    this.labels = { of: null, values: null, paths: new Map() };
+    this.flash = null;
+    this.stroke = [];
+  }
+
+  /** Take the size that the page gives to the canvas. */
+  measure() {
+    const ratio = window.devicePixelRatio || 1;
+    const { width, height } = this.canvas.getBoundingClientRect();
+    Object.assign(this, { width, height, ratio });
+    const [columns, rows] = [Math.round(width * ratio), Math.round(height * ratio)];
+    if (this.canvas.width !== columns || this.canvas.height !== rows) Object.assign(this.canvas, { width: columns, height: rows });
+  }
+
+  get index() {
+    return state.cursor[this.plane.normal];
+  }
+
+  /** Draw all of it, at so many pixels per mm. */
+  draw(scale) {
+    const { context, plane, width, height, ratio } = this;
+    const { image } = state;
+    this.placement = new Placement(plane, width, height, scale, state.centre);
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = BACKDROP;
+    context.fillRect(0, 0, width, height);
+    if (!image?.voxels) return;
+    const frame = this.placement.frame(image.facts);
+    context.imageSmoothingEnabled = true;
+    context.drawImage(this.greySlice(), ...frame);
+    if (state.uncertainty) context.drawImage(this.heatSlice(), ...frame);
+    if (state.answered) this.drawLabels(frame);
+    if (this.flash) this.drawFlash(frame);
+    if (state.crosshair) this.drawCrosshair(frame);
+    this.drawClicks();
+    this.drawLetters();
+    this.drawScale();
+  }
+
+  greySlice() {
+    const { voxels, facts, received } = state.image;
+    const key = [voxels, received, this.index, state.window];
+    return this.grey.of(key, sizeOf(this.plane, facts.shape), (pixels) => {
+      const { table, first } = tableFor(facts, state.window);
+      cut(voxels, facts.shape, this.plane, this.index, table, first, pixels);
+    });
+  }
+
+  heatSlice() {
+    const { shape } = state.image.facts;
+    const { values } = state.uncertainty;
+    return this.heat.of([values, this.index], sizeOf(this.plane, shape), (pixels) =>
+      cut(values, shape, this.plane, this.index, HEAT, 0, pixels),
+    );
+  }
+
+  /** Ranks of the slice that is shown, and their outlines. */
+  slice() {
+    const { answered, image } = state;
+    const [columns, rows] = sizeOf(this.plane, image.facts.shape);
+    const key = `${answered.version} ${this.index}`;
+    if (this.labels.of !== answered.ranks || this.labels.key !== key) {
+      const values = cutPlain(answered.ranks, image.facts.shape, this.plane, this.index, new Uint8Array(columns * rows));
+      this.labels = { of: answered.ranks, key, values, paths: contours(values, columns, rows) };
+    }
+    return this.labels;
+  }
+
+  drawLabels(frame) {
+    const { context } = this;
+    context.lineWidth = 1.5;
+    context.lineJoin = "round";
+    for (const [rank, path] of this.slice().paths) {
+      const label = labelOf(rank);
+      if (!label || state.hidden.has(rank)) continue;
+      const placed = this.place(path, frame);
+      context.fillStyle = context.strokeStyle = label.colour;
+      context.globalAlpha = state.opacity;
+      context.fill(placed, "evenodd");
+      context.globalAlpha = OUTLINE_ALPHA;
+      context.stroke(placed);
+    }
+    context.globalAlpha = 1;
+  }
+
+  /** A path in pixels of the slice as one in pixels of the pane. */
+  place(path, [left, top, width, height]) {
+    const [columns, rows] = sizeOf(this.plane, state.image.facts.shape);
+    const placed = new Path2D();
+    placed.addPath(path, new DOMMatrix([width / columns, 0, 0, height / rows, left, top]));
+    return placed;
+  }
+
+  /** Remember what is shown, since it is about to change. */
+  remember() {
+    const shown = state.answered && state.image ? this.slice() : null;
+    this.before = shown && { values: shown.values, index: this.index };
+  }
+
+  /** Let light up once where the slice differs from what was remembered. */
+  lightUp(now) {
+    const { before } = this;
+    this.before = null;
+    if (!before || before.index !== this.index || still.matches) return;
+    const values = this.slice().values.map((rank, at) => (rank === before.values[at] ? 0 : 1));
+    const path = contours(values, ...sizeOf(this.plane, state.image.facts.shape)).get(1);
+    this.flash = path ? { path, since: now, index: this.index } : null;
+  }
+
+  /** Whether the light is still on. */
+  isLit(now) {
+    if (this.flash && (now - this.flash.since > FLASH_MS || this.flash.index !== this.index)) this.flash = null;
+    return this.flash !== null;
+  }
+
+  drawFlash(frame) {
+    const { context, flash } = this;
+    const gone = Math.min((performance.now() - flash.since) / FLASH_MS, 1);
+    const placed = this.place(flash.path, frame);
+    context.globalAlpha = 0.75 * (1 - gone) ** 2;
+    context.fillStyle = context.strokeStyle = "#ffffff";
+    context.fill(placed, "evenodd");
+    context.lineWidth = 2;
+    context.stroke(placed);
+    context.globalAlpha = 1;
+  }
+
+  drawCrosshair([left, top, width, height]) {
+    const { context } = this;
+    const [x, y] = this.placement.toPixel(middle(state.cursor, state.image.facts)).map(sharp);
+    const gap = 9;
+    context.strokeStyle = CROSSHAIR;
+    context.lineWidth = 1;
+    context.beginPath();
+    for (const [fromX, fromY, toX, toY] of [
+      [left, y, x - gap, y],
+      [x + gap, y, left + width, y],
+      [x, top, x, y - gap],
+      [x, y + gap, x, top + height],
+    ]) {
+      if (toX < fromX || toY < fromY) continue;
+      context.moveTo(fromX, fromY);
+      context.lineTo(toX, toY);
+    }
+    context.stroke();
+  }
+
+  drawClicks() {
+    const { facts } = state.image;
+    const answered = state.answered?.work.steps ?? [];
+    for (const step of state.work.steps) {
+      const waits = !answered.includes(step);
+      for (const [label, file] of step.clicks ?? []) {
+        this.mark(toDisplay(file, facts), rankOf(label), waits, step.clicks.length > MANY);
+      }
+    }
+    for (const { voxel, rank } of state.group) this.mark(voxel, rank, true, false);
+    for (const { voxel, rank } of this.stroke) this.mark(voxel, rank, true, true);
+  }
+
+  /** A click: a dot where it lies in the plane, hollow while it waits for its answer; a ring in planes close by. */
+  mark(voxel, rank, waits, small) {
+    const away = Math.abs(voxel[this.plane.normal] - this.index);
+    if (away > NEAR || (away && small)) return;
+    const { context } = this;
+    const [x, y] = this.placement.toPixel(middle(voxel, state.image.facts));
+    const colour = rank ? labelOf(rank)?.colour : "#2a2c30";
+    const radius = small ? 2.5 : away ? 4 : 5.5;
+    const circle = (size) => {
+      context.beginPath();
+      context.arc(x, y, size, 0, 2 * Math.PI);
+    };
+    if (away) {
+      for (const [size, line, stroke] of [[radius, 3, "#000"], [radius, 1.5, rank ? colour : "#fff"]]) {
+        circle(size);
+        context.lineWidth = line;
+        context.strokeStyle = stroke;
+        context.stroke();
+      }
+      return;
+    }
+    const rim = small ? 1 : 1.75;
+    circle(radius + rim + 1);
+    context.fillStyle = "#000";
+    context.fill();
+    circle(radius + rim);
+    context.fillStyle = "#fff";
+    context.fill();
+    circle(radius);
+    context.fillStyle = waits && !small ? BACKDROP : colour;
+    context.fill();
+    if (waits && !small) {
+      circle(radius / 2.5);
+      context.fillStyle = rank ? colour : "#fff";
+      context.fill();
+    } else if (!rank && !small) {
+      const arm = radius * 0.45;
+      context.beginPath();
+      for (const sign of [1, -1]) {
+        context.moveTo(x - arm, y - sign * arm);
+        context.lineTo(x + arm, y + sign * arm);
+      }
+      context.lineWidth = 1.75;
+      context.strokeStyle = "#fff";
+      context.stroke();
+    }
+  }
+
+  drawLetters() {
+    const { context, width, height, plane } = this;
+    const { letters } = state.image.facts;
+    const places = [
+      [letters[plane.across][1], 12, height / 2],
+      [letters[plane.across][0], width - 12, height / 2],
+      [letters[plane.down][1], width / 2, 14],
+      [letters[plane.down][0], width / 2, height - 14],
+    ];
+    context.font = "600 12px system-ui, sans-serif";
+    context.textAlign = "center";
+    context.textBaseline = "middle";
+    context.lineJoin = "round";
+    context.lineWidth = 3;
+    context.strokeStyle = BACKDROP;
+    context.fillStyle = LETTER;
+    for (const [letter, x, y] of places) {
+      context.strokeText(letter, x, y);
+      context.fillText(letter, x, y);
+    }
+  }
+
+  /** A line of a round length. */
+  drawScale() {
+    const { context, height, placement } = this;
+    const most = 90 / placement.scale;
+    const power = 10 ** Math.floor(Math.log10(most));
+    const length = [5, 2, 1].map((factor) => factor * power).find((mm) => mm <= most);
+    const [x, y, pixels] = [12.5, sharp(height - 12), length * placement.scale];
+    context.beginPath();
+    context.moveTo(x, y - 4);
+    context.lineTo(x, y);
+    context.lineTo(x + pixels, y);
+    context.lineTo(x + pixels, y - 4);
+    context.lineWidth = 3;
+    context.strokeStyle = BACKDROP;
+    context.stroke();
+    context.lineWidth = 1;
+    context.strokeStyle = LETTER;
+    context.stroke();
+    context.font = "11px system-ui, sans-serif";
+    context.textAlign = "left";
+    context.textBaseline = "alphabetic";
+    context.lineWidth = 3;
+    context.strokeStyle = BACKDROP;
+    context.fillStyle = LETTER;
+    const text = length >= 10 ? `${length / 10} cm` : `${length} mm`;
+    context.strokeText(text, x + 2, y - 7);
+    context.fillText(text, x + 2, y - 7);
+  }
+}
+
+/** A slice as pixels of a canvas of its own, made anew where what it was made from has changed. */
+class Layer {
+  constructor() {
+    this.canvas = document.createElement("canvas");
+    this.key = [];
+  }
+
+  of(key, [columns, rows], fill) {
+    if (key.length === this.key.length && key.every((part, at) => part === this.key[at])) return this.canvas;
+    if (this.canvas.width !== columns || this.canvas.height !== rows || !this.pixels) {
+      Object.assign(this.canvas, { width: columns, height: rows });
+      this.context = this.canvas.getContext("2d");
+      this.pixels = this.context.createImageData(columns, rows);
+    }
+    fill(new Uint32Array(this.pixels.data.buffer));
+    this.context.putImageData(this.pixels, 0, 0);
+    this.key = key;
+    return this.canvas;
+  }
+}
+
+let table = { facts: null };
+
+/** The table of grey values, which all planes share. */
+function tableFor(facts, window) {
+  if (table.facts !== facts || table.window !== window) table = { facts, window, ...greyTable(facts, window) };
+  return table;
+}
+
+/** The nearest position at which a line of one pixel is sharp. */
+function sharp(at) {
+  return Math.round(at - 0.5) + 0.5;
+}
+
