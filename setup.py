@@ -15,6 +15,7 @@ setup(
     python_requires=">=3.10",
     packages=[*find_packages(include=["deepedit", "deepedit.*"]), "deepedit_cli"],
     package_dir={"deepedit_cli": "cli"},
+    package_data={"deepedit": ["server/page/*", "server/page/*/*"]},
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",

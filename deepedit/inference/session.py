@@ -10,7 +10,7 @@ import numpy as np
 
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.files import one_line
-from deepedit.inference.history import Answered, Click, Locked, Unlocked, clicks_of
+from deepedit.inference.history import Answered, Click, Locked, Step, Unlocked, clicks_of
 from deepedit.inference.initial import initial_classes
 from deepedit.inference.locate import locate_click, refuse_locked
 from deepedit.inference.locks import Locks
@@ -34,6 +34,20 @@ class LabelVolume(NamedTuple):
 
     ml: float
     change: float
+
+
+class Start(NamedTuple):
+    """What the steps of a session began with.
+
+    Attributes:
+        initial: ``[X, Y, Z]`` class indices of the initial segmentation; None for the automatic result.
+        locked: labels that were approved in it.
+        passes: options of the network's passes, as of `InteractiveSession`.
+    """
+
+    initial: np.ndarray | None
+    locked: tuple[str, ...]
+    passes: dict[str, Any]
 
 
 class InteractiveSession:
@@ -342,6 +356,20 @@ class InteractiveSession:
         return [] if self._timeline is None else [click.given for click in clicks_of(self._timeline.done)]
 
     @property
+    def steps(self) -> list[Step]:
+        """What was done so far and not undone, in order: clicks that were answered together, locks, and unlocks."""
+        return [] if self._timeline is None else [entry.step for entry in self._timeline.done]
+
+    @property
+    def start(self) -> Start:
+        """What the steps began with."""
+        scene = self._require_timeline().scene
+        names = self.model.plan.labels.class_names
+        locked = [names[index] for index in sorted(scene.locks.classes)] if scene.locks else []
+        passes = {"amp": scene.amp, "overlap": scene.overlap, "skip_air": scene.skip_air, "tta": scene.tta}
+        return Start(scene.initial, tuple(locked), passes)
+
+    @property
     def obeyed_alone(self) -> bool | None:
         """Whether the network's answer to the newest click, before anything was merged with it, had the clicked label
         at the click's voxel; None where the newest step is no click."""
@@ -374,11 +402,13 @@ class InteractiveSession:
         self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
     ) -> dict[str, LabelVolume]:
         """The volume of each label in ml, and by how much the newest step changed it."""
-        timeline = self._require_timeline()
-        result = timeline.whole(Watch(on_progress, cancelled)).result
+        result = self._require_timeline().whole(Watch(on_progress, cancelled)).result
+        return self.volumes_of(np.bincount(result.ravel(), minlength=self.model.plan.labels.num_classes))
+
+    def volumes_of(self, counts: Sequence[int]) -> dict[str, LabelVolume]:
+        """As `volumes`, for whoever has counted the voxels of each class already. Never asks the network."""
+        timeline, labels = self._require_timeline(), self.model.plan.labels
         voxel = abs(np.linalg.det(self._volume.affine[:3, :3])) / 1000
-        labels = self.model.plan.labels
-        counts = np.bincount(result.ravel(), minlength=labels.num_classes)
         changes = timeline.done[-1].change.voxels if timeline.done else (0,) * labels.num_classes
         return {
             name: LabelVolume(float(counts[index] * voxel), float(changes[index] * voxel))

@@ -7,13 +7,13 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from deepedit.errors import DeepEditError
-from deepedit.server import data, inference, tasks
+from deepedit.server import data, inference, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
@@ -42,11 +42,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(inference.routes(service))
     app.include_router(data.routes(service))
     app.include_router(tasks.routes(service))
-
-    @app.get("/", response_class=PlainTextResponse, include_in_schema=False)
-    async def root() -> str:
-        return "DeepEdit serves MONAI Label's protocol here; enter this address in 3D Slicer's module MONAILabel.\n"
-
+    app.include_router(pages.routes(service))
     _tell_errors(app)
     if service.access.origins:
         app.add_middleware(

@@ -88,8 +88,8 @@ class Orders:
                 del self._known[about]
 
 
-def shared_prefix(have: Sequence[Placed], want: Sequence[Placed]) -> int:
-    """How many clicks two orders begin with alike."""
+def shared_prefix(have: Sequence[Hashable], want: Sequence[Hashable]) -> int:
+    """How many clicks, or other steps, two orders begin with alike."""
     for number, (one, other) in enumerate(zip(have, want, strict=False)):
         if one != other:
             return number

@@ -79,7 +79,7 @@ class Known:
 
     def _once(self, what: Hashable, files: Sequence[Path], work: Callable[[], object]) -> object:
         # Taken before the files are read: one that is replaced meanwhile is read again the next time.
-        key = (what, *map(_identity, files))
+        key = (what, *map(identity, files))
         if key not in self._known:
             self._known[key] = work()
             while len(self._known) > self._most:
@@ -93,7 +93,8 @@ def read_image(files: Sequence[Path], reading: Reading) -> Volume:
     return read_case(Case(files[0].name, tuple(files)), reading)
 
 
-def _identity(file: Path) -> tuple[str, int, int]:
+def identity(file: Path) -> tuple[str, int, int]:
+    """What tells the contents of a file from those that it had before: its size, and the time of its last change."""
     with open_for_reading(file) as stream:
         status = os.fstat(stream.fileno())
     return str(file), status.st_size, status.st_mtime_ns

@@ -42,7 +42,7 @@ def routes(service: Service) -> APIRouter:
             raise DeepEditError(f"output is one of {', '.join(OUTPUTS[1:])}; got {one_line(output, 40)!r}")
         async with open_form(request, service.kept, {"file": IMAGES_SENT, "label": LABELS_SENT}) as form:
             params = read_params(form.text("params"))
-            with _images(service, form.files.get("file"), image, session_id) as images:
+            with named_images(service, form.files.get("file"), image, session_id) as images:
                 suffix = suffix_of(params.get("result_extension"), images[0].name)
                 case = None if "file" in form.files or session_id else image
                 drawn = form.files.get("label")
@@ -90,7 +90,7 @@ def tell(answer: Answer, seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def _images(service: Service, sent: Received | None, image: str, session_id: str) -> Iterator[tuple[Path, ...]]:
+def named_images(service: Service, sent: Received | None, image: str, session_id: str) -> Iterator[tuple[Path, ...]]:
     """The files of the image that is asked about: sent along, sent before, or one of the studies."""
     if sent is not None:
         yield (sent.path,)
@@ -127,7 +127,7 @@ async def _answer(
     clicks, newest, start = {}, None, None
     if served.kind == "deepedit":
         clicks, newest = clicks_by_label(params, labels)
-        start = _start(service, case, chosen_start(params))
+        start = start_of(service, case, chosen_start(params))
     asked = Question(images, clicks, newest, start, tta)
     return await service.worker.run(
         lambda on_progress, cancelled: served.sessions.answer(asked, on_progress, cancelled),
@@ -135,7 +135,7 @@ async def _answer(
     )
 
 
-def _start(service: Service, case: str | None, start: str) -> Path | None:
+def start_of(service: Service, case: str | None, start: str) -> Path | None:
     """The label map that clicks are to correct; None for the automatic result.
 
     Args:

@@ -1,6 +1,6 @@
 """Clicks of a request, checked and put on the voxels of the image."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -29,29 +29,46 @@ def placed_clicks(
         ClickError: if a label is unknown, a click is no three numbers or lies farther outside, or there are too many.
     """
     found: dict[int, list[Triple]] = {}
-    notes = []
+    notes: list[str] = []
     for name, positions in clicks.items():
         label = labels.index(name)
         if not isinstance(positions, Sequence) or isinstance(positions, str):
             raise ClickError(f"the clicks of {one_line(name, 60)} are a list of voxels; got {brief(positions)}")
         for position in positions:
-            voxel = _voxel(position)
-            inside = tuple(min(max(at, 0), side - 1) for at, side in zip(voxel, shape, strict=True))
-            if any(abs(at - to) > 1 for at, to in zip(voxel, inside, strict=True)):
-                raise ClickError(
-                    f"the click for {one_line(name, 60)} at voxel {_listed(voxel)} lies outside the image of "
-                    f"{' x '.join(map(str, shape))} voxels; remove it"
-                )
-            if voxel != inside:
-                notes.append(
-                    f"the click for {one_line(name, 60)} at voxel {_listed(voxel)} lies just outside the image; "
-                    f"it is taken to be at {_listed(inside)}"
-                )
-            found.setdefault(label, []).append(inside)
-    count = sum(map(len, found.values()))
+            found.setdefault(label, []).append(_inside(name, position, shape, notes))
+    refuse_too_many(sum(map(len, found.values())))
+    return found, notes
+
+
+def placed_in_order(
+    clicks: Iterable[tuple[str, Sequence[float]]], labels: Labels, shape: Sequence[int]
+) -> tuple[list[tuple[int, Triple]], list[str]]:
+    """The same for clicks that come in order, label and position each: class index and voxel of each."""
+    notes: list[str] = []
+    return [(labels.index(name), _inside(name, position, shape, notes)) for name, position in clicks], notes
+
+
+def refuse_too_many(count: int) -> None:
+    """Raise a ClickError where a request has more clicks than are answered."""
     if count > MOST_CLICKS:
         raise ClickError(f"a request has at most {MOST_CLICKS} clicks; this one has {count}: remove some")
-    return found, notes
+
+
+def _inside(name: str, position: Sequence[float], shape: Sequence[int], notes: list[str]) -> Triple:
+    """The voxel of a click; a line is added to `notes` where it was moved."""
+    voxel = _voxel(position)
+    inside = tuple(min(max(at, 0), side - 1) for at, side in zip(voxel, shape, strict=True))
+    if any(abs(at - to) > 1 for at, to in zip(voxel, inside, strict=True)):
+        raise ClickError(
+            f"the click for {one_line(name, 60)} at voxel {_listed(voxel)} lies outside the image of "
+            f"{' x '.join(map(str, shape))} voxels; remove it"
+        )
+    if voxel != inside:
+        notes.append(
+            f"the click for {one_line(name, 60)} at voxel {_listed(voxel)} lies just outside the image; "
+            f"it is taken to be at {_listed(inside)}"
+        )
+    return inside
 
 
 def _voxel(position: Sequence[float]) -> Triple:

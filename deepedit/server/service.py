@@ -18,6 +18,7 @@ from deepedit.server.access import Access
 from deepedit.server.adopted import adopted_model
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
+from deepedit.server.pictures import Pictures
 from deepedit.server.questions import STARTS, unreachable_labels
 from deepedit.server.sampling import Sampler
 from deepedit.server.scores import Scores
@@ -27,6 +28,9 @@ from deepedit.server.uploads import KeptImages
 from deepedit.server.worker import Worker
 
 VERSION = version("deepedit")
+
+PICTURES = 8
+"""One part in so many of the memory is for the images that pages show, the rest for sessions."""
 
 KINDS = {
     "segmentation": "automatic segmentation",
@@ -98,12 +102,13 @@ class Service:
             )
         first = models[0][1]
         self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading)
-        self.sessions = [Sessions(model, memory // len(models), say) for _, model in models]
+        self.sessions = [Sessions(model, (memory - memory // PICTURES) // len(models), say) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
         self.finetuning = (
             FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt) if trains else None
         )
         self.kept = KeptImages()
+        self.pictures = Pictures(memory // PICTURES)
         self.worker = Worker(self._forget_sessions, say)
         self.scores = Scores(
             self.studies, self.sessions[0].uncertainty, model_digest(first), self.worker.in_background, say

@@ -2,10 +2,11 @@
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
 import numpy as np
 
@@ -18,15 +19,18 @@ from deepedit.inference.watch import IsCancelled, OnProgress
 from deepedit.network.checkpoint import Model
 from deepedit.plan import Labels
 from deepedit.server.answers import Answer, ranks_of
-from deepedit.server.clicks import Orders, Placed, shared_prefix
+from deepedit.server.cached import About, Cache, Cached, Told, may_take
+from deepedit.server.clicks import Orders, shared_prefix
 from deepedit.server.images import Known, Picture, read_image
 from deepedit.server.placing import placed_clicks
 from deepedit.server.scribbles import ScribbleQuestion, answer_drawing, read_drawing
+from deepedit.server.steps import Clicked, Step, make, one_by_one, placed_steps, state_of
 from deepedit.volume import Volume
 
-MOST_TAKEN_BACK = 2
-"""Clicks that a session loses at most for another request. Where it would be more, the request gets a session of its
-own: it may be that of somebody else on the same image, who will want them again."""
+EMPTY = "empty"
+"""The start that is background everywhere."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -48,22 +52,38 @@ class Question:
     tta: bool = False
 
 
-class About(NamedTuple):
-    """What is clicked on: digests of the image and of the initial segmentation, and whether by augmented passes."""
+@dataclass(frozen=True)
+class Place:
+    """Where a session is to be: what a page asks for.
 
-    image: str
-    start: str | None
-    tta: bool
+    Attributes:
+        images: the file of an image, or of each of its channels.
+        steps: all of them, see `deepedit.server.steps.placed_steps`.
+        start: a label map, in file values, that is to be corrected; `EMPTY`; None: the automatic result.
+        tta: test-time augmentation.
+    """
+
+    images: tuple[Path, ...]
+    steps: Sequence[Mapping[str, object]] = ()
+    start: Path | str | None = None
+    tta: bool = False
 
 
 @dataclass
-class Cached:
-    """A session, the clicks that it has, and the memory that it holds, as of `InteractiveSession.memory`."""
+class Visit:
+    """A session that has the steps of a request, for as long as it is worked with.
 
-    about: About
-    session: InteractiveSession
-    order: list[Placed] = field(default_factory=list)
-    memory: dict[int, int] = field(default_factory=dict)
+    Attributes:
+        cached: the session.
+        state: digest of what is clicked on, and of all steps.
+        notes: what is worth knowing, a line each.
+        seconds: what reading (``pre``) and the session (``infer``) took.
+    """
+
+    cached: Cached
+    state: str
+    notes: list[str]
+    seconds: dict[str, float]
 
 
 class Sessions:
@@ -85,10 +105,10 @@ class Sessions:
     def __init__(
         self, model: Model, memory: int, say: Callable[[str], None] = lambda line: None, amp: str = "auto"
     ) -> None:
-        self._memory, self._say, self._amp = memory, say, amp
+        self._say, self._amp = say, amp
         self._one_at_a_time = threading.Lock()
         self._orders, self._known = Orders(), Known()
-        self._cached: list[Cached] = []  # the most recently used last
+        self._cached = Cache(memory)
         self.replace_model(model)
         self._use_newest_model()
 
@@ -128,29 +148,44 @@ class Sessions:
             ModelError: if there is something to correct and the model takes no previous segmentation.
             Cancelled: if `cancelled` said so.
         """
-        began = time.perf_counter()
-        with self._one_at_a_time:
-            self._use_newest_model()
-            progress = _Progress(on_progress)
-            picture, volume = self._known.picture(question.images, self._model.plan.reading)
-            start = None if question.start is None else self._known.digest(question.start)
-            about = About(picture.digest, start, question.tta)
-            labels = self._model.plan.labels
-            clicks, notes = placed_clicks(question.clicks, labels, picture.shape)
-            newest = None if question.newest is None else labels.index(question.newest)
-            order = self._orders.order((self._digest, about), clicks, newest)
-            cached = self._choose(about, order, progress, cancelled) or self._open(about, question, picture, volume)
-            volume = None
-            read = time.perf_counter()
-            try:
-                classes = self._bring(cached, order, progress, cancelled)
-                inferred = time.perf_counter()
-                ranks = ranks_of(classes)
-            finally:
-                self._keep(cached, one_line(question.images[0].name))
-            notes = [*picture.notes, *(note for note in cached.session.notes if note not in picture.notes), *notes]
-            seconds = {"pre": read - began, "infer": inferred - read, "post": time.perf_counter() - inferred}
-            return Answer(ranks, cached.session.image, labels.names, notes, seconds)
+
+        def order_of(about: About, picture: Picture) -> tuple[tuple[Step, ...], list[str]]:
+            clicks, notes = placed_clicks(question.clicks, self._model.plan.labels, picture.shape)
+            newest = None if question.newest is None else self._model.plan.labels.index(question.newest)
+            return one_by_one(self._orders.order((self._digest, about), clicks, newest)), notes
+
+        with self._visit(question.images, question.start, question.tta, order_of, on_progress, cancelled) as visit:
+            began, session = time.perf_counter(), visit.cached.session
+            ranks = ranks_of(session.classes())
+            seconds = visit.seconds | {"post": time.perf_counter() - began}
+            return Answer(ranks, session.image, self._model.plan.labels.names, visit.notes, seconds)
+
+    def visit(
+        self,
+        place: Place,
+        use: Callable[[Visit], T],
+        on_progress: OnProgress | None = None,
+        cancelled: IsCancelled | None = None,
+    ) -> T:
+        """What a function makes of the session that has the steps of a request; no other request is answered meanwhile.
+
+        Args:
+            use: may look at the session, and leaves it as it is.
+
+        Raises:
+            FileError, ClickError, ModelError, Cancelled: as of `answer`; a ClickError also where a lock forbids a
+                click.
+        """
+
+        def order_of(about: About, picture: Picture) -> tuple[tuple[Step, ...], list[str]]:
+            return placed_steps(place.steps, self._model.plan.labels, picture.shape)
+
+        with self._visit(place.images, place.start, place.tta, order_of, on_progress, cancelled) as visit:
+            return use(visit)
+
+    def told(self, image: str, state: str | None) -> Told | None:
+        """What a page was sent of an image under the name of a state; None if that is not known any more."""
+        return self._cached.told(image, state)
 
     def scribble(
         self, question: ScribbleQuestion, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
@@ -190,7 +225,7 @@ class Sessions:
             self._use_newest_model()
             picture, volume = self._known.picture(images, self._model.plan.reading)
             about = About(picture.digest, None, False)
-            known = next((each for each in reversed(self._cached) if each.about == about), None)
+            known = next((each for each in self._cached if each.about == about), None)
             session = known.session.fork(0) if known else self._new_session(images, volume, False)
             return float(session.uncertainty(cancelled=cancelled).mean(dtype="float64"))
 
@@ -200,95 +235,96 @@ class Sessions:
             self._cached.clear()
         self._model, self._digest = model, digest
 
+    @contextmanager
+    def _visit(
+        self,
+        images: tuple[Path, ...],
+        start: Path | str | None,
+        tta: bool,
+        order_of: Callable[[About, Picture], tuple[tuple[Step, ...], list[str]]],
+        on_progress: OnProgress | None,
+        cancelled: IsCancelled | None,
+    ) -> Iterator[Visit]:
+        """A session that has the steps that `order_of` tells; afterwards it is kept for the next request."""
+        began = time.perf_counter()
+        with self._one_at_a_time:
+            self._use_newest_model()
+            progress = _Progress(on_progress)
+            picture, volume = self._known.picture(images, self._model.plan.reading)
+            about = About(picture.digest, self._known.digest(start) if isinstance(start, Path) else start, tta)
+            order, moved = order_of(about, picture)
+            cached = self._choose(about, order, progress, cancelled) or self._open(about, images, start, volume)
+            volume = None
+            read = time.perf_counter()
+            try:
+                self._bring(cached, order, progress, cancelled)
+                seconds = {"pre": read - began, "infer": time.perf_counter() - read}
+                notes = [*picture.notes, *(note for note in cached.session.notes if note not in picture.notes), *moved]
+                yield Visit(cached, state_of((self._digest, about), order), notes, seconds)
+            finally:
+                self._keep(cached, one_line(images[0].name))
+
     def _choose(
-        self, about: About, order: Sequence[Placed], progress: "_Progress", cancelled: IsCancelled | None
+        self, about: About, order: Sequence[Step], progress: "_Progress", cancelled: IsCancelled | None
     ) -> Cached | None:
         """A session that needs the fewest passes: one that has clicks to begin with, or a fork of it."""
-        best, most = None, (-1, 0)
-        for each in reversed(self._cached):
-            shared = shared_prefix(each.order, order)
-            fit = (shared, shared - len(each.order))
-            if each.about == about and fit > most:
-                best, most = each, fit
-        if best is None:
-            return None
-        shared, lost = most[0], -most[1]
-        if lost == 0 or (lost <= MOST_TAKEN_BACK and set(best.order) & set(order)):
-            return best
-        self._make_room(sum(best.memory.values()), best)
+        found = self._cached.nearest(about, order)
+        if found is None or may_take(found[0], order, found[1]):
+            return found and found[0]
+        best, shared = found
+        self._cached.make_room(sum(best.memory.values()), best)
         return Cached(about, best.session.fork(shared, progress.of_a_call(0), cancelled), best.order[:shared])
 
-    def _open(self, about: About, question: Question, picture: Picture, volume: Volume | None) -> Cached:
-        session = self._blank(about, question.images, volume)
-        if question.start is not None:
-            session.set_segmentation(question.start)
+    def _open(self, about: About, images: Sequence[Path], start: Path | str | None, volume: Volume | None) -> Cached:
+        session = self._blank(about, images, volume)
+        if start == EMPTY:
+            session.set_segmentation(np.zeros(session.image.shape, np.uint8))
+        elif start is not None:
+            session.set_segmentation(start)
         return Cached(about, session)
 
     def _blank(self, about: About, images: Sequence[Path], volume: Volume | None) -> InteractiveSession:
         """A session on an image about which nothing was asked; it shares the image of one that is cached."""
-        for other in reversed(self._cached):
+        for other in self._cached:
             if (other.about.image, other.about.tta) == (about.image, about.tta):
-                self._make_room(sum(other.memory.values()), other)
+                self._cached.make_room(sum(other.memory.values()), other)
                 return other.session.fork(None)
         return self._new_session(images, volume, about.tta)
 
     def _new_session(self, images: Sequence[Path], volume: Volume | None, tta: bool) -> InteractiveSession:
         volume = volume or read_image(images, self._model.plan.reading)
         session = InteractiveSession(self._model, self._amp, tta=tta)
-        self._make_room(expected_memory(volume, self._model))
+        self._cached.make_room(expected_memory(volume, self._model))
         session.set_image(volume)
         return session
 
     def _bring(
-        self, cached: Cached, order: Sequence[Placed], progress: "_Progress", cancelled: IsCancelled | None
-    ) -> np.ndarray:
-        """Let a session have these clicks, whatever it has; returns the class indices."""
-        session, names = cached.session, self._model.plan.labels.class_names
+        self, cached: Cached, order: Sequence[Step], progress: "_Progress", cancelled: IsCancelled | None
+    ) -> None:
+        """Let a session have these steps, whatever it has."""
+        session = cached.session
         shared = shared_prefix(cached.order, order)
-        missing = len(order) - shared
+        missing = sum(isinstance(step, Clicked) for step in order[shared:])
         try:
             session.take_back(shared, progress.of_a_call(missing), cancelled)
             # First, as the answers of a session without it would be worked out twice.
             session.classes(progress.of_a_call(missing), cancelled)
-            cached.order = cached.order[:shared]
-            for label, voxel in order[shared:]:
-                missing -= 1
-                session.add_click(voxel, names[label], "voxel", progress.of_a_call(missing), cancelled)
-                cached.order.append((label, voxel))
+            cached.order = list(cached.order[:shared])
+            for step in order[shared:]:
+                missing -= isinstance(step, Clicked)
+                make(step, session, progress.of_a_call(missing), cancelled)
+                cached.order.append(step)
         finally:
-            del cached.order[len(session.clicks) :]
-        return session.classes()
+            del cached.order[len(session.steps) :]
 
     def _keep(self, cached: Cached, name: str) -> None:
         """Count a session as the one used last, and keep to the limit."""
-        cached.memory = cached.session.memory
-        self._cached = [each for each in self._cached if each is not cached]
-        held = self._held([cached])
-        if held <= self._memory:
-            self._make_room(0, cached)
-            self._cached.append(cached)
-        else:
+        if not self._cached.keep(cached):
+            held, limit = Cache.held([cached]) / 2**30, self._cached.limit / 2**30
             self._say(
-                f"{name}: its session takes {held / 2**30:.3g} GiB of memory and all may take "
-                f"{self._memory / 2**30:.3g} GiB, so it is dropped and each click takes longer; give more by --memory"
+                f"{name}: its session takes {held:.3g} GiB of memory and all may take {limit:.3g} GiB, so it is "
+                "dropped and each click takes longer; give more by --memory"
             )
-
-    def _make_room(self, size: int, besides: Cached | None = None) -> None:
-        """Drop the least recently used sessions until so many bytes can be held more, besides one that is needed."""
-        kept = [besides] if besides else []
-        while self._cached and self._held([*self._cached, *kept]) + size > self._memory:
-            others = [each for each in self._cached if each is not besides]
-            if not others:
-                return
-            self._cached = [each for each in self._cached if each is not others[0]]
-
-    @staticmethod
-    def _held(cached: Sequence[Cached]) -> int:
-        """Bytes that sessions hold together, what they share counted once."""
-        memory: dict[int, int] = {}
-        for each in cached:
-            memory |= each.memory
-        return sum(memory.values())
 
 
 class _Progress:

@@ -22,11 +22,14 @@ T = TypeVar("T")
 
 ASKED_EVERY = 0.25
 """Seconds between two questions whether a client is still there."""
+MOST_REMEMBERED = 1000
+"""Names of requests that are done."""
 
 
 @dataclass(eq=False)
 class _Request:
     work: Callable[[OnProgress, IsCancelled], Any]
+    name: str | None = None
     gone: threading.Event = field(default_factory=threading.Event)
     result: Future = field(default_factory=Future)
 
@@ -50,6 +53,7 @@ class Worker:
         self._current: _Request | None = None
         self._windows: tuple[int, int] | None = None
         self._closed = False
+        self._done: deque[str] = deque(maxlen=MOST_REMEMBERED)
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name="deepedit inference", daemon=True)
         self._thread.start()
@@ -64,23 +68,42 @@ class Worker:
         """Windows done and needed of the request that is being answered; None where none is, or none is done."""
         return self._windows
 
+    def state(self, name: str) -> dict[str, Any]:
+        """How far a request is, by the name that it came with.
+
+        Returns:
+            ``state``: ``waiting``, ``working``, ``done`` (or failed, or given up), ``unknown``. Of one that waits also
+            ``before``, the requests before it; of one that is worked on ``windows``, done and needed, None before the
+            first is done.
+        """
+        with self._changed:
+            current = self._current
+            if current is not None and current.name == name:
+                return {"state": "working", "windows": self._windows}
+            for number, request in enumerate(self._requests):
+                if request.name == name:
+                    return {"state": "waiting", "before": number + (current is not None)}
+            return {"state": "done" if name in self._done else "unknown"}
+
     async def run(
         self,
         work: Callable[[OnProgress, IsCancelled], T],
         gone: Callable[[], Awaitable[bool]] | None = None,
+        name: str | None = None,
     ) -> T:
         """The result of a piece of work, which is done after that of all requests before it.
 
         Args:
             work: gets what methods of a session take as `on_progress` and `cancelled`.
             gone: tells whether the client is gone; then its place is free, and the work ends at the next window.
+            name: to ask `state` about it.
 
         Raises:
             Cancelled: if the client is gone.
             Unavailable: if memory did not suffice, or the worker is closed.
             Exception: what the work raised.
         """
-        request = _Request(work)
+        request = _Request(work, name)
         with self._changed:
             if self._closed:
                 raise Unavailable("the server is stopping; try again when it is back")
@@ -96,6 +119,8 @@ class Worker:
             if not result.done():
                 self._withdraw(request)
                 result.cancel()
+            if name is not None:
+                self._done.append(name)
 
     def in_background(self, work: Callable[[IsCancelled], None]) -> None:
         """Do a piece of work when there is no request; where it is cancelled by one, it is begun anew afterwards.
