@@ -14,7 +14,7 @@ const PROBE_EVERY = 1000;
 let controller = null;
 const beforeChange = [];
 
-/** Have a function called with a box, just before ranks in it change. */
+/** Have a function called just before ranks change. */
 export function onBeforeChange(listener) {
   beforeChange.push(listener);
 }
@@ -67,13 +67,12 @@ function take(answer, work) {
   const { facts } = state.image;
   const before = state.answered?.ranks;
   const ranks = before ?? new Uint8Array(facts.shape[0] * facts.shape[1] * facts.shape[2]);
-  if (answer.values.length) {
-    if (before) for (const listener of beforeChange) listener(answer.box);
-    putBox(ranks, facts.shape, answer.box, answer.values);
-  }
-  const { state: known, volumes, changed, obeyed, notes } = answer;
+  if (before && (answer.whole || answer.values.length)) for (const listener of beforeChange) listener();
+  if (before && answer.whole) ranks.fill(0);
+  putBox(ranks, facts.shape, answer.box, answer.values);
+  const { state: known, volumes_ml: volumes, changed_ml: changed, notes } = answer;
   const version = (state.answered?.version ?? 0) + 1;
-  update({ answered: { work, known, ranks, volumes, changed, obeyed, version } });
+  update({ answered: { work, known, ranks, volumes, changed, version } });
   tell(notes ?? []);
 }
 
@@ -90,7 +89,7 @@ function tell(notes) {
 async function failed(error, work) {
   if (error instanceof server.Lost) return waitForServer();
   if (error.status === 401) return update({ login: true });
-  if (error.status === 404 && (await sentAgain())) return undefined;
+  if (error.lost && (await sentAgain(error.lost))) return undefined;
   say(error.message, true);
   if (error.status >= 500) update({ paused: true });
   else if (state.answered && state.answered.work !== work) takeBack();
@@ -98,17 +97,17 @@ async function failed(error, work) {
   return undefined;
 }
 
-/** The server may have forgotten files that were sent to it: send them again, once. */
-async function sentAgain() {
-  const { image, work } = state;
-  if (!image.file || image.sentAgain) return false;
+/** The server forgets files that were sent to it when it ends, and after an hour: send them again. */
+async function sentAgain(lost) {
+  const { image, model, work } = state;
   try {
-    const key = await server.keep(image.file);
-    if (state.image === image) update({ image: Object.assign(image, { key, sentAgain: true }) });
-    if (work.start.file) await server.sendStart(image, state.model.name, work.start.file);
+    if (lost === "image" && image.file) image.key = await server.keep(image.file);
+    else if (lost === "start" && work.start.file) await server.sendStart(image, model.name, work.start.file);
+    else return false;
     return true;
-  } catch {
-    return false;
+  } catch (error) {
+    if (error instanceof server.Lost) await waitForServer();
+    return error instanceof server.Lost;
   }
 }
 
@@ -142,7 +141,6 @@ async function probe() {
       break;
     }
   }
-  if (state.image) state.image.sentAgain = false;
   update({ lost: false });
 }
 

@@ -3,11 +3,16 @@
 const STEP_X = [1, 0, -1, 0];
 const STEP_Y = [0, 1, 0, -1];
 
+/** How often a border is smoothed; one of fewer edges is not, as it would shrink. */
+const ROUNDS = 2;
+const SMALL = 16;
+
 /**
  * Closed curves around the areas of each value above 0, in pixels of the slice.
  *
- * The border of an area runs along the edges of its voxels. The curve is the quadratic B-spline through the middles of
- * these edges: it rounds the stairs, stays within half a voxel of the border, and goes around single voxels too.
+ * The border of an area runs along the edges of its voxels. The curve is a quadratic B-spline over the middles of
+ * these edges, smoothed a little: it rounds the stairs, stays within a voxel of the border, and goes around single
+ * voxels too.
  *
  * @param values one for each pixel of the slice, row by row
  * @returns Map of value to Path2D
@@ -48,7 +53,15 @@ function follow(values, columns, rows, startX, startY, value, seen) {
   return points;
 }
 
-function draw(path, points) {
+/** Each point moved to the mean of itself and its neighbours, which count half: stairs become slopes. */
+function smoothed(points) {
+  const length = points.length;
+  return points.map((at, place) => (points[(place + length - 2) % length] + 2 * at + points[(place + 2) % length]) / 4);
+}
+
+function draw(path, edges) {
+  let points = edges;
+  if (edges.length >= 2 * SMALL) for (let round = 0; round < ROUNDS; round++) points = smoothed(points);
   const count = points.length / 2;
   const x = (number) => points[2 * (number % count)];
   const y = (number) => points[2 * (number % count) + 1];

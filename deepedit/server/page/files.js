@@ -77,7 +77,7 @@ async function load(image) {
   const { signal } = loading;
   try {
     await patiently(async () => {
-      const facts = await server.facts(image, image.channel, signal);
+      const facts = await server.facts(image, state.model.name, signal);
       if (state.image !== image) return;
       const first = !image.facts;
       image.facts = facts;
@@ -92,7 +92,7 @@ async function load(image) {
         Object.assign(image, { voxels, received });
         update();
       };
-      await server.voxels(image, image.channel, ARRAYS[facts.dtype], count, arrived, signal);
+      await server.voxels(image, state.model.name, ARRAYS[facts.dtype], count, arrived, signal);
       image.complete = true;
       update();
     });
@@ -199,7 +199,7 @@ async function submit() {
 
 async function nextCase() {
   if (!mayLeave()) return;
-  const found = await attempt("Looking for the next case", () => server.next(state.about.strategies[0] ?? "first", client));
+  const found = await attempt("Looking for the next case", () => server.next($("strategy").value, client));
   if (found?.id) await show({ id: found.id, name: found.id });
   else if (found) say("All cases have a label.");
 }

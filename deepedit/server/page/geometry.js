@@ -12,20 +12,18 @@ export const PLANES = [
 
 /** Voxel (i, j, k) of the file for a voxel of the display. */
 export function toFile(voxel, facts) {
+  const { permutation, flips } = facts.axes;
   const file = [0, 0, 0];
   voxel.forEach((at, axis) => {
-    const from = facts.axes[axis];
-    file[from.axis] = from.flipped ? facts.shape[axis] - 1 - at : at;
+    file[permutation[axis]] = flips[axis] ? facts.shape[axis] - 1 - at : at;
   });
   return file;
 }
 
 /** Voxel of the display for a voxel of the file. */
 export function toDisplay(file, facts) {
-  return facts.axes.map((from, axis) => {
-    const at = file[from.axis];
-    return from.flipped ? facts.shape[axis] - 1 - at : at;
-  });
+  const { permutation, flips } = facts.axes;
+  return permutation.map((from, axis) => (flips[axis] ? facts.shape[axis] - 1 - file[from] : file[from]));
 }
 
 /** RAS mm of a display voxel's centre. */

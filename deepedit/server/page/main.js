@@ -21,6 +21,8 @@ async function begin() {
   }
   update({ about, login: false });
   fill($("model"), about.models.map(({ name }) => [name, name]), about.models[0].name);
+  const strategies = Object.entries(about.strategies ?? {}).map(([name, { description }]) => [name, description]);
+  fill($("strategy"), strategies, strategies[0]?.[0] ?? "");
   $("model-field").hidden = about.models.length < 2;
   if (!state.model) chooseModel(about.models[0].name);
   try {

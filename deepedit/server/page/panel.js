@@ -147,6 +147,7 @@ function renderImage() {
   $("case-field").hidden = !cases;
   $("next").hidden = $("submit").hidden = !cases;
   $("submit").hidden ||= !image?.id;
+  $("strategy").hidden = $("strategy-label").hidden = !cases;
   $("name").textContent = image && !(cases && image.id) ? image.name : "";
   $("case").value = image?.id ?? "";
   document.title = image ? `${image.name}: DeepEdit` : "DeepEdit";

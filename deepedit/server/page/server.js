@@ -1,11 +1,11 @@
 // The one module that speaks to the server. Addresses are relative, so that a proxy may put anything before them.
 // docs/server.md tells what the endpoints take and give.
 
-/** An answer that is an error; its message is the server's one sentence. */
+/** An answer that is an error: its message is the server's one sentence, `lost` what has to be sent again. */
 export class Refused extends Error {
-  constructor(status, sentence) {
+  constructor(status, sentence, lost = null) {
     super(sentence);
-    this.status = status;
+    Object.assign(this, { status, lost });
   }
 }
 
@@ -21,13 +21,10 @@ async function ask(address, options = {}) {
     throw new Lost("the server does not answer");
   }
   if (response.ok) return response;
-  const detail = await response
-    .json()
-    .then((body) => body.detail)
-    .catch(() => null);
+  const { detail, lost } = await response.json().catch(() => ({}));
   // What a proxy says when there is no server behind it.
-  if (typeof detail !== "string" && [502, 503, 504].includes(response.status)) throw new Lost("the server does not answer");
-  throw new Refused(response.status, typeof detail === "string" ? detail : `the server answered ${response.status}`);
+  if (!detail && [502, 503, 504].includes(response.status)) throw new Lost("the server does not answer");
+  throw new Refused(response.status, detail ? String(detail) : `the server answered ${response.status}`, lost);
 }
 
 async function body(response, how) {
@@ -63,23 +60,26 @@ export const about = () => json("api/");
 
 export const cases = () => json("api/cases");
 
-export const login = (token) => post("api/login", { token });
+export const login = (token) => post("login", { token });
 
 /** Send an image; returns its key. */
 export async function keep(file) {
   return (await body(await put("session/", "file", file), "json")).session_id;
 }
 
-export const facts = (image, channel, signal) =>
-  json(`api/image?${query({ ...nameOf(image), channel, part: "facts" })}`, { signal });
+function addressOf(image, model, part) {
+  return `api/image?${query({ ...nameOf(image), channel: image.channel, model, part })}`;
+}
+
+export const facts = (image, model, signal) => json(addressOf(image, model, "facts"), { signal });
 
 /**
  * The voxels of an image, in an array that is filled while they arrive.
  *
  * @param onProgress called with the array and the share of it that is there
  */
-export async function voxels(image, channel, ArrayType, count, onProgress, signal) {
-  const response = await ask(`api/image?${query({ ...nameOf(image), channel, part: "voxels" })}`, { signal });
+export async function voxels(image, model, ArrayType, count, onProgress, signal) {
+  const response = await ask(addressOf(image, model, "voxels"), { signal });
   const values = new ArrayType(count);
   const bytes = new Uint8Array(values.buffer);
   const reader = response.body.getReader();
@@ -125,8 +125,8 @@ export async function download(kind, question) {
 export const sendStart = async (image, model, file) =>
   body(await put(`api/start?${query({ ...nameOf(image), model })}`, "file", file), "json");
 
-export const sendSession = async (image, model, file) =>
-  body(await put(`api/session?${query({ ...nameOf(image), model })}`, "file", file), "json");
+export const sendSession = (image, model, file) =>
+  json(`api/session?${query({ ...nameOf(image), model })}`, { method: "PUT", body: file });
 
 export const submit = async (question) => body(await post("api/submit", question), "json");
 

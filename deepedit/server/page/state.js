@@ -19,6 +19,7 @@ export const state = {
   group: [], // clicks that wait to be sent as one step
   answered: null, // {work, known, ranks, volumes, changed}: the newest answer, whatever is wanted meanwhile
   asking: null, // {work, id, since, progress}: the request that is under way
+  saved: null, // the work that was saved or submitted last
   paused: false, // the user cancelled, and has not asked for anything since
   lost: false, // the server does not answer
   login: false, // the server asks for its token
@@ -32,7 +33,8 @@ export const state = {
   zoom: 1,
   window: [0, 1], // centre and width
   plane: 0, // that which a narrow page shows
-  opacity: 0.35,
+  enlarged: null, // the only plane that a wide page shows, if any
+  opacity: 0.25,
   hidden: new Set(), // ranks of labels that are not drawn
   crosshair: true,
   uncertainty: null, // {known, values}: shares of 255 in display order; null: not shown

@@ -167,7 +167,7 @@ class Pane {
 
   isShown() {
     if (narrow.matches) return state.plane === this.number;
-    return state.enlarged === undefined || state.enlarged === null || state.enlarged === this.number;
+    return state.enlarged === null || state.enlarged === this.number;
   }
 
   render() {
