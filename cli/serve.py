@@ -1,10 +1,13 @@
-"""``deepedit-serve``: a server that 3D Slicer's module MONAILabel speaks to."""
+"""``deepedit-serve``: a page to click on, and a server that 3D Slicer's module MONAILabel speaks to."""
 
 import argparse
+import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -14,6 +17,7 @@ from deepedit_cli.common import UsageError, count, device, parser, positive, run
 
 EPILOG = """\
 examples:
+  deepedit-serve --model run/model.pt --image case.nii.gz --open
   deepedit-serve --model run/model.pt --studies Task09_Spleen
   deepedit-serve --model run/model.pt --studies cases --host 0.0.0.0 --token token.txt
 """
@@ -24,10 +28,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = parser("deepedit-serve", "Serve models to 3D Slicer, by MONAI Label's protocol.", EPILOG)
+    options = parser("deepedit-serve", "Serve models to browsers, and to 3D Slicer by MONAI Label's protocol.", EPILOG)
     add = options.add_argument
     add("--model", type=Path, action="append", required=True, help="to serve; may be given several times")
-    add("--studies", type=Path, required=True, metavar="FOLDER", help="images, and label maps where there are some")
+    shown = options.add_mutually_exclusive_group(required=True)
+    shown.add_argument("--studies", type=Path, metavar="FOLDER", help="images, and label maps where there are some")
+    shown.add_argument("--image", type=Path, nargs="+", metavar="FILE", help="one image, or a file for each channel")
+    add("--open", action="store_true", help="open the page in a browser")
     add("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine alone)")
     add("--port", type=count, default=8000, help="default: 8000; 0 takes one that is free")
     who = options.add_mutually_exclusive_group()
@@ -54,6 +61,7 @@ def serve(argv: Sequence[str] | None) -> None:
         raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[server]' brings it") from error
     from deepedit.server.access import Access, accepted_hosts, read_token
     from deepedit.server.app import create_app
+    from deepedit.server.one_image import folder_of
     from deepedit.server.service import Service, load_models
 
     access = Access(
@@ -63,23 +71,48 @@ def serve(argv: Sequence[str] | None) -> None:
     )
     memory = int(chosen.memory * 2**30)
     models = load_models(chosen.model, chosen.studies, chosen.device, say)
-    listening = _listen(chosen.host, chosen.port)
-    service = Service(models, chosen.studies, access, memory, not chosen.no_train, chosen.adopt, chosen.device, say)
-    config = uvicorn.Config(
-        create_app(service),
-        log_level="warning",
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=5,
-    )
-    host = _name_to_enter(chosen.host, chosen.allow_host)
-    say(f"serving at http://{host}:{listening.getsockname()[1]}/; enter this address in 3D Slicer's module MONAILabel")
-    # The server ends by itself at SIGTERM, and then passes the signal on, which would end the process with an error.
-    signal.signal(signal.SIGTERM, lambda number, frame: None)
-    try:
+    with ExitStack() as stack:
+        listening = stack.enter_context(_listen(chosen.host, chosen.port))
+        studies, trains = chosen.studies, not chosen.no_train
+        if studies is None:
+            scratch = folder_of(chosen.image, models[0][1].plan)
+            stack.callback(scratch.close)
+            studies, trains = scratch.path / "studies", False
+        stores = chosen.studies is not None
+        service = Service(models, studies, access, memory, trains, chosen.adopt, chosen.device, say, stores)
+        stack.callback(service.close)
+        config = uvicorn.Config(
+            create_app(service),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=5,
+        )
+        port = listening.getsockname()[1]
+        url = f"http://{_name_to_enter(chosen.host, chosen.allow_host)}:{port}/"
+        say(f"serving at {url}; open this address in a browser, or enter it in 3D Slicer's module MONAILabel")
+        if chosen.open:
+            _open(url if access.logins is None else f"{url}?key={access.logins.one_time_key()}")
+        # The server ends by itself at SIGTERM, and then passes the signal on, which would make the end an error.
+        signal.signal(signal.SIGTERM, lambda number, frame: None)
         uvicorn.Server(config).run(sockets=[listening])
-    finally:
-        service.close()
+
+
+def _open(url: str) -> None:
+    """Open a page in a browser; it is answered once the server runs."""
+    import webbrowser
+
+    # Without a display a browser of text might be started, in the very terminal that this command runs in.
+    seen = sys.platform in ("win32", "darwin") or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "BROWSER")
+    )
+    # Some browsers are waited for until they end.
+    if seen:
+        threading.Thread(target=webbrowser.open, args=(url,), daemon=True).start()
+    else:
+        say("no browser was found here; open the page yourself")
+    once = " (this address logs in once, within ten minutes)" if "?key=" in url else ""
+    say(f"the page: {url}{once}")
 
 
 def _name_to_enter(host: str, names: Sequence[str]) -> str:
@@ -105,7 +138,7 @@ def _check(chosen: argparse.Namespace) -> None:
             f"--host {chosen.host} can be reached from other machines: give --token FILE, or --allow-anyone on a "
             "network where everybody may see the images"
         )
-    if not chosen.studies.is_dir():
+    if chosen.studies is not None and not chosen.studies.is_dir():
         problem = "is not a folder" if chosen.studies.exists() else "no such folder; check the path"
         raise FileError(f"--studies {one_line(chosen.studies)}: {problem}")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from deepedit.errors import FileError
 from deepedit.files import one_line
+from deepedit.server.cookies import Logins
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 SHORTEST_TOKEN = 16
@@ -30,13 +31,19 @@ class Access:
         token: what a client must show; None where everybody may come.
         hosts: the names in a request's Host header that are taken, without ports; None takes all.
         origins: of web pages, besides the server's own, as ``https://viewer.example``.
+        logins: of browsers; None without a token.
     """
 
     token: str | None = None
     hosts: frozenset[str] | None = LOOPBACK
     origins: frozenset[str] = frozenset()
+    logins: Logins | None = field(init=False, default=None, repr=False)
     _seen: dict[str, float] = field(default_factory=dict, repr=False)
     _wrong: dict[str, list[float]] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        if self.token is not None:
+            self.logins = Logins(self.token)
 
     def knows_host(self, host: str) -> bool:
         """Whether a Host header names this server."""

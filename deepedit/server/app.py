@@ -1,8 +1,9 @@
 """The web application: who may come in, how errors are told, and the endpoints."""
 
 import traceback
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,13 +14,15 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from deepedit.errors import DeepEditError
-from deepedit.server import data, inference, pages, tasks
+from deepedit.server import data, editing, inference, login, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
 
-OPEN_PATHS = frozenset({"/auth/", "/auth/token"})
-"""What is told without a token: whether there is one, and how to log in."""
+OPEN_PATHS = frozenset({"/auth/", "/auth/token", "/", "/login", "/logout"})
+"""What is told without a token: whether there is one, and how to log in; the page does that itself."""
+OPEN_FOLDER = "/page/"
+"""Of the page's files."""
 
 
 def create_app(service: Service) -> FastAPI:
@@ -43,6 +46,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(data.routes(service))
     app.include_router(tasks.routes(service))
     app.include_router(pages.routes(service))
+    app.include_router(editing.routes(service))
+    app.include_router(login.routes(service.access))
     _tell_errors(app)
     if service.access.origins:
         app.add_middleware(
@@ -116,7 +121,9 @@ class Guard:
             return refused(getattr(error, "status", 400), str(error))
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         preflight = scope["method"] == "OPTIONS" and origin is not None
-        if access.token is None or path in OPEN_PATHS or preflight:
+        if access.token is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or preflight:
+            return None
+        if access.logins.admits(headers.get("cookie", "")):
             return None
         address = scope["client"][0] if scope.get("client") else ""
         if not access.may_try(address):
@@ -132,9 +139,11 @@ class Guard:
         return refused(401, "log in first: the password is the server's token", {"WWW-Authenticate": "Bearer"})
 
 
-def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
-    """An answer that is an error; clients show the sentence to their users."""
-    return JSONResponse({"detail": sentence}, status, headers)
+def refused(
+    status: int, sentence: str, headers: dict[str, str] | None = None, facts: Mapping[str, str] = MappingProxyType({})
+) -> JSONResponse:
+    """An answer that is an error; clients show the sentence to their users, and go by the facts."""
+    return JSONResponse({"detail": sentence, **facts}, status, headers)
 
 
 def _tell_errors(app: FastAPI) -> None:
@@ -142,7 +151,7 @@ def _tell_errors(app: FastAPI) -> None:
 
     @app.exception_handler(DeepEditError)
     async def known(request: Request, error: DeepEditError) -> JSONResponse:
-        return refused(getattr(error, "status", 400), str(error))
+        return refused(getattr(error, "status", 400), str(error), facts=getattr(error, "facts", {}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

@@ -36,6 +36,7 @@ def routes(service: Service) -> APIRouter:
     @router.put("/datastore/image")
     async def add_image(request: Request, image: str = "") -> dict[str, str]:
         """Add an image to the studies; the answer tells the id that it got."""
+        service.require_folder()
         async with open_form(request, service.kept, {"file": (*IMAGES_SENT, DICOM)}) as form:
             sent = _sent(form, "file")
             given = await run_in_threadpool(studies.add_image, image or sent.name, sent.path, sent.suffix)
@@ -62,6 +63,7 @@ def routes(service: Service) -> APIRouter:
     @router.put("/datastore/label")
     async def add_label(request: Request, image: str, tag: str = "final") -> dict[str, str]:
         """Submit the label map of an image."""
+        service.require_folder()
         async with open_form(request, service.kept, {"label": LABELS_SENT}) as form:
             sent, params = _sent(form, "label"), read_params(form.text("params"))
             listed = params.get("label_info")

@@ -9,6 +9,18 @@ class NotFound(DeepEditError):
     status = 404
 
 
+class Lost(NotFound):
+    """It was sent, and is no longer kept.
+
+    Args:
+        what: ``image`` or ``start``; clients send it again.
+    """
+
+    def __init__(self, what: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.facts = {"lost": what}
+
+
 class Busy(DeepEditError):
     """It is being done already."""
 

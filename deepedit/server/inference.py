@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
 from deepedit.server.answers import Answer, encode, suffix_of
-from deepedit.server.errors import NotFound
+from deepedit.server.errors import Lost, NotFound
 from deepedit.server.forms import Received, open_form
 from deepedit.server.multipart import params_and_file
 from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, read_params, scribbles_of, wants_tta
@@ -97,7 +97,7 @@ def named_images(service: Service, sent: Received | None, image: str, session_id
     elif session_id:
         with service.kept.using(session_id) as kept:
             if kept is None:
-                raise NotFound("the image that the viewer sent is no longer kept; send it again")
+                raise Lost("image", "the image that the viewer sent is no longer kept; send it again")
             yield (kept.path,)
     elif image:
         yield service.studies.images(image)

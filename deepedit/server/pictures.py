@@ -93,7 +93,7 @@ def _pictures(volume: Volume, name: str) -> tuple[Picture, ...]:
         "digest": image_digest(volume),
         "notes": [f"{one_line(name)}: {note}" for note in volume.notes],
     }
-    return tuple(_picture(data, axes, common) for data in channels)
+    return tuple(_picture(data, axes, {**common, "channel": number}) for number, data in enumerate(channels))
 
 
 def _picture(data: np.ndarray, axes: Axes, common: dict[str, Any]) -> Picture:

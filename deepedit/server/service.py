@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deepedit.errors import ModelError
+from deepedit.errors import DeepEditError, ModelError
 from deepedit.files import one_line
 from deepedit.inference.session_file import model_digest
 from deepedit.network.checkpoint import Model, load_model
@@ -31,6 +31,9 @@ VERSION = version("deepedit")
 
 PICTURES = 8
 """One part in so many of the memory is for the images that pages show, the rest for sessions."""
+
+LARGEST_STARTS = 4 * 2**30
+"""Bytes of the disk that segmentations take which pages begin with."""
 
 KINDS = {
     "segmentation": "automatic segmentation",
@@ -81,6 +84,7 @@ class Service:
         adopt: take a fine-tuned model even if it could not be compared.
         device: to fine-tune on, see `pick_device`.
         say: called with lines for whoever runs the server.
+        stores: whether the folder takes what clients send; else it is there for the time being only.
     """
 
     def __init__(
@@ -93,8 +97,9 @@ class Service:
         adopt: bool = False,
         device: str = "auto",
         say: Callable[[str], None] = lambda line: None,
+        stores: bool = True,
     ) -> None:
-        self.access, self.say = access, say
+        self.access, self.say, self.stores = access, say, stores
         self.labels = common_labels(models)
         for name in unreachable_labels(self.labels):
             say(
@@ -107,7 +112,7 @@ class Service:
         self.finetuning = (
             FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt) if trains else None
         )
-        self.kept = KeptImages()
+        self.kept, self.starts = KeptImages(), KeptImages(LARGEST_STARTS)
         self.pictures = Pictures(memory // PICTURES)
         self.worker = Worker(self._forget_sessions, say)
         self.scores = Scores(
@@ -125,6 +130,13 @@ class Service:
             raise NotFound(f"there is no model {one_line(name, 60)!r}; choose one of {', '.join(self.served)}")
         return self.served[name]
 
+    def require_folder(self) -> None:
+        """Raise a DeepEditError if there is no folder to store something in."""
+        if not self.stores:
+            raise DeepEditError(
+                "this server shows one image and stores nothing; save the segmentation, or start it with --studies"
+            )
+
     def adopt(self, path: Path) -> None:
         """Answer from now on with another model."""
         model = load_model(path, self.sessions[0].model.device)
@@ -141,20 +153,22 @@ class Service:
             self.finetuning.close()
         self.worker.close()
         self.kept.close()
+        self.starts.close()
 
 
 def load_models(
-    paths: Sequence[Path], studies: Path, device: str, say: Callable[[str], None]
+    paths: Sequence[Path], studies: Path | None, device: str, say: Callable[[str], None]
 ) -> list[tuple[Path, Model]]:
     """The files that were named, and the model that is served for each.
 
     For the first that is the one which was fine-tuned from it on these studies, if one was adopted.
 
     Args:
+        studies: None where there is no folder of them.
         device: see `pick_device`.
         say: is told which it is.
     """
-    first, line = adopted_model(paths[0], studies)
+    first, line = (paths[0], f"serving {one_line(paths[0])}") if studies is None else adopted_model(paths[0], studies)
     say(line)
     files = [first, *paths[1:]]
     return [(path, load_model(file, pick_device(device))) for path, file in zip(paths, files, strict=True)]

@@ -187,6 +187,20 @@ class Sessions:
         """What a page was sent of an image under the name of a state; None if that is not known any more."""
         return self._cached.told(image, state)
 
+    def read_session(self, images: tuple[Path, ...], file: Path) -> InteractiveSession:
+        """The session in a file that `InteractiveSession.save_session` wrote, on an image. It is not kept.
+
+        Raises:
+            FileError, ClickError: as of `InteractiveSession.load_session`.
+        """
+        with self._one_at_a_time:
+            self._use_newest_model()
+            volume = read_image(images, self._model.plan.reading)
+            self._cached.make_room(expected_memory(volume, self._model))
+            session = InteractiveSession(self._model, self._amp)
+            session.load_session(file, volume)
+            return session
+
     def scribble(
         self, question: ScribbleQuestion, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
     ) -> Answer:

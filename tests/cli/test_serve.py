@@ -74,7 +74,7 @@ def test_the_process_tells_its_address_and_ends_at_sigterm(here, extra):
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
         lines = [server.stdout.readline(), server.stdout.readline()]
         assert lines[0] == "serving model.pt\n"
-        assert "enter this address in 3D Slicer" in lines[1]
+        assert "open this address in a browser, or enter it in 3D Slicer" in lines[1]
         url = lines[1].partition("serving at ")[2].partition(";")[0]
         with urllib.request.urlopen(f"{url}info/") as answer:
             assert json.load(answer)["datastore"]["total"] == 3
