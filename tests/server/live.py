@@ -56,16 +56,22 @@ class Live:
 
 @contextmanager
 def serving(
-    models: Sequence[tuple[Path, Model]], studies: Path, access: Access | None = None, **options: object
+    models: Sequence[tuple[Path, Model]],
+    studies: Path,
+    access: Access | None = None,
+    memory: int = 2**28,
+    port: int = 0,
+    **options: object,
 ) -> Iterator[Live]:
     """A server in a thread of this process.
 
     Args:
-        models, studies, options: as for `Service`.
+        models, studies, memory, options: as for `Service`.
+        port: 0 takes one that is free.
     """
     said: list[str] = []
-    service = Service(models, studies, access or Access(), memory=2**28, say=said.append, device="cpu", **options)
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=0, log_level="error"))
+    service = Service(models, studies, access or Access(), memory, say=said.append, device="cpu", **options)
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

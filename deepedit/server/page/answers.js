@@ -22,7 +22,7 @@ export function onBeforeChange(listener) {
 /** What a request about the present work says. */
 export function question(work = state.work) {
   const { kind, key } = work.start;
-  return { model: state.model.name, ...server.nameOf(state.image), start: { kind, key }, steps: work.steps, tta: false };
+  return { model: state.model.name, ...server.nameOf(state.image), start: { kind, key }, steps: work.steps, tta: work.tta };
 }
 
 /** Ask for what is wanted, unless it is there, or on its way. */
@@ -82,7 +82,7 @@ let told = "";
 function tell(notes) {
   const text = notes.join(" ");
   if (text && text !== told) say(text);
-  else if (state.message && !state.message.error) say(null);
+  else if (state.message?.error) say(null);
   told = text;
 }
 
@@ -103,6 +103,7 @@ async function sentAgain(lost) {
   try {
     if (lost === "image" && image.file) image.key = await server.keep(image.file);
     else if (lost === "start" && work.start.file) await server.sendStart(image, model.name, work.start.file);
+    else if (lost === "start" && work.start.session) await server.sendSession(image, model.name, work.start.session);
     else return false;
     return true;
   } catch (error) {

@@ -139,7 +139,7 @@ export function chooseModel(name) {
     step.clicks ? step.clicks.every(([label]) => names.has(label)) : names.has(step.lock ?? step.unlock),
   );
   const left = state.work.steps.length - kept.length;
-  const work = { start: state.work.start, steps: kept };
+  const work = { ...state.work, steps: kept };
   update({ model, work, past: [], future: [], group: [], answered: null, uncertainty: null, hidden: new Set(), label: Math.min(state.label, model.labels.length) });
   if (left) say(`${left} of the steps are for labels that ${name} does not have, and were left out.`);
   bringUpToDate();
@@ -152,8 +152,9 @@ async function startFromFile(file) {
   if (!image?.complete) return say("Open the image first; the segmentation is laid over it.", true);
   const answer = await attempt(`Sending ${file.name}`, () => server.sendStart(image, model.name, file));
   if (!answer || state.image !== image) return undefined;
-  if (answer.notes?.length) say(answer.notes.join(" "));
+  const missing = answer.missing.length ? [`${file.name} has no ${answer.missing.join(", ")}.`] : [];
   want({ ...state.work, start: { kind: "sent", key: answer.key, name: file.name, file } });
+  say([...answer.notes, ...missing].join(" "));
   return undefined;
 }
 
@@ -162,8 +163,10 @@ async function loadSession(file) {
   if (!image?.complete) return say("Open the image of the session first.", true);
   const answer = await attempt(`Loading ${file.name}`, () => server.sendSession(image, model.name, file));
   if (!answer || state.image !== image) return undefined;
-  const start = answer.start.kind === "automatic" ? AUTOMATIC : { ...answer.start, name: file.name };
-  want({ start, steps: answer.steps });
+  const start = answer.start.kind === "automatic" ? AUTOMATIC : { ...answer.start, name: file.name, session: file };
+  const augmented = answer.tta ? ["Its answers are those of augmented passes, which take twice the time."] : [];
+  want({ start, steps: answer.steps, tta: answer.tta });
+  say([...answer.notes, ...augmented].join(" "));
   return undefined;
 }
 
@@ -181,7 +184,6 @@ async function save(kind) {
 // ---- the studies ----
 
 export async function listCases() {
-  if (!state.about.studies) return;
   const cases = await patiently(server.cases);
   update({ cases });
   fill($("case"), [["", "Choose a case"], ...cases.map(({ id, submitted }) => [id, submitted ? `${id} ✓` : id])], state.image?.id ?? "");

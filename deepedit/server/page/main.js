@@ -8,29 +8,33 @@ import * as server from "./server.js";
 import { onChange, onWanted, say, state, update } from "./state.js";
 import { buildPanes } from "./view.js";
 
+/** Which case comes next, in words. */
+const STRATEGIES = { first: "First without a label", random: "Any without a label", uncertainty: "Least certain" };
+
 const $ = (id) => document.getElementById(id);
 
 async function begin() {
-  let about;
+  update({ busy: "Connecting" });
   try {
-    about = await patiently(server.about);
+    await meet(await patiently(server.about));
   } catch (error) {
     if (error.status === 401) update({ login: true });
     else say(error.message, true);
-    return;
+  } finally {
+    update({ busy: null });
   }
-  update({ about, login: false });
+}
+
+/** Take what the server says about itself, and open the first image. */
+async function meet(about) {
+  update({ about });
   fill($("model"), about.models.map(({ name }) => [name, name]), about.models[0].name);
-  const strategies = Object.entries(about.strategies ?? {}).map(([name, { description }]) => [name, description]);
+  const strategies = Object.keys(about.strategies).map((name) => [name, STRATEGIES[name] ?? name]);
   fill($("strategy"), strategies, strategies[0]?.[0] ?? "");
   $("model-field").hidden = about.models.length < 2;
   if (!state.model) chooseModel(about.models[0].name);
-  try {
-    await listCases();
-  } catch (error) {
-    say(error.message, true);
-  }
-  const first = about.image ?? state.cases[0]?.id;
+  await listCases();
+  const first = state.cases[0]?.id;
   if (!state.image && first) openCase(first);
   else bringUpToDate();
 }

@@ -132,6 +132,7 @@ function render() {
   for (const id of ["save", "submit", "save-session", "load-session", "start-file", "fit", "show-uncertainty"]) {
     $(id).disabled = !state.image?.complete || !state.model;
   }
+  $("panes").setAttribute("aria-busy", String(isBusy()));
   renderImage();
   renderPresets();
   renderStarts();
@@ -365,6 +366,12 @@ function activity() {
   if (how === "waiting" && before) return { words: `Waiting for ${before} other ${before === 1 ? "request" : "requests"}${more}`, busy: true, cancels: true };
   const share = counted?.[1] ? counted[0] / counted[1] : undefined;
   return { words: (first ? "Segmenting automatically" : "Working on it") + more, busy: true, share, cancels: true };
+}
+
+/** Whether what is shown is about to change by itself. */
+function isBusy() {
+  const { asking, busy, image, lost } = state;
+  return Boolean(asking || busy || lost || (image && !image.complete));
 }
 
 function renderReadout() {

@@ -4,7 +4,7 @@
 // redo are lists of works, and comparing two of them is comparing two references.
 
 export const AUTOMATIC = Object.freeze({ kind: "automatic" });
-export const NOTHING_DONE = Object.freeze({ start: AUTOMATIC, steps: Object.freeze([]) });
+export const NOTHING_DONE = Object.freeze({ start: AUTOMATIC, steps: Object.freeze([]), tta: false });
 
 export const MODES = ["click", "scribble", "look", "window", "pan", "zoom"];
 
@@ -117,7 +117,8 @@ export function takeBack() {
 
 /** Whether a work has all that another has, in its order, and maybe more. */
 export function extendsWork(work, shorter) {
-  return work.start === shorter.start && shorter.steps.every((step, at) => step === work.steps[at]);
+  const same = work.start === shorter.start && work.tta === shorter.tta;
+  return same && shorter.steps.every((step, at) => step === work.steps[at]);
 }
 
 /** Names of the labels that are locked after some steps. */
