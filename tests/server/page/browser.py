@@ -149,6 +149,26 @@ class Tab:
         box = self.canvas(plane).bounding_box()
         return box["width"] / 2, box["height"] / 2
 
+    def pixel_of(self, plane: str, voxel: Sequence[int], shape: Sequence[int]) -> tuple[float, float]:
+        """Where the middle of a voxel is drawn, of an image of 1 mm that is stored RAS and is shown whole."""
+        boxes = {each: self.canvas(each).bounding_box() for each in PLANES}
+        axes = {"Axial": (0, 1), "Coronal": (0, 2), "Sagittal": (1, 2)}
+        scale = min(
+            min((box["width"] - 16) / shape[axes[each][0]], (box["height"] - 16) / shape[axes[each][1]])
+            for each, box in boxes.items()
+            if box is not None  # a narrow page shows one plane
+        )
+        sides = boxes[plane]["width"], boxes[plane]["height"]
+        return tuple(
+            side / 2 - (voxel[axis] + 0.5 - shape[axis] / 2) * scale
+            for side, axis in zip(sides, axes[plane], strict=True)
+        )
+
+    def colour_at(self, plane: str, pixel: Sequence[float]) -> np.ndarray:
+        """Mean colour of a few pixels around one."""
+        column, row = round(pixel[0]), round(pixel[1])
+        return self.picture(plane)[row - 2 : row + 3, column - 2 : column + 3].mean(axis=(0, 1))
+
     def button(self, name: str) -> "sync_api.Locator":
         return self.page.get_by_role("button", name=name, exact=True)
 
