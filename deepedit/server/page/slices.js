@@ -66,7 +66,7 @@ export function greyTable(facts, [centre, width]) {
 
 /** The same for shares of 255: from clear to a bright magenta. */
 export const HEAT = Uint32Array.from({ length: 256 }, (_, share) => {
-  const alpha = Math.round(210 * Math.min(1, share / 200));
+  const alpha = Math.round((210 * share) / 255);
   return ((alpha << 24) | (200 << 16) | (90 << 8) | 255) >>> 0;
 });
 
