@@ -35,8 +35,9 @@ def routes(service: Service) -> APIRouter:
             "version": VERSION,
             "models": [_described(served) for served in service.served.values() if served.kind == "deepedit"],
             "studies": service.stores,
-            "trains": service.finetuning is not None,
-            "strategies": service.sampler.strategies() if service.stores else {},
+            "image": None if service.stores else service.studies.ids()[0],
+            "training": service.finetuning is not None,
+            "strategies": list(service.sampler.strategies()) if service.stores else [],
             "login": service.access.token is not None,
         }
         return JSONResponse(told, headers=SAFE)

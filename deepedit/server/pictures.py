@@ -84,7 +84,8 @@ def _pictures(volume: Volume, name: str) -> tuple[Picture, ...]:
     channels = volume.data.reshape(-1, *volume.shape)
     common = {
         "shape": list(axes.display_shape),
-        "axes": {"permutation": list(axes.permutation), "flips": list(axes.flips), "file_shape": list(axes.shape)},
+        "axes": [{"axis": a, "flipped": flipped} for a, flipped in zip(axes.permutation, axes.flips, strict=True)],
+        "file_shape": list(axes.shape),
         "spacing": np.linalg.norm(affine[:3, :3], axis=0).tolist(),
         "affine": affine.tolist(),
         "letters": [list(ends) for ends in ENDS],
