@@ -12,18 +12,16 @@ export const PLANES = [
 
 /** Voxel (i, j, k) of the file for a voxel of the display. */
 export function toFile(voxel, facts) {
-  const { permutation, flips } = facts.axes;
   const file = [0, 0, 0];
-  voxel.forEach((at, axis) => {
-    file[permutation[axis]] = flips[axis] ? facts.shape[axis] - 1 - at : at;
+  facts.axes.forEach(({ axis, flipped }, display) => {
+    file[axis] = flipped ? facts.shape[display] - 1 - voxel[display] : voxel[display];
   });
   return file;
 }
 
 /** Voxel of the display for a voxel of the file. */
 export function toDisplay(file, facts) {
-  const { permutation, flips } = facts.axes;
-  return permutation.map((from, axis) => (flips[axis] ? facts.shape[axis] - 1 - file[from] : file[from]));
+  return facts.axes.map(({ axis, flipped }, display) => (flipped ? facts.shape[display] - 1 - file[axis] : file[axis]));
 }
 
 /** RAS mm of a display voxel's centre. */

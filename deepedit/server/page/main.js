@@ -29,12 +29,12 @@ async function begin() {
 async function meet(about) {
   update({ about });
   fill($("model"), about.models.map(({ name }) => [name, name]), about.models[0].name);
-  const strategies = Object.keys(about.strategies).map((name) => [name, STRATEGIES[name] ?? name]);
+  const strategies = about.strategies.map((name) => [name, STRATEGIES[name] ?? name]);
   fill($("strategy"), strategies, strategies[0]?.[0] ?? "");
   $("model-field").hidden = about.models.length < 2;
   if (!state.model) chooseModel(about.models[0].name);
   await listCases();
-  const first = state.cases[0]?.id;
+  const first = about.image ?? state.cases[0]?.id;
   if (!state.image && first) openCase(first);
   else bringUpToDate();
 }
