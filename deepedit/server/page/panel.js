@@ -271,13 +271,18 @@ function renderClicks() {
   if (listed && listed.work === state.work && listed.answered === answered && listed.image === state.image) return;
   listed = { work: state.work, answered, image: state.image };
   const { steps } = state.work;
-  const focused = [...$("clicks").querySelectorAll("button, summary")].indexOf(document.activeElement);
+  const focused = reachable().indexOf(document.activeElement);
   const wereOpen = new Set([...$("clicks").querySelectorAll("details[open]")].map((each) => each.dataset.step));
   $("clicks").replaceChildren(...steps.map((step, at) => stepRow(step, at, !answered?.steps.includes(step), wereOpen)));
   $("no-clicks").hidden = steps.length > 0;
-  const left = [...$("clicks").querySelectorAll("button, summary")];
+  const left = reachable();
   // What had the focus is gone: its neighbour takes it, so that the keyboard stays where it was.
   if (focused >= 0) (left[Math.min(focused, left.length - 1)] ?? $("undo")).focus();
+}
+
+/** What in the list of clicks can have the focus. */
+function reachable() {
+  return [...$("clicks").querySelectorAll(":is(button, summary):not(details:not([open]) > ol *)")];
 }
 
 function stepRow(step, at, waits, wereOpen) {

@@ -1,11 +1,13 @@
 """The page in a real browser: what its user does, what can be seen, and what the server gets."""
 
+import base64
 import io
 import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +25,21 @@ WIDE, NARROW = (1280, 800), (390, 844)
 PLANES = ("Axial", "Coronal", "Sagittal")
 
 
+DROP = """([name, content, onto]) => {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([bytes], name));
+    const send = (kind, target) =>
+        target.dispatchEvent(new DragEvent(kind, { dataTransfer, bubbles: true, cancelable: true }));
+    send("dragenter", document.body);
+    const zone = document.querySelector(`#drop [data-use=${onto}]`);
+    if (zone.getBoundingClientRect().width === 0) throw new Error(`nothing can be dropped as ${onto}`);
+    send("dragover", zone);
+    send("drop", zone);
+}"""
+"""What a browser does when a file is dragged onto a page and dropped there."""
+
+
 @contextmanager
 def started() -> Iterator["sync_api.Browser"]:
     """A browser without a window."""
@@ -33,10 +50,13 @@ def started() -> Iterator["sync_api.Browser"]:
 
 
 @contextmanager
-def opened(browser: "sync_api.Browser", url: str, size: tuple[int, int] = WIDE, **options: object) -> Iterator["Tab"]:
-    """The page in a browser of its own, once it shows what it shows first; nothing on it moves by itself.
+def opened(
+    browser: "sync_api.Browser", url: str, size: tuple[int, int] = WIDE, wait: bool = True, **options: object
+) -> Iterator["Tab"]:
+    """The page in a browser of its own; nothing on it moves by itself.
 
     Args:
+        wait: until it shows all that it shows first.
         options: of the browser's context.
 
     Raises:
@@ -47,7 +67,8 @@ def opened(browser: "sync_api.Browser", url: str, size: tuple[int, int] = WIDE, 
     try:
         tab = Tab(context.new_page())
         tab.page.goto(url)
-        tab.settle()
+        if wait:
+            tab.settle()
         yield tab
         assert not tab.failures
     finally:
@@ -99,6 +120,16 @@ class Tab:
     def draw(self) -> None:
         """Wait until what was done is drawn."""
         self.page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the page says something about what is under way."""
+        self.page.locator("#status", has_text=words).wait_for()
+
+    def drop(self, path: Path, onto: str = "image") -> None:
+        """Drop a file onto the page: as an ``image`` or session, or as a ``start``."""
+        content = base64.b64encode(path.read_bytes()).decode()
+        self.page.evaluate(DROP, [path.name, content, onto])
+        self.settle()
 
     def settle(self) -> "Tab":
         """Wait until the page waits for nothing."""

@@ -1,4 +1,4 @@
-"""How an image is looked at: scrolling, windows, zooming, panning, overlays; with mouse, trackpad, fingers and buttons."""
+"""How an image is looked at: slices, windows, zoom, overlays; by mouse, trackpad, fingers and buttons."""
 
 from dataclasses import replace
 
