@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line, pasted, replace_atomically
 from deepedit_cli.common import UsageError, int_triple, refuse_existing, say
+from deepedit_cli.next_steps import spelt
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.network.checkpoint import Model
@@ -90,8 +91,10 @@ def write_imported(path: Path, model: "Model") -> None:
         f"wrote {path}: {named}; resizes images to {' x '.join(map(str, plan.fixed_shape))} voxels, {edits} "
         "segmentation to correct"
     )
-    say(f"try it: deepedit-infer {pasted('--model', path)} --input IMAGE --output SEGMENTATION")
-    say(f"fine-tune it: deepedit-train --input DATASET {pasted('--init-weights', path)} --output ANOTHER_RUN")
+    say(f"try it: {spelt('deepedit-infer')} {pasted('--model', path)} --input IMAGE --output SEGMENTATION")
+    say(
+        f"fine-tune it: {spelt('deepedit-train')} --input DATASET {pasted('--init-weights', path)} --output ANOTHER_RUN"
+    )
 
 
 def export(arguments: argparse.Namespace) -> None:

@@ -29,6 +29,7 @@ from deepedit_cli.common import (
     spacing,
 )
 from deepedit_cli.models import ORDERS, add_model_options, export, import_monai, write_imported
+from deepedit_cli.next_steps import spelt, try_it
 from deepedit_cli.settings import kept_settings, new_settings
 
 if TYPE_CHECKING:  # importing them for good would make --help wait for torch
@@ -178,13 +179,12 @@ def work(
             shown.append(ProgressFile(progress_file))
         finished = training.train(lambda progress: [show(progress) for show in shown], stop, lines=bar.bar is None)
     if not finished:
-        training.say(f"stopped; go on with: deepedit-train {pasted('--output', folder)} --resume")
+        training.say(f"stopped; go on with: {spelt('deepedit-train')} {pasted('--output', folder)} --resume")
         return INTERRUPTED
     training.say(f"best validation Dice (mean over labels and numbers of clicks): {training.best:.4f}")
-    image = training.validation_cases[0].image[0]
-    model, result = folder / "model.pt", folder / "segmentation.nii.gz"
-    named = " ".join(pasted(*each) for each in (("--model", model), ("--input", image), ("--output", result)))
-    training.say(f"try it: deepedit-infer {named}")
+    images = training.validation_cases[0].image
+    for line in try_it(folder / "model.pt", images, folder / "segmentation.nii.gz"):
+        training.say(line)
     return 0
 
 

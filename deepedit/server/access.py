@@ -66,7 +66,7 @@ class Access:
         """
         if self.token is None:
             return True
-        if shown is None or not hmac.compare_digest(shown.encode(), self.token.encode()):
+        if shown is None or not hmac.compare_digest(shown.encode("utf-8", "surrogatepass"), self.token.encode()):
             return False
         _remember(self._seen, address, time.monotonic())
         return True

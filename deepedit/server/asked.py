@@ -6,6 +6,7 @@ from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
 from deepedit.errors import DeepEditError
+from deepedit.files import one_line
 from deepedit.server.data import read_json
 from deepedit.server.questions import LARGEST_VOXEL
 
@@ -69,8 +70,8 @@ async def read_asked(request: Request, kind: type[Asked] = Asked) -> Any:
         return kind.model_validate(sent)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))[:100]
-        raise DeepEditError(f"the request is not as it should be: {where or 'step'}: {first['msg']}") from error
+        where = one_line(".".join(map(str, first["loc"])), 100) or "step"
+        raise DeepEditError(f"the request is not as it should be: {where}: {one_line(first['msg'], 200)}") from error
     except RecursionError as error:
         raise DeepEditError("the request is nested too deeply") from error
 

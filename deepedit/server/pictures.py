@@ -101,10 +101,11 @@ def _picture(data: np.ndarray, axes: Axes, common: dict[str, Any]) -> Picture:
     low, high = float(data.min()), float(data.max())
     whole = all((plane == np.rint(plane)).all() for plane in data.T)  # planes as they lie in memory
     kind = next((each for each in (np.uint8, np.int16, np.uint16) if whole and _holds(each, low, high)), None)
-    slope, intercept = 1.0, 0.0
-    if kind is None:
-        kind, slope, intercept = np.uint16, (high - low) / 65535 or 1.0, low
-    voxels = axes.copy(data, lambda part: part if slope == 1 else np.rint((part - intercept) / slope), kind)
+    slope, intercept = (1.0, 0.0) if kind else ((high - low) / 65535, low)
+    if kind:
+        voxels = axes.copy(data, dtype=kind)
+    else:
+        voxels = axes.copy(data, lambda part: np.rint((part - np.float64(low)) / slope), np.uint16)
     hounsfield = whole and low <= FAT and high <= np.iinfo(np.int16).max
     sample = data.ravel(order="K")[:: max(1, data.size // SAMPLE)]
     darkest, brightest = map(float, np.percentile(sample, PERCENTILES))
@@ -113,7 +114,7 @@ def _picture(data: np.ndarray, axes: Axes, common: dict[str, Any]) -> Picture:
         "range": [low, high],
         "window": window,
         "hounsfield": hounsfield,
-        "dtype": np.dtype(kind).name,
+        "dtype": voxels.dtype.name,
         "slope": slope,
         "intercept": intercept,
         "bytes": voxels.nbytes,

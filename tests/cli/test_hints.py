@@ -2,13 +2,16 @@
 
 import re
 import shlex
+import subprocess
+import sys
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from deepedit.network.checkpoint import load_model
-from deepedit_cli import train
+from deepedit_cli import next_steps, serve, train
 from tests.cli.bad_files import change, describe, keep_only
 from tests.cli.refusals import refused
 
@@ -77,12 +80,61 @@ def test_what_to_run_next(call, here, folder, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(train.Stop, "__call__", lambda stop: True)
         status, out, _ = call("train", "--input=data", f"--output={folder}")
-    assert (status, out[-1].startswith("stopped; go on with: deepedit-train --output")) == (130, True)
+    assert (status, out[-1].startswith("stopped; go on with: ")) == (130, True)
+    monkeypatch.setattr(next_steps, "find_spec", lambda package: package)
     status, out, err = call("train", *options(out[-1]))
     assert (status, err) == (0, [])
-    assert out[-1].startswith("try it: deepedit-infer --model")
-    assert call("infer", *options(out[-1]))[0] == 0
+    assert out[-2].startswith("try it: ")
+    assert call("infer", *options(out[-2]))[0] == 0
     assert (here / folder / "segmentation.nii.gz").exists()
+    assert out[-1].startswith("click on it: ")
+    chosen = serve.arguments(options(out[-1]))
+    assert chosen.model == [Path(folder) / "model.pt"]
+    assert chosen.open
+    assert all(path.is_file() for path in chosen.image)
+
+
+def test_without_the_extra_the_page_is_not_named(call, monkeypatch):
+    monkeypatch.setattr(next_steps, "find_spec", lambda package: None if package == "uvicorn" else package)
+    _, out, _ = call("train", "--input=data")
+    assert out[-1].startswith("try it: ")
+    assert not any("deepedit-serve" in line for line in out)
+
+
+@pytest.mark.parametrize(
+    "called", ["bin/deepedit-train", "./deepedit-train", "deepedit-train", "my bin/deepedit-train"]
+)
+def test_commands_are_spelt_as_this_one_was_called(here, monkeypatch, called):
+    folder = here / Path(called).parent
+    folder.mkdir(exist_ok=True)
+    other = write_script(folder / "deepedit-infer")
+    monkeypatch.setattr("sys.argv", [called])
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    assert run_by_a_shell(next_steps.spelt("deepedit-infer")) == str(other)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+    assert next_steps.spelt("deepedit-infer") == "deepedit-infer"
+    (here / "elsewhere").mkdir()
+    write_script(here / "elsewhere" / "deepedit-infer")
+    monkeypatch.setenv("PATH", f"{here / 'elsewhere'}:/usr/bin:/bin")
+    assert run_by_a_shell(next_steps.spelt("deepedit-infer")) == str(other)
+
+
+def test_commands_of_a_module_are_spelt_as_modules(here, monkeypatch):
+    monkeypatch.setattr("sys.argv", [train.__file__])
+    monkeypatch.setenv("PATH", f"{here}:/usr/bin:/bin")
+    write_script(here / "deepedit-infer")
+    assert next_steps.spelt("deepedit-infer") == f"{shlex.quote(sys.executable)} -m deepedit_cli.infer"
+
+
+def write_script(path):
+    """A command that prints where it lies."""
+    path.write_text(f"#!/bin/sh\necho {shlex.quote(str(path))}\n")
+    path.chmod(0o755)
+    return path
+
+
+def run_by_a_shell(command):
+    return subprocess.run(command, shell=True, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def test_what_is_there_already(call):

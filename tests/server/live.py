@@ -20,6 +20,8 @@ for package in ("fastapi", "uvicorn", "python_multipart", "SimpleITK"):
     pytest.importorskip(package, reason=f"{package} is not installed; the extra server brings it")
 
 import uvicorn  # noqa: E402
+from starlette.applications import Starlette  # noqa: E402
+from starlette.routing import Mount  # noqa: E402
 
 from deepedit.server.access import Access  # noqa: E402
 from deepedit.server.app import create_app  # noqa: E402
@@ -59,6 +61,7 @@ def serving(
     models: Sequence[tuple[Path, Model]],
     studies: Path,
     access: Access | None = None,
+    prefix: str = "",
     memory: int = 2**28,
     port: int = 0,
     **options: object,
@@ -66,18 +69,21 @@ def serving(
     """A server in a thread of this process.
 
     Args:
-        models, studies, memory, options: as for `Service`.
+        models, studies, access, memory, options: as for `Service`.
+        prefix: of its addresses, as a proxy before it may add one.
         port: 0 takes one that is free.
     """
     said: list[str] = []
     service = Service(models, studies, access or Access(), memory, say=said.append, device="cpu", **options)
-    server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="error"))
+    app = create_app(service)
+    app = Starlette(routes=[Mount(prefix, app)]) if prefix else app
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
         until(lambda: server.started)
         (listening,) = server.servers[0].sockets
-        yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}", service, said)
+        yield Live(f"http://127.0.0.1:{listening.getsockname()[1]}{prefix}", service, said)
     finally:
         server.should_exit = True
         thread.join()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from deepedit.inference.session import InteractiveSession
-from tests.server.live import GRIDS, LABELS, SHAPE, model_that_obeys, named, serving, shown, truth, write_image
+from tests.server.live import GRIDS, LABELS, model_that_obeys, named, serving, shown, truth, write_image
 from tests.server.page.browser import opened
 
 
