@@ -51,7 +51,7 @@ async function request(work) {
   try {
     const known = state.answered?.known ?? null;
     const answer = await server.segment({ ...question(work), known, request: id }, controller.signal);
-    if (state.image === image && state.model === model) take(answer, work);
+    if (state.image === image && state.model === model) take(answer, work, state.asking.since);
   } catch (error) {
     if (error.name !== "AbortError" && state.image === image) await failed(error, work);
   } finally {
@@ -63,16 +63,16 @@ async function request(work) {
 }
 
 /** Draw an answer, and remember what it answers. */
-function take(answer, work) {
+function take(answer, work, since) {
   const { facts } = state.image;
   const before = state.answered?.ranks;
   const ranks = before ?? new Uint8Array(facts.shape[0] * facts.shape[1] * facts.shape[2]);
   if (before && (answer.whole || answer.values.length)) for (const listener of beforeChange) listener();
   if (before && answer.whole) ranks.fill(0);
   putBox(ranks, facts.shape, answer.box, answer.values);
-  const { state: known, volumes_ml: volumes, changed_ml: changed, notes } = answer;
+  const { state: known, volumes_ml: volumes, changed_ml: changed, notes, seconds } = answer;
   const version = (state.answered?.version ?? 0) + 1;
-  update({ answered: { work, known, ranks, volumes, changed, version } });
+  update({ answered: { work, known, ranks, volumes, changed, version, since, seconds } });
   tell(notes ?? []);
 }
 
