@@ -346,9 +346,9 @@ function renderNews() {
   const now = activity();
   text($("error"), message?.error ? message.text : "");
   text($("status"), now?.words ?? (message && !message.error ? message.text : ""));
-  $("progress").hidden = !now?.busy;
-  if (now?.share === undefined) $("progress").removeAttribute("value");
-  else $("progress").value = now.share;
+  // Without a share it would move all the time, which is slow over a remote desktop, and takes work from the network.
+  $("progress").hidden = now?.share === undefined;
+  $("progress").value = now?.share ?? 0;
   $("cancel").hidden = !now?.cancels;
   $("dismiss").hidden = !message || Boolean(now);
   $("again").hidden = !(state.paused && state.answered?.work !== state.work && state.image?.complete);
@@ -358,19 +358,19 @@ function renderNews() {
 /** What is under way, in words; null if nothing is. */
 function activity() {
   const { asking, busy, image, lost } = state;
-  if (lost) return { words: "The server does not answer. What you did is kept, and sent again when it is back.", busy: true };
-  if (busy) return { words: busy, busy: true };
+  if (lost) return { words: "The server does not answer. What you did is kept, and sent again when it is back." };
+  if (busy) return { words: busy };
   if (image && !image.complete) {
-    return { words: `Loading ${image.name}`, busy: true, share: image.received };
+    return { words: `Loading ${image.name}`, share: image.received };
   }
   if (!asking) return null;
   const queued = state.work.steps.length - asking.work.steps.length;
   const more = queued > 0 ? `; ${queued} more ${queued === 1 ? "step waits" : "steps wait"}` : "";
   const first = asking.work.steps.length === 0;
   const { state: how, before, windows: counted } = asking.progress ?? {};
-  if (how === "waiting" && before) return { words: `Waiting for ${before} other ${before === 1 ? "request" : "requests"}${more}`, busy: true, cancels: true };
+  if (how === "waiting" && before) return { words: `Waiting for ${before} other ${before === 1 ? "request" : "requests"}${more}`, cancels: true };
   const share = counted?.[1] ? counted[0] / counted[1] : undefined;
-  return { words: (first ? "Segmenting automatically" : "Working on it") + more, busy: true, share, cancels: true };
+  return { words: (first ? "Segmenting automatically" : "Working on it") + more, share, cancels: true };
 }
 
 /** Whether what is shown is about to change by itself. */

@@ -2,18 +2,19 @@
 
 import { Placement, middle, toDisplay } from "./geometry.js";
 import { contours } from "./contours.js";
-import { HEAT, cut, cutPlain, greyTable, sizeOf } from "./slices.js";
-import { labelOf, rankOf, state } from "./state.js";
+import { HEAT, cut, cutPlain, greyTable, pixel, sizeOf, tint } from "./slices.js";
+import { labelOf, labels, rankOf, state } from "./state.js";
 
 const BACKDROP = "#0b0c0e";
 const LETTER = "rgb(228 232 238 / 0.85)";
 const CROSSHAIR = "rgb(255 255 255 / 0.42)";
 const OUTLINE_ALPHA = 0.95;
+const SMOOTH_FROM = 2; // pixels a voxel; where there are fewer, a curve would not be seen, and takes longer
 const FLASH_MS = 700;
 const NEAR = 2; // slices within which a click is drawn as a ring
 const MANY = 5; // clicks of a step that are drawn small
 
-const still = matchMedia("(prefers-reduced-motion: reduce)");
+const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
 /** One plane on a canvas, and what is worth keeping of the picture before. */
 export class PlaneView {
@@ -21,7 +22,13 @@ export class PlaneView {
     Object.assign(this, { plane, canvas, context: canvas.getContext("2d", { alpha: false }) });
     this.grey = new Layer();
     this.heat = new Layer();
-    this.labels = { of: null, values: null, paths: new Map() };
+    this.still = document.createElement("canvas");
+    this.stillContext = this.still.getContext("2d", { alpha: false });
+    this.drawn = [];
+    this.tints = new Layer();
+    this.changed = new Layer();
+    this.ranks = { of: null, key: null, values: null };
+    this.curves = { of: null, paths: null };
     this.flash = null;
     this.stroke = [];
   }
@@ -39,25 +46,48 @@ export class PlaneView {
     return state.cursor[this.plane.normal];
   }
 
-  /** Draw all of it, at so many pixels per mm. */
+  /** Draw all of it, at so many pixels per mm, unless it is there already. */
   draw(scale) {
-    const { context, plane, width, height, ratio } = this;
-    const { image } = state;
-    this.placement = new Placement(plane, width, height, scale, state.centre);
-    context.setTransform(ratio, 0, 0, ratio, 0, 0);
-    context.fillStyle = BACKDROP;
-    context.fillRect(0, 0, width, height);
+    const { context, width, height, ratio } = this;
+    const { image, work, group, answered } = state;
+    this.placement = new Placement(this.plane, width, height, scale, state.centre);
+    const moving = [state.cursor, state.crosshair, work, group, answered?.work, this.stroke, this.stroke.length, this.flash];
+    const kept = this.drawStill(scale);
+    if (kept && !this.flash && isSame(moving, this.drawn)) return;
+    this.drawn = moving;
+    context.setTransform(1, 0, 0, 1, 0, 0);
+    context.drawImage(this.still, 0, 0);
     if (!image?.voxels) return;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const frame = this.placement.frame(image.facts);
-    context.imageSmoothingEnabled = true;
-    context.drawImage(this.greySlice(), ...frame);
-    if (state.uncertainty) context.drawImage(this.heatSlice(), ...frame);
-    if (state.answered) this.drawLabels(frame);
     if (this.flash) this.drawFlash(frame);
     if (state.crosshair) this.drawCrosshair(frame);
     this.drawClicks();
     this.drawLetters();
     this.drawScale();
+  }
+
+  /** Draw the slice and its labels on a canvas of their own, unless they are there; returns whether they were. */
+  drawStill(scale) {
+    const { width, height, ratio, still } = this;
+    const { image, answered, window, centre, opacity, hidden, uncertainty } = state;
+    const shown = [image?.voxels, image?.received, this.index, window, answered?.version, hidden, opacity, uncertainty];
+    const key = [...shown, scale, ...centre, width, height, ratio];
+    if (this.stillKey && isSame(key, this.stillKey)) return true;
+    this.stillKey = key;
+    if (still.width !== this.canvas.width || still.height !== this.canvas.height) {
+      Object.assign(still, { width: this.canvas.width, height: this.canvas.height });
+    }
+    const context = this.stillContext;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.fillStyle = BACKDROP;
+    context.fillRect(0, 0, width, height);
+    if (!image?.voxels) return false;
+    const frame = this.placement.frame(image.facts);
+    context.drawImage(this.greySlice(), ...frame);
+    if (uncertainty?.values) context.drawImage(this.heatSlice(), ...frame);
+    if (answered) this.drawLabels(context, frame);
+    return false;
   }
 
   greySlice() {
@@ -77,23 +107,42 @@ export class PlaneView {
     );
   }
 
-  /** Ranks of the slice that is shown, and their outlines. */
+  /** Ranks of the slice that is shown. */
   slice() {
     const { answered, image } = state;
-    const [columns, rows] = sizeOf(this.plane, image.facts.shape);
     const key = `${answered.version} ${this.index}`;
-    if (this.labels.of !== answered.ranks || this.labels.key !== key) {
-      const values = cutPlain(answered.ranks, image.facts.shape, this.plane, this.index, new Uint8Array(columns * rows));
-      this.labels = { of: answered.ranks, key, values, paths: contours(values, columns, rows) };
+    if (this.ranks.of !== answered.ranks || this.ranks.key !== key) {
+      const [columns, rows] = sizeOf(this.plane, image.facts.shape);
+      const values = new Uint8Array(columns * rows);
+      cutPlain(answered.ranks, image.facts.shape, this.plane, this.index, values);
+      this.ranks = { of: answered.ranks, key, values };
     }
-    return this.labels;
+    return this.ranks.values;
   }
 
-  drawLabels(frame) {
-    const { context } = this;
+  drawLabels(context, frame) {
+    const { shape } = state.image.facts;
+    const [columns, rows] = sizeOf(this.plane, shape);
+    const pixelsAVoxel = this.ratio * Math.min(frame[2] / columns, frame[3] / rows);
+    if (pixelsAVoxel < SMOOTH_FROM) context.drawImage(this.tintedSlice(columns, rows), ...frame);
+    else this.drawCurves(context, frame, columns, rows);
+  }
+
+  tintedSlice(columns, rows) {
+    const { hidden, opacity, model } = state;
+    const values = this.slice();
+    return this.tints.of([values, hidden, opacity, model], [columns, rows], (pixels) => {
+      const colours = labels().map(({ colour }, at) => (hidden.has(at + 1) ? null : colour));
+      const table = (alpha) => Uint32Array.from([0, ...colours.map((colour) => (colour ? pixel(colour, alpha) : 0))]);
+      tint(values, columns, table(OUTLINE_ALPHA), table(opacity), pixels);
+    });
+  }
+
+  drawCurves(context, frame, columns, rows) {
+    const values = this.slice();
+    if (this.curves.of !== values) this.curves = { of: values, paths: contours(values, columns, rows) };
     context.lineWidth = 1.5;
-    context.lineJoin = "round";
-    for (const [rank, path] of this.slice().paths) {
+    for (const [rank, path] of this.curves.paths) {
       const label = labelOf(rank);
       if (!label || state.hidden.has(rank)) continue;
       const placed = this.place(path, frame);
@@ -116,18 +165,23 @@ export class PlaneView {
 
   /** Remember what is shown, since it is about to change. */
   remember() {
-    const shown = state.answered && state.image ? this.slice() : null;
-    this.before = shown && { values: shown.values, index: this.index };
+    this.before = state.answered && state.image ? { values: this.slice(), index: this.index } : null;
   }
 
   /** Let light up once where the slice differs from what was remembered. */
   lightUp(now) {
     const { before } = this;
     this.before = null;
-    if (!before || before.index !== this.index || still.matches) return;
-    const values = this.slice().values.map((rank, at) => (rank === before.values[at] ? 0 : 1));
-    const path = contours(values, ...sizeOf(this.plane, state.image.facts.shape)).get(1);
-    this.flash = path ? { path, since: now, index: this.index } : null;
+    if (!before || before.index !== this.index || reducedMotion.matches) return;
+    const values = this.slice();
+    let differs = false;
+    const layer = this.changed.of([values], sizeOf(this.plane, state.image.facts.shape), (pixels) => {
+      for (let at = 0; at < values.length; at++) {
+        pixels[at] = values[at] === before.values[at] ? 0 : 0xffffffff;
+        differs ||= pixels[at] !== 0;
+      }
+    });
+    this.flash = differs ? { layer, since: now, index: this.index } : null;
   }
 
   /** Whether the light is still on. */
@@ -139,12 +193,8 @@ export class PlaneView {
   drawFlash(frame) {
     const { context, flash } = this;
     const gone = Math.min((performance.now() - flash.since) / FLASH_MS, 1);
-    const placed = this.place(flash.path, frame);
-    context.globalAlpha = 0.75 * (1 - gone) ** 2;
-    context.fillStyle = context.strokeStyle = "#ffffff";
-    context.fill(placed, "evenodd");
-    context.lineWidth = 2;
-    context.stroke(placed);
+    context.globalAlpha = 0.8 * (1 - gone) ** 2;
+    context.drawImage(flash.layer, ...frame);
     context.globalAlpha = 1;
   }
 
@@ -281,6 +331,10 @@ export class PlaneView {
   }
 }
 
+function isSame(key, other) {
+  return key.length === other.length && key.every((part, at) => part === other[at]);
+}
+
 /** A slice as pixels of a canvas of its own, made anew where what it was made from has changed. */
 class Layer {
   constructor() {
@@ -289,7 +343,7 @@ class Layer {
   }
 
   of(key, [columns, rows], fill) {
-    if (key.length === this.key.length && key.every((part, at) => part === this.key[at])) return this.canvas;
+    if (isSame(key, this.key)) return this.canvas;
     if (this.canvas.width !== columns || this.canvas.height !== rows || !this.pixels) {
       Object.assign(this.canvas, { width: columns, height: rows });
       this.context = this.canvas.getContext("2d");

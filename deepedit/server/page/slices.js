@@ -71,6 +71,29 @@ export const HEAT = Uint32Array.from({ length: 256 }, (_, share) => {
 });
 
 /**
+ * Tint the areas of a slice: pixels at the border of an area get one colour, those within another.
+ *
+ * @param values ranks, row by row
+ * @param rims, tints pixels by rank
+ */
+export function tint(values, columns, rims, tints, out) {
+  const count = values.length;
+  for (let at = 0; at < count; at++) {
+    const rank = values[at];
+    const border =
+      rank !== 0 &&
+      (values[at - 1] !== rank || values[at + 1] !== rank || values[at - columns] !== rank || values[at + columns] !== rank);
+    out[at] = border ? rims[rank] : tints[rank];
+  }
+}
+
+/** The pixel of a colour such as #56b4e9, with a share of opacity. */
+export function pixel(colour, opacity) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(colour.slice(at, at + 2), 16));
+  return ((Math.round(255 * opacity) << 24) | (blue << 16) | (green << 8) | red) >>> 0;
+}
+
+/**
  * Put a box of ranks, x fastest, into a volume.
  *
  * @param box [[x0, x1], [y0, y1], [z0, z1]]

@@ -48,8 +48,8 @@ function draw() {
   let lit = false;
   for (const { view } of shown()) {
     if (view.before) view.lightUp(start);
+    lit = view.isLit(start) || lit;
     view.draw(scale);
-    lit ||= view.isLit(start);
   }
   if (lit) update();
   tellTimes(start);
