@@ -74,22 +74,3 @@ async def read_asked(request: Request, kind: type[Asked] = Asked) -> Any:
         raise DeepEditError(f"the request is not as it should be: {where}: {one_line(first['msg'], 200)}") from error
     except RecursionError as error:
         raise DeepEditError("the request is nested too deeply") from error
-
-
-def body_of(kind: type[BaseModel]) -> dict[str, Any]:
-    """How OpenAPI describes a request with such a body."""
-    schema = kind.model_json_schema()
-    described = _spelt_out(schema, schema.pop("$defs", {}))
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": described}}}}
-
-
-def _spelt_out(schema: Any, parts: dict[str, Any]) -> Any:
-    """A JSON schema in which each reference to another one is replaced by that."""
-    if isinstance(schema, list):
-        return [_spelt_out(each, parts) for each in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {key: _spelt_out(value, parts) for key, value in schema.items() if key != "$ref"}
-    if "$ref" in schema:
-        found = _spelt_out(parts[schema["$ref"].rpartition("/")[2]], parts) | found
-    return found

@@ -53,7 +53,7 @@ def changes(visit: Visit, before: Told | None) -> Shown:
             before.classes[box] = classes[box]
         cached.told = Told(visit.state, before.classes, counts)
     else:
-        cached.told = Told(visit.state, classes.copy(), counts)
+        cached.told = Told(visit.state, classes.copy("K"), counts)
     volumes = session.volumes_of(counts)
     header = {
         "state": visit.state,

@@ -14,6 +14,7 @@ from deepedit.transforms.orientation import closest_canonical
 
 ENDS = (("L", "R"), ("P", "A"), ("I", "S"))
 """Letters of the patient's sides at the first and last voxel of each display axis."""
+MANY_CLASSES = 16
 OBLIQUE_DEGREES = 0.1
 """From which angle between an axis of the image and the patient's on an image counts as oblique."""
 
@@ -99,22 +100,34 @@ def difference(before: np.ndarray | None, after: np.ndarray) -> Box | None:
         before: ``[X, Y, Z]``; None: the background everywhere.
         after: of the same shape.
     """
+    order = _memory_order(after)
+    after = after.transpose(order)
+    before = np.broadcast_to(after.dtype.type(0), after.shape) if before is None else before.transpose(order)
     hit, across = [], np.zeros(after.shape[1:], bool)
     # Plane by plane, each of which stays in the cache: where nothing differs, nothing is written to memory.
-    for number, plane in enumerate(after):
-        found = plane != (0 if before is None else before[number])
-        if found.any():
+    for number, (old, new) in enumerate(zip(before, after, strict=True)):
+        differs = old != new
+        if differs.any():
             hit.append(number)
-            across |= found
+            across |= differs
     if not hit:
         return None
-    _, rows, columns = bounding_box(across[None])
-    return slice(hit[0], hit[-1] + 1), rows, columns
+    spans = (slice(hit[0], hit[-1] + 1), *bounding_box(across[None])[1:])
+    return tuple(spans[order.index(axis)] for axis in range(3))
 
 
 def counts_of(classes: np.ndarray, num_classes: int) -> np.ndarray:
     """How many voxels each class has, ``[num_classes]``."""
     counts = np.zeros(num_classes, np.int64)
-    for plane in classes:  # a plane at a time: it is widened to eight bytes a voxel
-        counts += np.bincount(plane.ravel(), minlength=num_classes)
+    for plane in classes.transpose(_memory_order(classes)):
+        if num_classes > MANY_CLASSES:
+            counts += np.bincount(plane.ravel(), minlength=num_classes)
+        else:  # several times faster: nothing is widened to eight bytes a voxel
+            counts[1:] += [np.count_nonzero(plane == label) for label in range(1, num_classes)]
+    counts[0] = classes.size - counts[1:].sum()
     return counts
+
+
+def _memory_order(array: np.ndarray) -> list[int]:
+    """The axes, from that along which voxels lie farthest apart in memory; files and networks differ in that."""
+    return sorted(range(array.ndim), key=lambda axis: -abs(array.strides[axis]))

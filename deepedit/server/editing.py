@@ -18,28 +18,31 @@ from deepedit.files import one_line
 from deepedit.io.suffixes import LABELS_WRITTEN, stem
 from deepedit.io.volumes import write_label
 from deepedit.server.answers import Answer, encode, ranks_of
-from deepedit.server.asked import Asked, Saved, body_of, read_asked
+from deepedit.server.asked import Asked, Saved, read_asked
 from deepedit.server.changes import Shown, changes, framed, uncertainty
+from deepedit.server.described import Header, binary, body_of, file_body, form_with
 from deepedit.server.errors import Lost, NotFound
 from deepedit.server.forms import open_form
 from deepedit.server.inference import named_images, start_of
 from deepedit.server.multipart import attachment
 from deepedit.server.page_files import SAFE, safe
+from deepedit.server.requested import EMPTY, Place
 from deepedit.server.restoring import restored
 from deepedit.server.service import Served, Service
-from deepedit.server.sessions import EMPTY, Place, Visit
+from deepedit.server.sessions import Visit
 from deepedit.server.starts import read_start
 from deepedit.server.uploaded import LABELS_SENT
 
 T = TypeVar("T")
 
 SESSION = ".npz"
+RANKS = "a header, and for each voxel of its box a byte, x adjacent: 0, or 1..n for the labels in order"
 
 
 def routes(service: Service) -> APIRouter:
     router = APIRouter(tags=["page"])
 
-    @router.post("/api/segment", openapi_extra=body_of(Asked))
+    @router.post("/api/segment", openapi_extra=body_of(Asked), responses=binary(RANKS, Header))
     async def segment(request: Request) -> Response:
         """The segmentation that has these steps, as far as it differs from what the page shows."""
         began, asked = time.perf_counter(), await read_asked(request)
@@ -55,13 +58,13 @@ def routes(service: Service) -> APIRouter:
         shown.header["seconds"]["total"] = time.perf_counter() - began
         return safe(framed(shown.header, shown.voxels))
 
-    @router.post("/api/uncertainty", openapi_extra=body_of(Asked))
+    @router.post("/api/uncertainty", openapi_extra=body_of(Asked), responses=binary("a header, and voxels"))
     async def entropy(request: Request) -> Response:
         """How uncertain the network is about each voxel after these steps, from 0 to 255."""
         shown = await visited(service, request, await read_asked(request), uncertainty)
         return safe(framed(shown.header, shown.voxels))
 
-    @router.post("/api/save", openapi_extra=body_of(Saved))
+    @router.post("/api/save", openapi_extra=body_of(Saved), responses=binary("a label map"))
     async def save(request: Request) -> Response:
         """The segmentation after these steps as a file, on the image's own grid and with the values of the files."""
         asked = await read_asked(request, Saved)
@@ -87,7 +90,7 @@ def routes(service: Service) -> APIRouter:
         segments = [{"name": name} for name in labels.names]
         return JSONResponse({"image": await run_in_threadpool(_submit, service, asked.image, answer, segments)})
 
-    @router.put("/api/start")
+    @router.put("/api/start", openapi_extra=form_with("file"))
     async def start(request: Request, image: str = "", session_id: str = "", model: str = "deepedit") -> JSONResponse:
         """Keep a label map for segmentations to start from."""
         sessions = _clicked(service, model).sessions
@@ -99,7 +102,7 @@ def routes(service: Service) -> APIRouter:
                 told = await run_in_threadpool(read_start, service.starts, sent, images[0], sessions.model.plan)
         return JSONResponse(told, headers=SAFE)
 
-    @router.post("/api/session", openapi_extra=body_of(Asked))
+    @router.post("/api/session", openapi_extra=body_of(Asked), responses=binary("a session"))
     async def save_session(request: Request) -> Response:
         """The session after these steps as a file, which `InteractiveSession.load_session` reads."""
         asked = await read_asked(request)
@@ -109,7 +112,7 @@ def routes(service: Service) -> APIRouter:
             sent = path.rename(path.with_name(f"sent-{path.name}"))
         return SentOnce(sent, headers={"Content-Disposition": attachment(name), **SAFE})
 
-    @router.put("/api/session")
+    @router.put("/api/session", openapi_extra=file_body())
     async def load_session(
         request: Request,
         image: str = "",

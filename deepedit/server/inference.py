@@ -17,9 +17,9 @@ from deepedit.server.errors import Lost, NotFound
 from deepedit.server.forms import Received, open_form
 from deepedit.server.multipart import params_and_file
 from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, read_params, scribbles_of, wants_tta
+from deepedit.server.requested import Question
 from deepedit.server.scribbles import ScribbleQuestion
 from deepedit.server.service import VERSION, Served, Service, label_names
-from deepedit.server.sessions import Question
 from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 
 OUTPUTS = ("", "all", "image", "json")

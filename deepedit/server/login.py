@@ -1,13 +1,12 @@
 """Endpoints of logging in from a browser."""
 
-from collections.abc import Mapping
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse, RedirectResponse
 
 from deepedit.server.access import Access
 from deepedit.server.cookies import Logins
 from deepedit.server.data import read_json
+from deepedit.server.described import object_of
 
 
 def set_cookie(response: Response, logins: Logins, request: Request) -> None:
@@ -29,7 +28,7 @@ def set_cookie(response: Response, logins: Logins, request: Request) -> None:
 def routes(access: Access) -> APIRouter:
     router = APIRouter(tags=["access"])
 
-    @router.post("/login", openapi_extra=_body({"token": {"type": "string"}}))
+    @router.post("/login", openapi_extra=object_of(token="string"))
     async def log_in(request: Request) -> JSONResponse:
         """Exchange the server's token for a cookie."""
         address = address_of(request)
@@ -70,8 +69,3 @@ def exchanged(access: Access, key: str, request: Request) -> RedirectResponse:
 def address_of(request: Request) -> str:
     """Where a request comes from."""
     return request.client.host if request.client else ""
-
-
-def _body(properties: Mapping[str, object]) -> dict[str, object]:
-    schema = {"type": "object", "properties": dict(properties), "required": list(properties)}
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

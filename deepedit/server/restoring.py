@@ -8,7 +8,8 @@ import numpy as np
 from deepedit.errors import ClickError, DeepEditError
 from deepedit.files import one_line
 from deepedit.inference.watch import IsCancelled, OnProgress
-from deepedit.server.sessions import EMPTY, Place, Sessions
+from deepedit.server.requested import EMPTY, Place
+from deepedit.server.sessions import Sessions
 from deepedit.server.starts import kept_start
 from deepedit.server.steps import steps_of
 from deepedit.server.uploads import KeptImages

@@ -2,9 +2,9 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,50 +23,13 @@ from deepedit.server.cached import About, Cache, Cached, Told, may_take
 from deepedit.server.clicks import Orders, shared_prefix
 from deepedit.server.images import Known, Picture, read_image
 from deepedit.server.placing import placed_clicks
+from deepedit.server.progress import Progress
+from deepedit.server.requested import EMPTY, Place, Question
 from deepedit.server.scribbles import ScribbleQuestion, answer_drawing, read_drawing
 from deepedit.server.steps import Clicked, Step, make, one_by_one, placed_steps, state_of
 from deepedit.volume import Volume
 
-EMPTY = "empty"
-"""The start that is background everywhere."""
-
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Question:
-    """What a request asks.
-
-    Attributes:
-        images: the file of an image, or of each of its channels.
-        clicks: voxels of the file's grid by label, those of each label in order.
-        newest: the label that was clicked last, as far as that is known.
-        start: a label map, in file values, that is to be corrected; None: the automatic result.
-        tta: test-time augmentation.
-    """
-
-    images: tuple[Path, ...]
-    clicks: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    newest: str | None = None
-    start: Path | None = None
-    tta: bool = False
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a session is to be: what a page asks for.
-
-    Attributes:
-        images: the file of an image, or of each of its channels.
-        steps: all of them, see `deepedit.server.steps.placed_steps`.
-        start: a label map, in file values, that is to be corrected; `EMPTY`; None: the automatic result.
-        tta: test-time augmentation.
-    """
-
-    images: tuple[Path, ...]
-    steps: Sequence[Mapping[str, object]] = ()
-    start: Path | str | None = None
-    tta: bool = False
 
 
 @dataclass
@@ -263,7 +226,7 @@ class Sessions:
         began = time.perf_counter()
         with self._one_at_a_time:
             self._use_newest_model()
-            progress = _Progress(on_progress)
+            progress = Progress(on_progress)
             picture, volume = self._known.picture(images, self._model.plan.reading)
             about = About(picture.digest, self._known.digest(start) if isinstance(start, Path) else start, tta)
             order, moved = order_of(about, picture)
@@ -279,7 +242,7 @@ class Sessions:
                 self._keep(cached, one_line(images[0].name))
 
     def _choose(
-        self, about: About, order: Sequence[Step], progress: "_Progress", cancelled: IsCancelled | None
+        self, about: About, order: Sequence[Step], progress: Progress, cancelled: IsCancelled | None
     ) -> Cached | None:
         """A session that needs the fewest passes: one that has clicks to begin with, or a fork of it."""
         found = self._cached.nearest(about, order)
@@ -312,9 +275,7 @@ class Sessions:
         session.set_image(volume)
         return session
 
-    def _bring(
-        self, cached: Cached, order: Sequence[Step], progress: "_Progress", cancelled: IsCancelled | None
-    ) -> None:
+    def _bring(self, cached: Cached, order: Sequence[Step], progress: Progress, cancelled: IsCancelled | None) -> None:
         """Let a session have these steps, whatever it has."""
         session = cached.session
         shared = shared_prefix(cached.order, order)
@@ -339,22 +300,3 @@ class Sessions:
                 f"{name}: its session takes {held:.3g} GiB of memory and all may take {limit:.3g} GiB, so it is "
                 "dropped and each click takes longer; give more by --memory"
             )
-
-
-class _Progress:
-    """Windows done and needed over several calls, each of which counts its own."""
-
-    def __init__(self, on_progress: OnProgress | None) -> None:
-        self._on_progress, self._before, self._now = on_progress, 0, 0
-
-    def of_a_call(self, after: int) -> OnProgress:
-        """What to give to the next call; `after`: windows that are needed at least after that."""
-        self._before += self._now
-        self._now = 0
-
-        def progressed(done: int, needed: int) -> None:
-            self._now = done
-            if self._on_progress is not None:
-                self._on_progress(self._before + done, self._before + needed + after)
-
-        return progressed

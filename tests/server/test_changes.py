@@ -16,7 +16,9 @@ from deepedit.io.nifti import write_label, write_volume
 from deepedit.plan import Labels
 from deepedit.server.changes import changes, uncertainty
 from deepedit.server.display import Axes, counts_of, difference
-from deepedit.server.sessions import EMPTY, Place, Question, Sessions
+from deepedit.server.requested import EMPTY, Place, Question
+from deepedit.server.sessions import Sessions
+from deepedit.server.steps import Clicked, Lock, Unlock
 from deepedit.volume import Volume
 from tests.inference.networks import random_model
 
@@ -163,6 +165,25 @@ def test_what_was_not_forgotten_is_not_sent_again(model, studies):
     assert again.header["state"] == first.header["state"]
     sessions.forget()
     assert tab.ask(sessions, Place(studies[:1]))[0].header["whole"]
+
+
+def test_the_state_of_another_image_is_none(model, studies):
+    sessions, tab = Sessions(model, LARGE), Tab(studies[1], *GRIDS["several windows"])
+    tab.known = sessions.visit(Place(studies[:1]), lambda visit: changes(visit, None)).header["state"]
+    assert tab.ask(sessions, Place(studies[1:2]))[0].header["whole"]
+
+
+def test_steps_that_change_nothing_are_left_out(model, studies):
+    sessions, tab = Sessions(model, LARGE), Tab(studies[0], *GRIDS["one window"])
+    click = {"clicks": [("a", (1, 1, 1))]}
+    steps = [{"lock": "b"}, {"lock": "b"}, {"unlock": "c"}, {"clicks": []}, {"unlock": "b"}, {"unlock": "b"}, click]
+    for count in (len(steps), len(steps), 3, len(steps)):
+        place = Place(studies[:1], steps[:count])
+        tab.ask(sessions, place)
+        expected = LABELS.to_classes(own_session(model, place, place.steps).predict())
+        assert_array_equal(tab.ranks, tab.axes.view(expected))
+    (cached,) = sessions._cached
+    assert cached.order == [Lock(2), Unlock(2), Clicked(((1, (1, 1, 1)),))]
 
 
 def test_without_memory_for_a_session_all_is_sent(model, studies):

@@ -104,6 +104,17 @@ def test_two_tabs_are_two_sessions(live, model, studies):
         steps = [own + STEPS[4:] for own in steps]
 
 
+def test_a_server_without_memory_for_a_session_answers_the_same(model, studies, tmp_path):
+    with serving(named(model, tmp_path), studies, memory=1000, trains=False) as live:
+        page = Page(live.url, {"image": "case_2"})
+        for count in (0, 1, 3, 5, 2):
+            expected = own_session(model, studies / "case_2.nii.gz", STEPS[:count])
+            assert_array_equal(page.segment(STEPS[:count]), classes_of(expected))
+            assert page.header["whole"]
+        assert all("give more by --memory" in line for line in live.said)
+        assert live.said
+
+
 def test_slicer_and_a_page_share_a_session(live, model):
     passes = []
     hook = model.network.register_forward_hook(lambda *_: passes.append(1))
@@ -460,6 +471,12 @@ def test_the_endpoints_are_described(live):
         schema = paths[f"/api/{path}"]["post"]["requestBody"]["content"]["application/json"]["schema"]
         assert {"image", "start", "steps", "known"} <= schema["properties"].keys()
         assert "$ref" not in json.dumps(schema)
+    told = paths["/api/segment"]["post"]["responses"]["200"]["content"]["application/octet-stream"]["x-header"]
+    page = Page(live.url, {"image": "case_0"})
+    page.segment([])
+    assert told["properties"].keys() == page.header.keys()
+    for path, method in (("/api/start", "put"), ("/api/session", "put"), ("/login", "post")):
+        assert paths[path][method]["requestBody"]["content"]
     documented = Path(__file__).parents[2].joinpath("docs", "server.md").read_text()
     for path in paths:
         if path.startswith("/api/"):
