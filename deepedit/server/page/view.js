@@ -44,6 +44,8 @@ function fitted() {
 function draw() {
   const start = performance.now();
   for (const pane of panes) pane.render();
+  // Hidden until now, it has no size yet.
+  for (const { view } of shown()) if (!view.width) view.measure();
   const scale = state.image?.facts ? fitted() * state.zoom : 1;
   let lit = false;
   for (const { view } of shown()) {
