@@ -21,8 +21,9 @@ export function onBeforeChange(listener) {
 
 /** What a request about the present work says. */
 export function question(work = state.work) {
-  const { kind, key } = work.start;
-  return { model: state.model.name, ...server.nameOf(state.image), start: { kind, key }, steps: work.steps, tta: work.tta };
+  const { start, steps, tta } = work;
+  const { kind, key } = start;
+  return { model: state.model.name, ...server.nameOf(state.image), start: { kind, key }, steps, tta };
 }
 
 /** Ask for what is wanted, unless it is there, or on its way. */

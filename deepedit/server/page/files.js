@@ -12,6 +12,8 @@ const $ = (id) => document.getElementById(id);
 /** Tells this tab from others where the server gives out cases. */
 const client = server.freshName();
 
+const ONE_FILE = "Drop one file at a time. Several channels of a case are one 4D file, or a case of the studies.";
+
 const isSession = (file) => /\.(session|npz)$/i.test(file.name);
 
 export function buildFiles() {
@@ -62,12 +64,15 @@ async function attempt(words, work) {
 
 // ---- images ----
 
+/** What is forgotten with another image or another model. */
+const AFRESH = { past: [], future: [], group: [], answered: null, uncertainty: null, paused: false };
+
 let loading = null;
 
 /** Show an image, and ask for what the network makes of it once it is there. */
 async function show(source) {
   const image = { channel: 0, complete: false, received: 0, ...source };
-  update({ image, work: NOTHING_DONE, past: [], future: [], group: [], answered: null, uncertainty: null, paused: false, message: null });
+  update({ image, work: NOTHING_DONE, message: null, ...AFRESH });
   if (await load(image)) bringUpToDate();
 }
 
@@ -121,8 +126,8 @@ async function openFile(file) {
 
 /** Whether what was done on an image may be given up. */
 function mayLeave() {
-  const { steps } = state.work;
-  return !steps.length || state.saved === state.work || confirm("Leave this image? What you did on it has not been saved.");
+  const saved = !state.work.steps.length || state.saved === state.work;
+  return saved || confirm("Leave this image? What you did on it has not been saved.");
 }
 
 async function openChannel(channel) {
@@ -140,7 +145,7 @@ export function chooseModel(name) {
   );
   const left = state.work.steps.length - kept.length;
   const work = { ...state.work, steps: kept };
-  update({ model, work, past: [], future: [], group: [], answered: null, uncertainty: null, hidden: new Set(), label: Math.min(state.label, model.labels.length) });
+  update({ model, work, ...AFRESH, hidden: new Set(), label: Math.min(state.label, model.labels.length) });
   if (left) say(`${left} of the steps are for labels that ${name} does not have, and were left out.`);
   bringUpToDate();
 }
@@ -174,7 +179,8 @@ async function save(kind) {
   const { work } = state;
   const answer = await attempt("Saving", () => server.download(kind, question()));
   if (!answer) return;
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(answer.content), download: answer.name });
+  const link = document.createElement("a");
+  Object.assign(link, { href: URL.createObjectURL(answer.content), download: answer.name });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   update({ saved: work });
@@ -186,7 +192,8 @@ async function save(kind) {
 export async function listCases() {
   const cases = await patiently(server.cases);
   update({ cases });
-  fill($("case"), [["", "Choose a case"], ...cases.map(({ id, submitted }) => [id, submitted ? `${id} ✓` : id])], state.image?.id ?? "");
+  const entries = cases.map(({ id, submitted }) => [id, submitted ? `${id} ✓` : id]);
+  fill($("case"), [["", "Choose a case"], ...entries], state.image?.id ?? "");
 }
 
 async function submit() {
@@ -252,7 +259,7 @@ function takeDrops() {
     event.preventDefault();
     zone.hidden = true;
     const { files } = event.dataTransfer;
-    if (files.length !== 1) return say("Drop one file at a time. Several channels of a case are one 4D file, or a case of the studies.", true);
+    if (files.length !== 1) return say(ONE_FILE, true);
     const part = parts.find((each) => each.contains(event.target)) ?? parts[0];
     if (part.dataset.use === "start") startFromFile(files[0]);
     else openFile(files[0]);

@@ -3,7 +3,7 @@
 import { cancel } from "./answers.js";
 import { MODES, labelOf, redo, state, undo, update } from "./state.js";
 import { chooseWindow, toggleGrouping, toggleLabels, toggleLock } from "./panel.js";
-import { fitAll, heldKeys, sendGroup } from "./view.js";
+import { fitAll, heldKeys, sendGroup, zoomAtCrosshair } from "./view.js";
 
 const LETTERS = Object.fromEntries(MODES.map((mode) => [mode[0], () => update({ mode })]));
 
@@ -78,7 +78,7 @@ function pressed(event) {
     return undefined;
   }
   if (key === "+" || key === "=" || key === "-") {
-    document.dispatchEvent(new CustomEvent("zoom", { detail: key === "-" ? 1 / 1.25 : 1.25 }));
+    zoomAtCrosshair(key === "-" ? 1 / 1.25 : 1.25);
     return undefined;
   }
   KEYS[key === "Escape" ? key : key.toLowerCase()]?.();

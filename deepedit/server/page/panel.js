@@ -152,13 +152,18 @@ function renderImage() {
   $("name").textContent = image && !(cases && image.id) ? image.name : "";
   $("case").value = image?.id ?? "";
   document.title = image ? `${image.name}: DeepEdit` : "DeepEdit";
+  $("empty").hidden = Boolean(image || state.busy || state.lost);
   const facts = image?.facts;
-  $("facts").textContent = facts
-    ? `${facts.shape.join(" × ")} voxels of ${facts.spacing.map((mm) => Number(mm.toPrecision(3))).join(" × ")} mm${facts.oblique ? ", oblique" : ""}`
-    : "";
+  $("facts").textContent = facts ? describeGrid(facts) : "";
   const channels = facts?.channels ?? 1;
   $("channel-field").hidden = channels < 2;
-  fill($("channel"), Array.from({ length: channels }, (_, at) => [String(at), String(at + 1)]), String(image?.channel ?? 0));
+  const entries = Array.from({ length: channels }, (_, at) => [String(at), String(at + 1)]);
+  fill($("channel"), entries, String(image?.channel ?? 0));
+}
+
+function describeGrid({ shape, spacing, oblique }) {
+  const sides = spacing.map((mm) => Number(mm.toPrecision(3)));
+  return `${shape.join(" × ")} voxels of ${sides.join(" × ")} mm${oblique ? ", oblique" : ""}`;
 }
 
 /** Windows to choose from, by name. */
@@ -180,8 +185,11 @@ function renderPresets() {
   const known = windows();
   const [centre, width] = state.window;
   const name = Object.keys(known).find((each) => known[each][0] === centre && known[each][1] === width) ?? "custom";
-  const custom = `${Number(centre.toPrecision(3))} ± ${Number((width / 2).toPrecision(3))}`;
-  fill($("preset"), [...Object.keys(known).map((each) => [each, each]), ...(name === "custom" ? [["custom", custom]] : [])], name);
+  const entries = Object.keys(known).map((each) => [each, each]);
+  if (name === "custom") {
+    entries.push([name, `${Number(centre.toPrecision(3))} ± ${Number((width / 2).toPrecision(3))}`]);
+  }
+  fill($("preset"), entries, name);
   $("preset").disabled = !state.image?.facts;
 }
 
@@ -345,7 +353,7 @@ function renderNews() {
   const { message } = state;
   const now = activity();
   text($("error"), message?.error ? message.text : "");
-  text($("status"), now?.words ?? (message && !message.error ? message.text : ""));
+  text($("status"), now?.words ?? (message ? (message.error ? "" : message.text) : changes()));
   // Without a share it would move all the time, which is slow over a remote desktop, and takes work from the network.
   $("progress").hidden = now?.share === undefined;
   $("progress").value = now?.share ?? 0;
@@ -355,10 +363,18 @@ function renderNews() {
   if (!$("again").hidden) $("again").textContent = message?.error ? "Try again" : "Segment";
 }
 
+/** By how much the newest answer changed the labels, in words. */
+function changes() {
+  const { answered, work } = state;
+  if (!answered || answered.work !== work || !work.steps.length) return "";
+  const entries = Object.entries(answered.changed).filter(([, ml]) => difference(ml));
+  return entries.map(([name, ml]) => `${name} ${difference(ml)} ml`).join(", ") || "Nothing changed";
+}
+
 /** What is under way, in words; null if nothing is. */
 function activity() {
   const { asking, busy, image, lost } = state;
-  if (lost) return { words: "The server does not answer. What you did is kept, and sent again when it is back." };
+  if (lost) return { words: "The server does not answer. What you did is kept, and is sent again when it is back." };
   if (busy) return { words: busy };
   if (image && !image.complete) {
     return { words: `Loading ${image.name}`, share: image.received };
@@ -368,7 +384,9 @@ function activity() {
   const more = queued > 0 ? `; ${queued} more ${queued === 1 ? "step waits" : "steps wait"}` : "";
   const first = asking.work.steps.length === 0;
   const { state: how, before, windows: counted } = asking.progress ?? {};
-  if (how === "waiting" && before) return { words: `Waiting for ${before} other ${before === 1 ? "request" : "requests"}${more}`, cancels: true };
+  if (how === "waiting" && before) {
+    return { words: `Waiting for ${before} other ${before === 1 ? "request" : "requests"}${more}`, cancels: true };
+  }
   const share = counted?.[1] ? counted[0] / counted[1] : undefined;
   return { words: (first ? "Segmenting automatically" : "Working on it") + more, share, cancels: true };
 }

@@ -39,7 +39,9 @@ export class PlaneView {
     const { width, height } = this.canvas.getBoundingClientRect();
     Object.assign(this, { width, height, ratio });
     const [columns, rows] = [Math.round(width * ratio), Math.round(height * ratio)];
-    if (this.canvas.width !== columns || this.canvas.height !== rows) Object.assign(this.canvas, { width: columns, height: rows });
+    if (this.canvas.width !== columns || this.canvas.height !== rows) {
+      Object.assign(this.canvas, { width: columns, height: rows });
+    }
   }
 
   get index() {
@@ -51,7 +53,8 @@ export class PlaneView {
     const { context, width, height, ratio } = this;
     const { image, work, group, answered } = state;
     this.placement = new Placement(this.plane, width, height, scale, state.centre);
-    const moving = [state.cursor, state.crosshair, work, group, answered?.work, this.stroke, this.stroke.length, this.flash];
+    const marks = [work, group, answered?.work, this.stroke, this.stroke.length];
+    const moving = [state.cursor, state.crosshair, this.flash, ...marks];
     const kept = this.drawStill(scale);
     if (kept && !this.flash && isSame(moving, this.drawn)) return;
     this.drawn = moving;

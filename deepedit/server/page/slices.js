@@ -74,16 +74,15 @@ export const HEAT = Uint32Array.from({ length: 256 }, (_, share) => {
  * Tint the areas of a slice: pixels at the border of an area get one colour, those within another.
  *
  * @param values ranks, row by row
- * @param rims, tints pixels by rank
+ * @param rims, tints pixels by rank; those of rank 0 are clear
  */
 export function tint(values, columns, rims, tints, out) {
   const count = values.length;
   for (let at = 0; at < count; at++) {
     const rank = values[at];
-    const border =
-      rank !== 0 &&
-      (values[at - 1] !== rank || values[at + 1] !== rank || values[at - columns] !== rank || values[at + columns] !== rank);
-    out[at] = border ? rims[rank] : tints[rank];
+    const beside = values[at - 1] === rank && values[at + 1] === rank;
+    const within = beside && values[at - columns] === rank && values[at + columns] === rank;
+    out[at] = within ? tints[rank] : rims[rank];
   }
 }
 

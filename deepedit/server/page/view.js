@@ -8,7 +8,7 @@ import { onBeforeChange } from "./answers.js";
 const MARGIN = 8;
 const STILL = 4; // pixels that a pointer may move and still click
 const MOST_OF_A_STROKE = 200;
-const MOST_ZOOM = 40;
+const [LEAST_ZOOM, MOST_ZOOM] = [0.5, 40];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Pixels for an arrow key, where it does what dragging does. */
@@ -104,12 +104,21 @@ export function fitAll() {
 
 /** Zoom all planes; what is at a pixel of this one stays there. */
 export function zoomBy(view, factor, pixel = [view.width / 2, view.height / 2]) {
-  const zoom = clamp(state.zoom * factor, 0.5, MOST_ZOOM);
+  const zoom = clamp(state.zoom * factor, LEAST_ZOOM, MOST_ZOOM);
   const mm = view.placement.toMm(pixel, state.centre);
   const scale = fitted() * zoom;
   const centre = [...state.centre];
   centre[view.plane.across] = mm[view.plane.across] + (pixel[0] - view.width / 2) / scale;
   centre[view.plane.down] = mm[view.plane.down] + (pixel[1] - view.height / 2) / scale;
+  update({ zoom, centre });
+}
+
+/** Zoom all planes; what is under the crosshair stays where it is. */
+export function zoomAtCrosshair(factor) {
+  if (!state.image?.facts) return;
+  const zoom = clamp(state.zoom * factor, LEAST_ZOOM, MOST_ZOOM);
+  const mm = middle(state.cursor, state.image.facts);
+  const centre = mm.map((at, axis) => at + ((state.centre[axis] - at) * state.zoom) / zoom);
   update({ zoom, centre });
 }
 
@@ -196,7 +205,8 @@ class Pane {
     this.slider.disabled = !image?.facts;
     this.slider.value = index;
     this.place.textContent = image?.facts ? `${index + 1} / ${count}` : "";
-    this.canvas.setAttribute("aria-label", image?.facts ? `${this.plane.name} plane, slice ${index + 1} of ${count}` : `${this.plane.name} plane, empty`);
+    const where = image?.facts ? `slice ${index + 1} of ${count}` : "empty";
+    this.canvas.setAttribute("aria-label", `${this.plane.name} plane, ${where}`);
   }
 
   listen() {
@@ -208,8 +218,10 @@ class Pane {
     canvas.addEventListener("contextmenu", (event) => event.preventDefault());
     canvas.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
     canvas.addEventListener("keydown", (event) => this.key(event));
-    this.slider.addEventListener("input", () => scroll(this.plane, Number(this.slider.value) - state.cursor[this.plane.normal]));
-    this.enlarge.addEventListener("click", () => update({ enlarged: state.enlarged === this.number ? null : this.number }));
+    this.slider.addEventListener("input", () => this.scrollTo(Number(this.slider.value)));
+    this.enlarge.addEventListener("click", () => {
+      update({ enlarged: state.enlarged === this.number ? null : this.number });
+    });
   }
 
   at(event) {
@@ -329,8 +341,16 @@ class Pane {
     if (!state.image?.voxels || !this.view.placement) return;
     const lines = event.deltaMode === WheelEvent.DOM_DELTA_PIXEL ? event.deltaY / 100 : event.deltaY / 3;
     // A pinch on a trackpad comes as small steps of a wheel with ctrl held.
-    if (event.ctrlKey || event.metaKey) zoomBy(this.view, Math.exp(-clamp(event.deltaY / 100, -0.25, 0.25)), this.at(event));
-    else this.scrollBy(Math.abs(lines) >= 0.5 ? Math.sign(lines) * Math.max(1, Math.round(Math.abs(lines))) : 3 * lines);
+    if (event.ctrlKey || event.metaKey) {
+      zoomBy(this.view, Math.exp(-clamp(event.deltaY / 100, -0.25, 0.25)), this.at(event));
+    } else {
+      const whole = Math.sign(lines) * Math.max(1, Math.round(Math.abs(lines)));
+      this.scrollBy(Math.abs(lines) >= 0.5 ? whole : 3 * lines);
+    }
+  }
+
+  scrollTo(slice) {
+    scroll(this.plane, slice - state.cursor[this.plane.normal]);
   }
 
   /** Scroll by parts of slices, which are gathered until they make a whole one; downwards goes to lower slices. */
@@ -391,8 +411,13 @@ export function underCrosshair() {
   const { facts } = image;
   const at = cursor[0] + facts.shape[0] * (cursor[1] + facts.shape[1] * cursor[2]);
   const value = image.voxels[at] * facts.slope + facts.intercept;
-  const mm = toMm(cursor, facts).map((each, axis) => `${"RAS LPI"[each >= 0 ? axis : axis + 4]} ${Math.abs(each).toFixed(1)}`);
+  const letters = toMm(cursor, facts).map((mm, axis) => [mm >= 0 ? "RAS"[axis] : "LPI"[axis], Math.abs(mm).toFixed(1)]);
   const rank = answered ? answered.ranks[at] : 0;
-  return { mm, value: Number(value.toPrecision(4)), file: toFile(cursor, facts), label: rank ? labelOf(rank)?.name : null };
+  return {
+    mm: letters.map((each) => each.join(" ")),
+    value: Number(value.toPrecision(4)),
+    file: toFile(cursor, facts),
+    label: rank ? labelOf(rank)?.name : null,
+  };
 }
 

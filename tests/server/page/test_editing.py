@@ -63,6 +63,7 @@ def test_an_answer_is_drawn_in_all_planes(tab):
     click_voxel(tab, FREE)
     tab.settle()
     assert tab.steps == [{"clicks": [["right lung", list(FREE)]]}]
+    assert tab.status.startswith("right lung +")
     # Beside the click itself, whose marker hides the voxel.
     for plane, beside in (("Axial", (8, 11, 5)), ("Coronal", (8, 10, 6)), ("Sagittal", (7, 11, 6))):
         assert is_tinted(tab, plane, beside, 2)

@@ -6,6 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from deepedit.colours import colour
 from deepedit.plan import Intensity, Plan
 from tests.inference.networks import Pointwise
 from tests.server.live import LABELS, model_that_obeys, named, serving
@@ -30,6 +31,9 @@ def server(tmp_path_factory):
     studies = folder / "studies"
     studies.mkdir()
     nib.save(nib.Nifti1Image(ct(), np.eye(4)), studies / "ct.nii.gz")
+    wide = np.zeros((300, 40, 3), np.int16)
+    wide[0, 0, 0] = 1
+    nib.save(nib.Nifti1Image(wide, np.eye(4)), studies / "wide.nii.gz")
     with serving(named(model_that_obeys(), folder), studies) as live:
         yield live
 
@@ -153,6 +157,25 @@ def test_one_plane_is_enlarged(tab):
     tab.button("Enlarge the axial plane").click()
     tab.draw()
     assert tab.canvas("Coronal").is_visible()
+
+
+def test_labels_of_slices_that_are_larger_than_the_page(browser, server, tmp_path):
+    """Tinted and outlined, without curves, which nobody would see."""
+    block = np.zeros((300, 40, 3), np.uint8)
+    block[100:200, 10:30] = LABELS.values[0]
+    nib.save(nib.Nifti1Image(block, np.eye(4)), tmp_path / "block.nii.gz")
+    with opened(browser, server.url) as tab:
+        tab.choose("Case", "wide").press("x")
+        tab.drop(tmp_path / "block.nii.gz", onto="start")
+        shape, label = block.shape, np.array(colour(1))
+        inside = tab.colour_at("Axial", tab.pixel_of("Axial", (130, 17, 1), shape))
+        assert np.allclose(inside, 0.25 * label, atol=3)
+        column, row = tab.pixel_of("Axial", (199, 17, 1), shape)
+        across = tab.picture()[round(row), round(column) - 4 : round(column) + 5]
+        assert np.abs(across - label).sum(axis=1).min() < 120, "the outline has the colour itself"
+        assert tab.colour_at("Axial", tab.pixel_of("Axial", (220, 17, 1), shape)).max() < 10
+        tab.press("h")
+        assert tab.colour_at("Axial", tab.pixel_of("Axial", (130, 17, 1), shape)).max() < 10
 
 
 def test_letters_of_the_sides(tab):

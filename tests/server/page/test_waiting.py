@@ -1,6 +1,5 @@
 """While the network works, and when the server is gone."""
 
-
 import nibabel as nib
 import numpy as np
 import pytest
