@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -73,6 +74,20 @@ class Unlocked:
 
 
 Step = Answered | Locked | Unlocked
+
+
+class Start(NamedTuple):
+    """What the steps of a session began with.
+
+    Attributes:
+        initial: ``[X, Y, Z]`` class indices of the initial segmentation; None for the automatic result.
+        locked: labels that were approved in it.
+        passes: options of the network's passes, as of `deepedit.inference.session.InteractiveSession`.
+    """
+
+    initial: np.ndarray | None
+    locked: tuple[str, ...]
+    passes: dict[str, Any]
 
 
 @dataclass

@@ -10,7 +10,7 @@ import numpy as np
 
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.files import one_line
-from deepedit.inference.history import Answered, Click, Locked, Step, Unlocked, clicks_of
+from deepedit.inference.history import Answered, Click, Locked, Start, Step, Unlocked, clicks_of
 from deepedit.inference.initial import initial_classes
 from deepedit.inference.locate import locate_click, refuse_locked
 from deepedit.inference.locks import Locks
@@ -34,20 +34,6 @@ class LabelVolume(NamedTuple):
 
     ml: float
     change: float
-
-
-class Start(NamedTuple):
-    """What the steps of a session began with.
-
-    Attributes:
-        initial: ``[X, Y, Z]`` class indices of the initial segmentation; None for the automatic result.
-        locked: labels that were approved in it.
-        passes: options of the network's passes, as of `InteractiveSession`.
-    """
-
-    initial: np.ndarray | None
-    locked: tuple[str, ...]
-    passes: dict[str, Any]
 
 
 class InteractiveSession:

@@ -18,6 +18,7 @@ from deepedit.training import validation
 from deepedit.training.batch import RollingBatch
 from deepedit.training.record import read_config
 from deepedit_cli import train
+from deepedit_cli.next_steps import spelt
 from deepedit_cli.train import main
 from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
 
@@ -83,7 +84,7 @@ def test_it_ends_by_telling_the_best_dice_and_what_to_run_next(dataset, tmp_path
     assert main(arguments(dataset, tmp_path / "run", "--limit", "1")) == 0
     said = capsys.readouterr().out
     assert "best validation Dice" in said
-    assert f"deepedit-infer --model {tmp_path / 'run' / 'model.pt'} --input" in said
+    assert f"{spelt('deepedit-infer')} --model {tmp_path / 'run' / 'model.pt'} --input" in said
     assert "1 cases to train on" in said
     assert "patch 24 x 20 x 16, until 70% of the run 20 x 16 x 12;" in said
 
