@@ -1,13 +1,11 @@
 // Opening images, starts and sessions; saving results; going from case to case.
 
 import { bringUpToDate, patiently, question } from "./answers.js";
+import { $, fill } from "./elements.js";
 import { extent } from "./geometry.js";
 import * as server from "./server.js";
 import { ARRAYS } from "./slices.js";
 import { AUTOMATIC, NOTHING_DONE, onChange, say, state, update, want } from "./state.js";
-import { fill } from "./panel.js";
-
-const $ = (id) => document.getElementById(id);
 
 /** Tells this tab from others where the server gives out cases. */
 const client = server.freshName();

@@ -1,9 +1,13 @@
 // Keys that work wherever the focus is. Those of a pane are in view.js.
 
 import { cancel } from "./answers.js";
+import { sendGroup, toggleGrouping } from "./clicks.js";
+import { $ } from "./elements.js";
+import { toggleLock } from "./lists.js";
+import { fitAll, zoomAtCrosshair } from "./moving.js";
+import { chooseWindow, toggleLabels } from "./panel.js";
 import { MODES, labelOf, redo, state, undo, update } from "./state.js";
-import { chooseWindow, toggleGrouping, toggleLabels, toggleLock } from "./panel.js";
-import { fitAll, heldKeys, sendGroup, zoomAtCrosshair } from "./view.js";
+import { heldKeys } from "./view.js";
 
 const LETTERS = Object.fromEntries(MODES.map((mode) => [mode[0], () => update({ mode })]));
 
@@ -13,9 +17,9 @@ const KEYS = {
   g: toggleGrouping,
   h: toggleLabels,
   x: () => update({ crosshair: !state.crosshair }),
-  u: () => document.getElementById("show-uncertainty").click(),
+  u: () => $("show-uncertainty").click(),
   k: () => state.label && labelOf(state.label) && toggleLock(labelOf(state.label).name),
-  "?": () => document.getElementById("keys").showModal(),
+  "?": () => $("keys").showModal(),
   Escape: escape,
 };
 
@@ -39,12 +43,12 @@ const HELP = [
 ];
 
 export function buildKeys() {
-  const list = document.getElementById("key-list");
+  const list = $("key-list");
   for (const [keys, words] of HELP) {
     list.append(Object.assign(document.createElement("dt"), { textContent: keys }));
     list.append(Object.assign(document.createElement("dd"), { textContent: words }));
   }
-  document.getElementById("help").addEventListener("click", KEYS["?"]);
+  $("help").addEventListener("click", KEYS["?"]);
   addEventListener("keydown", pressed);
   addEventListener("keyup", released);
   addEventListener("blur", () => heldKeys.clear());

@@ -1,17 +1,16 @@
 // The page begins here: what it is made of, and what it does first.
 
 import { bringUpToDate, patiently } from "./answers.js";
+import { $, fill } from "./elements.js";
 import { buildFiles, chooseModel, listCases, openCase } from "./files.js";
 import { buildKeys } from "./keys.js";
-import { buildPanel, fill } from "./panel.js";
+import { buildPanel } from "./panel.js";
 import * as server from "./server.js";
 import { onChange, onWanted, say, state, update } from "./state.js";
 import { buildPanes } from "./view.js";
 
 /** Which case comes next, in words. */
 const STRATEGIES = { first: "First without a label", random: "Any without a label", uncertainty: "Least certain" };
-
-const $ = (id) => document.getElementById(id);
 
 async function begin() {
   update({ busy: "Connecting" });

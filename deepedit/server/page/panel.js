@@ -1,26 +1,12 @@
 // What stands around the panes: tools, labels, clicks, fields, messages. All of it is drawn from the state.
 
 import { bringUpToDate, cancel } from "./answers.js";
-import { PLANES, toDisplay } from "./geometry.js";
-import {
-  AUTOMATIC,
-  BACKGROUND,
-  MODES,
-  addStep,
-  labelOf,
-  labels,
-  lockedAfter,
-  onChange,
-  rankOf,
-  redo,
-  removeStep,
-  say,
-  state,
-  undo,
-  update,
-  want,
-} from "./state.js";
-import { fitAll, goTo, sendGroup, underCrosshair } from "./view.js";
+import { sendGroup, toggleGrouping } from "./clicks.js";
+import { $, element, fill, icon, press, text } from "./elements.js";
+import { PLANES, toFile, toMm } from "./geometry.js";
+import { difference, renderClicks, renderLabels } from "./lists.js";
+import { fitAll } from "./moving.js";
+import { AUTOMATIC, MODES, labelOf, labels, onChange, redo, say, state, undo, update, want } from "./state.js";
 
 const WORDS = { click: "Click", scribble: "Scribble", look: "Look", window: "Window", pan: "Pan", zoom: "Zoom" };
 const HINTS = {
@@ -41,8 +27,6 @@ const STARTS = {
   "submitted label": "Submitted label",
   "original label": "Original label",
 };
-
-const $ = (id) => document.getElementById(id);
 
 export function buildPanel() {
   buildModes();
@@ -66,12 +50,6 @@ export function buildPanel() {
 export function tryAgain() {
   update({ paused: false, message: null });
   bringUpToDate();
-}
-
-/** Collect clicks from now on, or send those that are collected. */
-export function toggleGrouping() {
-  if (state.grouping) sendGroup();
-  update({ grouping: !state.grouping });
 }
 
 /** Hide all labels, or show them again. */
@@ -208,145 +186,6 @@ function renderStarts() {
   $("start-file").disabled ||= !correcting;
 }
 
-let labelled = null;
-
-function renderLabels() {
-  if (labelled !== state.model) {
-    labelled = state.model;
-    $("labels").replaceChildren(...(state.model ? [...labels().map((_, at) => at + 1), 0].map(labelRow) : []));
-  }
-  const locked = lockedAfter(state.work.steps);
-  const { volumes, changed } = state.answered ?? {};
-  for (const row of $("labels").children) {
-    const rank = Number(row.dataset.rank);
-    const { name } = labelOf(rank);
-    press(row.querySelector(".choose"), rank === state.label);
-    if (!rank) continue;
-    row.querySelector(".number").textContent = volumes ? `${millilitres(volumes[name] ?? 0)} ml` : "";
-    row.querySelector(".change").textContent = difference(changed?.[name]);
-    const shows = !state.hidden.has(rank);
-    const [eye, lock] = row.querySelectorAll(".toggle");
-    press(eye, shows);
-    use(eye, shows ? "eye" : "hidden");
-    press(lock, locked.has(name));
-    use(lock, locked.has(name) ? "lock" : "open");
-  }
-}
-
-function labelRow(rank) {
-  const { name, colour } = labelOf(rank);
-  const row = element("li");
-  row.dataset.rank = rank;
-  const choose = element("button", { type: "button", className: "choose" });
-  const change = element("span", { className: "change" });
-  const number = element("span", { className: "number" });
-  const title = element("span", { className: "name", textContent: rank ? name : "Background" });
-  choose.append(element("kbd", { textContent: rank <= 9 ? rank : "" }), swatch(rank, colour), title, number, change);
-  choose.addEventListener("click", () => update({ label: rank }));
-  row.append(choose);
-  if (rank) {
-    row.append(
-      toggle("eye", `Show ${name}`, () => toggleHidden(rank)),
-      toggle("lock", `Lock ${name}`, () => toggleLock(name)),
-    );
-  }
-  return row;
-}
-
-function toggle(kind, words, action) {
-  const button = element("button", { type: "button", className: `toggle ${kind}`, title: words });
-  button.setAttribute("aria-label", words);
-  button.append(icon(kind));
-  button.addEventListener("click", action);
-  return button;
-}
-
-function toggleHidden(rank) {
-  const hidden = new Set(state.hidden);
-  if (!hidden.delete(rank)) hidden.add(rank);
-  update({ hidden });
-}
-
-/** Lock a label, or unlock it: a step like clicks, so that undo takes it back. */
-export function toggleLock(name) {
-  addStep(lockedAfter(state.work.steps).has(name) ? { unlock: name } : { lock: name });
-}
-
-let listed = null;
-
-function renderClicks() {
-  const answered = state.answered?.work;
-  if (listed && listed.work === state.work && listed.answered === answered && listed.image === state.image) return;
-  listed = { work: state.work, answered, image: state.image };
-  const { steps } = state.work;
-  const focused = reachable().indexOf(document.activeElement);
-  const wereOpen = new Set([...$("clicks").querySelectorAll("details[open]")].map((each) => each.dataset.step));
-  $("clicks").replaceChildren(...steps.map((step, at) => stepRow(step, at, !answered?.steps.includes(step), wereOpen)));
-  $("no-clicks").hidden = steps.length > 0;
-  const left = reachable();
-  // What had the focus is gone: its neighbour takes it, so that the keyboard stays where it was.
-  if (focused >= 0) (left[Math.min(focused, left.length - 1)] ?? $("undo")).focus();
-}
-
-/** What in the list of clicks can have the focus. */
-function reachable() {
-  return [...$("clicks").querySelectorAll(":is(button, summary):not(details:not([open]) > ol *)")];
-}
-
-function stepRow(step, at, waits, wereOpen) {
-  const row = element("li", { className: waits ? "waits" : "" });
-  if (!step.clicks) {
-    const words = step.lock ? `${step.lock} locked` : `${step.unlock} unlocked`;
-    const rank = rankOf(step.lock ?? step.unlock);
-    const what = element("span", { className: "jump" });
-    what.append(swatch(rank, labelOf(rank)?.colour), element("span", { className: "name", textContent: words }));
-    what.classList.add("lock-step");
-    row.append(what, remove(words, () => removeStep(at)));
-    return row;
-  }
-  if (step.clicks.length === 1) {
-    row.append(jump(step.clicks[0]), remove(describe(step.clicks[0]), () => removeStep(at)));
-    return row;
-  }
-  const details = element("details", { open: wereOpen.has(String(at)) });
-  details.dataset.step = at;
-  const names = [...new Set(step.clicks.map(([name]) => name))];
-  details.append(element("summary", { textContent: `${step.clicks.length} clicks together: ${names.join(", ")}` }));
-  const list = element("ol");
-  for (const [number, each] of step.clicks.entries()) {
-    const line = element("li");
-    line.append(jump(each), remove(describe(each), () => removeStep(at, number)));
-    list.append(line);
-  }
-  details.append(list);
-  row.append(details, remove(`${step.clicks.length} clicks together`, () => removeStep(at)));
-  return row;
-}
-
-function describe([name, voxel]) {
-  return `${name} at ${voxel.join(", ")}`;
-}
-
-function jump([name, voxel]) {
-  const button = element("button", { type: "button", className: "jump", title: "Go there" });
-  const rank = rankOf(name);
-  button.append(
-    swatch(rank, labelOf(rank)?.colour ?? BACKGROUND.colour),
-    element("span", { className: "name", textContent: rank ? name : "Background" }),
-    element("span", { className: "number", textContent: voxel.join(", ") }),
-  );
-  button.addEventListener("click", () => goTo(toDisplay(voxel, state.image.facts)));
-  return button;
-}
-
-function remove(words, action) {
-  const button = element("button", { type: "button", title: "Remove" });
-  button.setAttribute("aria-label", `Remove ${words}`);
-  button.append(icon("remove"));
-  button.addEventListener("click", action);
-  return button;
-}
-
 // ---- what is going on ----
 
 function renderNews() {
@@ -405,55 +244,19 @@ function renderReadout() {
   text($("readout"), parts.join("  ·  "));
 }
 
-// ---- small things ----
-
-function element(name, properties = {}) {
-  return Object.assign(document.createElement(name), properties);
-}
-
-function icon(name) {
-  const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("aria-hidden", "true");
-  svg.append(document.createElementNS("http://www.w3.org/2000/svg", "use"));
-  svg.firstChild.setAttribute("href", `#i-${name}`);
-  return svg;
-}
-
-function use(button, name) {
-  const link = button.querySelector("use");
-  if (link.getAttribute("href") !== `#i-${name}`) link.setAttribute("href", `#i-${name}`);
-}
-
-function swatch(rank, colour) {
-  const square = element("span", { className: rank ? "swatch" : "swatch none" });
-  if (rank && colour) square.style.backgroundColor = colour;
-  return square;
-}
-
-function press(button, is) {
-  button.setAttribute("aria-pressed", String(Boolean(is)));
-}
-
-/** Set a text only where it differs, so that a screen reader says it once. */
-function text(where, words) {
-  if (where.textContent !== words) where.textContent = words;
-}
-
-/** Fill a select, given values and texts, only where they differ. */
-export function fill(select, entries, chosen) {
-  const key = JSON.stringify(entries);
-  if (select.dataset.entries !== key) {
-    select.replaceChildren(...entries.map(([value, words]) => element("option", { value, textContent: words })));
-    select.dataset.entries = key;
-  }
-  if (select.value !== chosen) select.value = chosen;
-}
-
-function millilitres(ml) {
-  return ml >= 100 ? ml.toFixed(0) : ml >= 1 ? ml.toFixed(1) : ml.toFixed(2);
-}
-
-function difference(ml) {
-  if (!ml || Math.abs(ml) < 0.005) return "";
-  return `${ml > 0 ? "+" : "−"}${millilitres(Math.abs(ml))}`;
+/** What is under the crosshair: position, value and label. */
+function underCrosshair() {
+  const { image, cursor, answered } = state;
+  if (!image?.voxels) return null;
+  const { facts } = image;
+  const at = cursor[0] + facts.shape[0] * (cursor[1] + facts.shape[1] * cursor[2]);
+  const value = image.voxels[at] * facts.slope + facts.intercept;
+  const letters = toMm(cursor, facts).map((mm, axis) => [mm >= 0 ? "RAS"[axis] : "LPI"[axis], Math.abs(mm).toFixed(1)]);
+  const rank = answered ? answered.ranks[at] : 0;
+  return {
+    mm: letters.map((each) => each.join(" ")),
+    value: Number(value.toPrecision(4)),
+    file: toFile(cursor, facts),
+    label: rank ? labelOf(rank)?.name : null,
+  };
 }

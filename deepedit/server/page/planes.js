@@ -1,18 +1,14 @@
-// Draws the planes: the windowed slice, labels, what changed, the crosshair, clicks and letters.
+// Draws the planes: the windowed slice, the labels, what changed; and what marks.js draws over them.
 
-import { Placement, middle, toDisplay } from "./geometry.js";
 import { contours } from "./contours.js";
+import { Placement } from "./geometry.js";
+import { BACKDROP, drawClicks, drawCrosshair, drawLetters, drawScale } from "./marks.js";
 import { HEAT, cut, cutPlain, greyTable, pixel, sizeOf, tint } from "./slices.js";
-import { labelOf, labels, rankOf, state } from "./state.js";
+import { labelOf, labels, state } from "./state.js";
 
-const BACKDROP = "#0b0c0e";
-const LETTER = "rgb(228 232 238 / 0.85)";
-const CROSSHAIR = "rgb(255 255 255 / 0.42)";
 const OUTLINE_ALPHA = 0.95;
 const SMOOTH_FROM = 2; // pixels a voxel; where there are fewer, a curve would not be seen, and takes longer
 const FLASH_MS = 700;
-const NEAR = 2; // slices within which a click is drawn as a ring
-const MANY = 5; // clicks of a step that are drawn small
 
 const reducedMotion = matchMedia("(prefers-reduced-motion: reduce)");
 
@@ -64,10 +60,10 @@ export class PlaneView {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     const frame = this.placement.frame(image.facts);
     if (this.flash) this.drawFlash(frame);
-    if (state.crosshair) this.drawCrosshair(frame);
-    this.drawClicks();
-    this.drawLetters();
-    this.drawScale();
+    if (state.crosshair) drawCrosshair(context, this.placement, frame);
+    drawClicks(context, this.placement, this.stroke);
+    drawLetters(context, this.placement);
+    drawScale(context, this.placement);
   }
 
   /** Draw the slice and its labels on a canvas of their own, unless they are there; returns whether they were. */
@@ -200,138 +196,6 @@ export class PlaneView {
     context.drawImage(flash.layer, ...frame);
     context.globalAlpha = 1;
   }
-
-  drawCrosshair([left, top, width, height]) {
-    const { context } = this;
-    const [x, y] = this.placement.toPixel(middle(state.cursor, state.image.facts)).map(sharp);
-    const gap = 9;
-    context.strokeStyle = CROSSHAIR;
-    context.lineWidth = 1;
-    context.beginPath();
-    for (const [fromX, fromY, toX, toY] of [
-      [left, y, x - gap, y],
-      [x + gap, y, left + width, y],
-      [x, top, x, y - gap],
-      [x, y + gap, x, top + height],
-    ]) {
-      if (toX < fromX || toY < fromY) continue;
-      context.moveTo(fromX, fromY);
-      context.lineTo(toX, toY);
-    }
-    context.stroke();
-  }
-
-  drawClicks() {
-    const { facts } = state.image;
-    const answered = state.answered?.work.steps ?? [];
-    for (const step of state.work.steps) {
-      const waits = !answered.includes(step);
-      for (const [label, file] of step.clicks ?? []) {
-        this.mark(toDisplay(file, facts), rankOf(label), waits, step.clicks.length > MANY);
-      }
-    }
-    for (const { voxel, rank } of state.group) this.mark(voxel, rank, true, false);
-    for (const { voxel, rank } of this.stroke) this.mark(voxel, rank, true, true);
-  }
-
-  /** A click: a dot where it lies in the plane, hollow while it waits for its answer; a ring in planes close by. */
-  mark(voxel, rank, waits, small) {
-    const away = Math.abs(voxel[this.plane.normal] - this.index);
-    if (away > NEAR || (away && small)) return;
-    const { context } = this;
-    const [x, y] = this.placement.toPixel(middle(voxel, state.image.facts));
-    const colour = rank ? labelOf(rank)?.colour : "#2a2c30";
-    const radius = small ? 2.5 : away ? 4 : 5.5;
-    const circle = (size) => {
-      context.beginPath();
-      context.arc(x, y, size, 0, 2 * Math.PI);
-    };
-    if (away) {
-      for (const [size, line, stroke] of [[radius, 3, "#000"], [radius, 1.5, rank ? colour : "#fff"]]) {
-        circle(size);
-        context.lineWidth = line;
-        context.strokeStyle = stroke;
-        context.stroke();
-      }
-      return;
-    }
-    const rim = small ? 1 : 1.75;
-    circle(radius + rim + 1);
-    context.fillStyle = "#000";
-    context.fill();
-    circle(radius + rim);
-    context.fillStyle = "#fff";
-    context.fill();
-    circle(radius);
-    context.fillStyle = waits && !small ? BACKDROP : colour;
-    context.fill();
-    if (waits && !small) {
-      circle(radius / 2.5);
-      context.fillStyle = rank ? colour : "#fff";
-      context.fill();
-    } else if (!rank && !small) {
-      const arm = radius * 0.45;
-      context.beginPath();
-      for (const sign of [1, -1]) {
-        context.moveTo(x - arm, y - sign * arm);
-        context.lineTo(x + arm, y + sign * arm);
-      }
-      context.lineWidth = 1.75;
-      context.strokeStyle = "#fff";
-      context.stroke();
-    }
-  }
-
-  drawLetters() {
-    const { context, width, height, plane } = this;
-    const { letters } = state.image.facts;
-    const places = [
-      [letters[plane.across][1], 12, height / 2],
-      [letters[plane.across][0], width - 12, height / 2],
-      [letters[plane.down][1], width / 2, 14],
-      [letters[plane.down][0], width / 2, height - 14],
-    ];
-    context.font = "600 12px system-ui, sans-serif";
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    context.lineJoin = "round";
-    context.lineWidth = 3;
-    context.strokeStyle = BACKDROP;
-    context.fillStyle = LETTER;
-    for (const [letter, x, y] of places) {
-      context.strokeText(letter, x, y);
-      context.fillText(letter, x, y);
-    }
-  }
-
-  /** A line of a round length. */
-  drawScale() {
-    const { context, height, placement } = this;
-    const most = 90 / placement.scale;
-    const power = 10 ** Math.floor(Math.log10(most));
-    const length = [5, 2, 1].map((factor) => factor * power).find((mm) => mm <= most);
-    const [x, y, pixels] = [12.5, sharp(height - 12), length * placement.scale];
-    context.beginPath();
-    context.moveTo(x, y - 4);
-    context.lineTo(x, y);
-    context.lineTo(x + pixels, y);
-    context.lineTo(x + pixels, y - 4);
-    context.lineWidth = 3;
-    context.strokeStyle = BACKDROP;
-    context.stroke();
-    context.lineWidth = 1;
-    context.strokeStyle = LETTER;
-    context.stroke();
-    context.font = "11px system-ui, sans-serif";
-    context.textAlign = "left";
-    context.textBaseline = "alphabetic";
-    context.lineWidth = 3;
-    context.strokeStyle = BACKDROP;
-    context.fillStyle = LETTER;
-    const text = length >= 10 ? `${length / 10} cm` : `${length} mm`;
-    context.strokeText(text, x + 2, y - 7);
-    context.fillText(text, x + 2, y - 7);
-  }
 }
 
 function isSame(key, other) {
@@ -366,9 +230,3 @@ function tableFor(facts, window) {
   if (table.facts !== facts || table.window !== window) table = { facts, window, ...greyTable(facts, window) };
   return table;
 }
-
-/** The nearest position at which a line of one pixel is sharp. */
-function sharp(at) {
-  return Math.round(at - 0.5) + 0.5;
-}
-

@@ -1,18 +1,20 @@
 // The three panes: what is drawn when, and what pointers, wheels and arrow keys do on them.
 
-import { PLANES, clamp, extent, fit, inside, middle, toFile, toMm } from "./geometry.js";
-import { PlaneView } from "./planes.js";
-import { addStep, labelOf, onChange, say, state, update } from "./state.js";
 import { onBeforeChange } from "./answers.js";
+import { click, sendStroke } from "./clicks.js";
+import { PLANES, clamp, inside } from "./geometry.js";
+import { goTo, panBy, pixelsPerMm, scroll, seen, setSeen, windowBy, zoomBy } from "./moving.js";
+import { PlaneView } from "./planes.js";
+import { onChange, state, update } from "./state.js";
 
-const MARGIN = 8;
 const STILL = 4; // pixels that a pointer may move and still click
-const MOST_OF_A_STROKE = 200;
-const [LEAST_ZOOM, MOST_ZOOM] = [0.5, 40];
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Pixels for an arrow key, where it does what dragging does. */
 const ARROW_PIXELS = 16;
+
+/** Keys that are held, by their codes; keys.js keeps them. */
+export const heldKeys = new Set();
 
 const narrow = matchMedia("(max-width: 699px)");
 const panes = [];
@@ -27,28 +29,19 @@ export function buildPanes(root) {
   narrow.addEventListener("change", () => update());
   onChange(draw);
   onBeforeChange(() => {
-    for (const pane of shown()) pane.view.remember();
+    for (const view of seen) view.remember();
   });
-}
-
-function shown() {
-  return panes.filter((pane) => pane.isShown());
-}
-
-/** Pixels per mm, the same in all panes, at which everything would fit. */
-function fitted() {
-  const measured = shown().map(({ view }) => view);
-  return fit(measured, state.image.facts, MARGIN);
 }
 
 function draw() {
   const start = performance.now();
   for (const pane of panes) pane.render();
+  setSeen(panes.filter((pane) => pane.isShown()).map((pane) => pane.view));
   // Hidden until now, it has no size yet.
-  for (const { view } of shown()) if (!view.width) view.measure();
-  const scale = state.image?.facts ? fitted() * state.zoom : 1;
+  for (const view of seen) if (!view.width) view.measure();
+  const scale = state.image?.facts ? pixelsPerMm() : 1;
   let lit = false;
-  for (const { view } of shown()) {
+  for (const view of seen) {
     if (view.before) view.lightUp(start);
     lit = view.isLit(start) || lit;
     view.draw(scale);
@@ -69,104 +62,6 @@ function tellTimes(start) {
     performance.measure("answer", { start: answered.since, detail: answered.seconds });
     timed = answered.since;
   }
-}
-
-// ---- where one is ----
-
-/** Go to a voxel, and bring it into sight. */
-export function goTo(voxel) {
-  const { image } = state;
-  if (!image?.facts) return;
-  const cursor = voxel.map((at, axis) => clamp(Math.round(at), 0, image.facts.shape[axis] - 1));
-  const mm = middle(cursor, image.facts);
-  const centre = [...state.centre];
-  for (const { view } of shown()) {
-    if (!view.placement) continue;
-    const [x, y] = view.placement.toPixel(mm);
-    if (x < 0 || x > view.width) centre[view.plane.across] = mm[view.plane.across];
-    if (y < 0 || y > view.height) centre[view.plane.down] = mm[view.plane.down];
-  }
-  update({ cursor, centre });
-}
-
-/** Scroll a plane by so many slices. */
-export function scroll(plane, slices) {
-  const cursor = [...state.cursor];
-  cursor[plane.normal] += slices;
-  goTo(cursor);
-}
-
-/** Show all of the volume. */
-export function fitAll() {
-  const { image } = state;
-  if (image?.facts) update({ zoom: 1, centre: extent(image.facts).map((side) => side / 2) });
-}
-
-/** Zoom all planes; what is at a pixel of this one stays there. */
-export function zoomBy(view, factor, pixel = [view.width / 2, view.height / 2]) {
-  const zoom = clamp(state.zoom * factor, LEAST_ZOOM, MOST_ZOOM);
-  const mm = view.placement.toMm(pixel, state.centre);
-  const scale = fitted() * zoom;
-  const centre = [...state.centre];
-  centre[view.plane.across] = mm[view.plane.across] + (pixel[0] - view.width / 2) / scale;
-  centre[view.plane.down] = mm[view.plane.down] + (pixel[1] - view.height / 2) / scale;
-  update({ zoom, centre });
-}
-
-/** Zoom all planes; what is under the crosshair stays where it is. */
-export function zoomAtCrosshair(factor) {
-  if (!state.image?.facts) return;
-  const zoom = clamp(state.zoom * factor, LEAST_ZOOM, MOST_ZOOM);
-  const mm = middle(state.cursor, state.image.facts);
-  const centre = mm.map((at, axis) => at + ((state.centre[axis] - at) * state.zoom) / zoom);
-  update({ zoom, centre });
-}
-
-function panBy(view, x, y) {
-  const centre = [...state.centre];
-  const sides = extent(state.image.facts);
-  for (const [axis, pixels] of [[view.plane.across, x], [view.plane.down, y]]) {
-    centre[axis] = clamp(centre[axis] + pixels / view.placement.scale, 0, sides[axis]);
-  }
-  update({ centre });
-}
-
-/** To the right more contrast is lost, downwards it gets brighter: the width and centre of the window. */
-function windowBy(x, y) {
-  const { facts } = state.image;
-  const unit = facts.window[1] / 256;
-  const width = Math.max(state.window[1] + x * unit, facts.window[1] / 1000);
-  update({ window: [state.window[0] - y * unit, width] });
-}
-
-// ---- clicks ----
-
-/** Click a voxel: at once, or with the others that are collected. */
-export function click(voxel, collect) {
-  const { image } = state;
-  if (!image?.voxels || !inside(voxel, image.facts)) return;
-  if (!labelOf(state.label)) return say("Choose a label first.");
-  goTo(voxel);
-  if (collect || state.grouping) update({ group: [...state.group, { voxel, rank: state.label }] });
-  else send([{ voxel, rank: state.label }]);
-}
-
-function send(clicks) {
-  addStep({ clicks: clicks.map(({ voxel, rank }) => [labelOf(rank).name, toFile(voxel, state.image.facts)]) });
-}
-
-/** Send the clicks that are collected, as one step. */
-export function sendGroup() {
-  const { group } = state;
-  if (!group.length) return;
-  update({ group: [] });
-  send(group);
-}
-
-/** The voxels of a stroke, no more than a request takes. */
-function thinned(stroke) {
-  const step = Math.ceil(stroke.length / MOST_OF_A_STROKE);
-  return stroke.filter((_, at) => at % step === 0);
 }
 
 /** One plane: its canvas, caption and slider. */
@@ -326,13 +221,10 @@ class Pane {
   }
 
   endStroke(cancelled) {
-    const stroke = thinned(this.view.stroke);
+    const { stroke } = this.view;
     this.view.stroke = [];
     this.drawing = false;
-    if (stroke.length && !cancelled) {
-      goTo(stroke[stroke.length - 1].voxel);
-      send(stroke);
-    }
+    if (!cancelled) sendStroke(stroke);
     update();
   }
 
@@ -400,24 +292,3 @@ class Pane {
     update();
   }
 }
-
-/** Keys that are held; see keys.js. */
-export const heldKeys = new Set();
-
-/** What is under the crosshair: position, value and label. */
-export function underCrosshair() {
-  const { image, cursor, answered } = state;
-  if (!image?.voxels) return null;
-  const { facts } = image;
-  const at = cursor[0] + facts.shape[0] * (cursor[1] + facts.shape[1] * cursor[2]);
-  const value = image.voxels[at] * facts.slope + facts.intercept;
-  const letters = toMm(cursor, facts).map((mm, axis) => [mm >= 0 ? "RAS"[axis] : "LPI"[axis], Math.abs(mm).toFixed(1)]);
-  const rank = answered ? answered.ranks[at] : 0;
-  return {
-    mm: letters.map((each) => each.join(" ")),
-    value: Number(value.toPrecision(4)),
-    file: toFile(cursor, facts),
-    label: rank ? labelOf(rank)?.name : null,
-  };
-}
-

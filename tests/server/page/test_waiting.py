@@ -1,10 +1,12 @@
 """While the network works, and when the server is gone."""
 
+from contextlib import ExitStack
+
 import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.server.live import SHAPE, model_that_obeys, named, serving, shown, write_image
+from tests.server.live import LABELS, SHAPE, model_that_obeys, named, serving, shown, truth, write_image
 from tests.server.page.browser import Gate, differing, opened
 
 FREE = ((7, 10, 5), (13, 12, 5), (2, 2, 5))
@@ -173,47 +175,50 @@ def test_what_fails_for_now_can_be_tried_again(browser, gated):
 def test_the_server_is_gone_and_comes_back(browser, folder):
     """The clicks are still there, and are sent again: to a server that knows nothing of them."""
     models, studies = named(model_that_obeys(), folder), folder / "studies"
-    with serving(models, studies) as live:
-        url, port = live.url, int(live.url.rpartition(":")[2])
-        tab_open = opened(browser, url)
-        tab = tab_open.__enter__()
+    with ExitStack() as stack:
+        with serving(models, studies) as live:
+            tab = stack.enter_context(opened(browser, live.url))
+            tab.press("1")
+            click_voxel(tab, FREE[0])
+            tab.settle()
+            one = tab.volume("left")
+        click_voxel(tab, FREE[1])
+        tab.wait_for("The server does not answer")
+        assert tab.page.locator("#clicks > li").count() == 2
+        tab.scroll_to("Coronal", 3)
+        assert np.ptp(tab.picture("Coronal")) > 200, "the image is still shown"
+        with serving(models, studies, port=port_of(live)):
+            tab.settle()
+            assert "does not answer" not in tab.status
+            assert [click[1] for click in tab.clicks] == [list(FREE[0]), list(FREE[1])]
+            assert tab.volume("left") > one
+            tab.press("Control+z").settle()
+            assert tab.volume("left") == one
+
+
+def test_what_was_dropped_is_sent_again_to_a_new_server(browser, folder, tmp_path):
+    """An image, and the segmentation that it starts from: a server forgets both when it ends."""
+    image = write_image(tmp_path / "mine.nii.gz", "LPS")
+    affine = nib.load(image).affine
+    nib.save(nib.Nifti1Image(np.array([0, *LABELS.values], np.uint8)[truth()], affine), tmp_path / "start.nii.gz")
+    models, studies = named(model_that_obeys(), folder), folder / "studies"
+    with ExitStack() as stack:
+        with serving(models, studies) as live:
+            tab = stack.enter_context(opened(browser, live.url))
+            tab.drop(image)
+            tab.drop(tmp_path / "start.nii.gz", onto="start")
+            before = tab.volume("left")
         tab.press("1")
         click_voxel(tab, FREE[0])
-        tab.settle()
-        one = tab.volume("left")
-    click_voxel(tab, FREE[1])
-    tab.wait_for("The server does not answer")
-    assert tab.page.locator("#clicks > li").count() == 2
-    tab.scroll_to("Coronal", 3)
-    assert np.ptp(tab.picture("Coronal")) > 200, "the image is still shown"
-    with serving(models, studies, port=port):
-        tab.settle()
-        assert not tab.status
-        assert [click[1] for click in tab.clicks] == [list(FREE[0]), list(FREE[1])]
-        assert tab.volume("left") > one
-        tab.press("Control+z").settle()
-        assert tab.volume("left") == one
-        tab_open.__exit__(None, None, None)
+        with serving(models, studies, port=port_of(live)):
+            tab.settle()
+            assert not tab.error
+            assert len(tab.clicks) == 1
+            assert tab.volume("left") > before == pytest.approx((truth() == 1).sum() / 1000, abs=0.01)
 
 
-def test_a_dropped_image_is_sent_again_to_a_new_server(browser, folder, tmp_path):
-    image = write_image(tmp_path / "mine.nii.gz", "LPS")
-    models, studies = named(model_that_obeys(), folder), folder / "studies"
-    with serving(models, studies) as live:
-        url, port = live.url, int(live.url.rpartition(":")[2])
-        tab_open = opened(browser, url)
-        tab = tab_open.__enter__()
-        tab.page.locator("#file").set_input_files(image)
-        tab.page.get_by_text("mine.nii.gz").wait_for()
-        tab.settle()
-    tab.press("1")
-    click_voxel(tab, FREE[0])
-    with serving(models, studies, port=port):
-        tab.settle()
-        assert not tab.error
-        assert len(tab.clicks) == 1
-        assert tab.volume("left") > (shown() == 1).sum() / 1000
-        tab_open.__exit__(None, None, None)
+def port_of(live) -> int:
+    return int(live.url.rpartition(":")[2])
 
 
 def test_sessions_that_are_dropped_are_rebuilt_unseen(browser, folder):
