@@ -65,6 +65,7 @@ async function request(work) {
 
 /** Draw an answer, and remember what it answers. */
 function take(answer, work, since) {
+  resent.clear();
   const { facts } = state.image;
   const before = state.answered?.ranks;
   const ranks = before ?? new Uint8Array(facts.shape[0] * facts.shape[1] * facts.shape[2]);
@@ -98,18 +99,26 @@ async function failed(error, work) {
   return undefined;
 }
 
+/** What was sent again since the last answer: `image`, `start`. */
+const resent = new Set();
+
 /** The server forgets files that were sent to it when it ends, and after an hour: send them again. */
 async function sentAgain(lost) {
   const { image, model, work } = state;
+  const { start } = work;
+  if (resent.has(lost)) return false;
+  resent.add(lost);
   try {
     if (lost === "image" && image.file) image.key = await server.keep(image.file);
-    else if (lost === "start" && work.start.file) await server.sendStart(image, model.name, work.start.file);
-    else if (lost === "start" && work.start.session) await server.sendSession(image, model.name, work.start.session);
+    else if (start.file) start.key = (await server.sendStart(image, model.name, start.file)).key;
+    else if (start.session) start.key = (await server.sendSession(image, model.name, start.session)).start.key;
     else return false;
     return true;
   } catch (error) {
-    if (error instanceof server.Lost) await waitForServer();
-    return error instanceof server.Lost;
+    if (!(error instanceof server.Lost)) return false;
+    resent.clear();
+    await waitForServer();
+    return true;
   }
 }
 
@@ -146,14 +155,16 @@ async function probe() {
   update({ lost: false });
 }
 
-/** Do something that needs the server, again after it was lost, until it is done or refused. */
+/** Do something that needs the server: again after it was lost, or had forgotten a file, until it is done or refused. */
 export async function patiently(work) {
   for (;;) {
     try {
-      return await work();
+      const found = await work();
+      resent.clear();
+      return found;
     } catch (error) {
-      if (!(error instanceof server.Lost)) throw error;
-      await waitForServer();
+      if (error instanceof server.Lost) await waitForServer();
+      else if (!error.lost || !(await sentAgain(error.lost))) throw error;
     }
   }
 }

@@ -213,23 +213,21 @@ async function nextCase() {
 
 // ---- uncertainty ----
 
-async function toggleUncertainty() {
-  if (state.uncertainty) return update({ uncertainty: null });
-  update({ uncertainty: { known: null, values: null } });
-  return followUncertainty();
-}
+let fetching = null;
 
-let fetching = false;
+function toggleUncertainty() {
+  fetching?.abort();
+  update({ uncertainty: state.uncertainty ? null : { known: null, values: null } });
+}
 
 /** Keep the uncertainty in step with the newest answer while it is shown. */
 async function followUncertainty() {
-  const { answered, image, uncertainty } = state;
-  if (!uncertainty || !answered || fetching || state.lost || uncertainty.known === answered.known) return;
-  if (answered.work !== state.work) return;
-  fetching = true;
-  const answer = await attempt("Working out the uncertainty", () => server.uncertainty(question(answered.work)));
-  fetching = false;
-  if (!state.uncertainty || state.image !== image) return;
+  const { answered, image, uncertainty, work } = state;
+  if (!uncertainty || fetching || answered?.work !== work || uncertainty.known === answered.known) return;
+  const { signal } = (fetching = new AbortController());
+  const answer = await attempt("Working out the uncertainty", () => server.uncertainty(question(work), signal));
+  fetching = null;
+  if (signal.aborted || state.image !== image || !state.uncertainty) return;
   update({ uncertainty: answer ? { known: answered.known, values: answer.values } : null });
 }
 

@@ -69,6 +69,27 @@ def test_an_answer_is_drawn_in_all_planes(tab):
         assert is_tinted(tab, plane, beside, 2)
 
 
+def test_voxels_travel_once_and_then_only_what_changed(browser, server):
+    with opened(browser, server.url, wait=False) as tab:
+        sizes: dict[str, list[int]] = {"part=voxels": [], "api/segment": []}
+        answers = []
+        tab.page.on("response", lambda answer: answers.append(answer))
+        tab.page.reload()
+        tab.settle().press("2")
+        for voxel in (FREE, (7, 3, 9)):
+            click_voxel(tab, voxel)
+            tab.settle()
+        for answer in answers:
+            for part, found in sizes.items():
+                if part in answer.url:
+                    found.append(len(answer.body()))
+        assert len(sizes["part=voxels"]) == 1
+        whole, *boxes = sizes["api/segment"]
+        assert len(boxes) == 2
+        # A ball of a radius of two voxels; a header of some hundred bytes comes with it.
+        assert all(size < 5**3 + 1000 < whole for size in boxes)
+
+
 def test_a_click_for_the_background_takes_away(tab):
     before = tab.volume("left")
     tab.press("0")

@@ -162,6 +162,24 @@ def test_the_next_case(browser, server):
         tab.page.wait_for_function("(first) => document.querySelector('#case').value !== first", arg=first)
 
 
+def test_a_server_of_one_image_has_no_cases_and_stores_nothing(browser, tmp_path):
+    (tmp_path / "one").mkdir()
+    write_image(tmp_path / "one" / "case.nii.gz", "LPS")
+    models = named(model_that_obeys(), tmp_path)
+    with (
+        serving(models, tmp_path / "one", trains=False, stores=False) as live,
+        opened(browser, live.url, accept_downloads=True) as tab,
+    ):
+        assert tab.page.locator("#name").inner_text() == "case"
+        for name in ("Next case", "Submit and next"):
+            assert not tab.button(name).is_visible()
+        assert not tab.page.locator("#case").is_visible()
+        click = click_middle(tab, "1")
+        assert np.array_equal(
+            voxels(download(tab, "Save", tmp_path)), expected(tmp_path / "one" / "case.nii.gz", click)
+        )
+
+
 def test_leaving_unsaved_work_is_asked_about(tab):
     click_middle(tab, "1")
     asked = []
