@@ -42,6 +42,9 @@ setup(
             # Of the client of MONAI Label, which .ci/run installs without what it asks for itself.
             "requests>=2.31",
             'legacy-cgi; python_version >= "3.13"',
+            # Of the page, in Debian's Chromium.
+            "playwright>=1.50",
+            "axe-playwright-python>=0.1.4",
             *server,
             *dicom,
             "dcmqi>=1.5",
