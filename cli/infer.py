@@ -142,10 +142,10 @@ def segment(
         session.set_segmentation(job.initial, mapping, same_grid)
     # Before the clicks: all of it is wanted in the end, and then they need not be answered twice.
     session.predict(on_progress)
-    from_file = [] if job.clicks is None else read_clicks(job.clicks, plan.labels.names)
-    for click in from_file:
-        with _naming(job.clicks):
-            session.add_click(click.position, click.label, click.space)
+    if job.clicks is not None:
+        for click in read_clicks(job.clicks, plan.labels.names):
+            with _naming(job.clicks):
+                session.add_click(click.position, click.label, click.space)
     for click in clicks:
         with _naming(job.case.image[0]):
             session.add_click(click.position, click.label, click.space)

@@ -125,7 +125,7 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     jobs = [
         Job(
             case,
-            beside("output", case, options.ending or FOLDER_ENDING),
+            Path(options.output) / (case.name + (options.ending or FOLDER_ENDING)),
             clicks.get(case.name),
             initial.get(case.name),
             beside("save_clicks", case, ".json"),

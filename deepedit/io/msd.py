@@ -61,7 +61,7 @@ class Dataset:
 
 
 def find_dataset(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     labels: Mapping[str, int] | None = None,
     reading: Reading = DEFAULT_READING,
 ) -> Dataset:
@@ -84,7 +84,8 @@ def find_dataset(
     folder = Path(folder)
     check_folder(folder)
     description = read_description(folder)
-    problems, warnings = list(description.problems), []
+    problems = list(description.problems)
+    warnings: list[str] = []
     if labels is None:
         problems += description.label_problems
     else:
@@ -94,7 +95,7 @@ def find_dataset(
         problems.append(why_no_cases(folder))
     # Where a case lacks a file, it may be one of those.
     (problems if problems else warnings).extend(left_out_of_dataset(folder))
-    reports = check_cases(folder, [(case.image, case.label) for case in cases], reading)
+    reports = check_cases(folder, [(case.image, case.label_file) for case in cases], reading)
     problems += [problem for report in reports for problem in report.problems]
     channels = usual_channels(reports)
     problems += [
@@ -107,7 +108,8 @@ def find_dataset(
     if labels is not None:
         ignore = labels.get(IGNORE, None if ignore in labels.values() else ignore)
         labels = {name: value for name, value in labels.items() if name != IGNORE}
-    found.pop(ignore, None)
+    if ignore is not None:
+        found.pop(ignore, None)
     complete = all(report.values is not None for report in reports)
     names = shared_names(reports)
     chosen = _choose_labels(labels, description.labels, found, complete, names, problems, warnings)
@@ -131,7 +133,7 @@ def _where_values_are(cases: Sequence[Case], reports: Sequence[CaseReport]) -> d
     places: dict[int, list[str]] = {}
     for case, report in zip(cases, reports, strict=True):
         for value in report.values or ():
-            places.setdefault(value, []).append(one_line(f"{case.label.parent.name}/{case.label.name}", 150))
+            places.setdefault(value, []).append(one_line(f"{case.label_file.parent.name}/{case.label_file.name}", 150))
     return dict(sorted(places.items()))
 
 
@@ -202,7 +204,7 @@ def listed_problems(folder: Path, problems: Sequence[str]) -> str:
     return "\n  ".join(lines)
 
 
-def find_images(folder: str | os.PathLike, image_channels: int | None = None) -> tuple[Case, ...]:
+def find_images(folder: str | os.PathLike[str], image_channels: int | None = None) -> tuple[Case, ...]:
     """The images in a folder, as cases without labels, in the order of their names.
 
     Files ``case_0000``, ``case_0001``, ... are the channels of one case.

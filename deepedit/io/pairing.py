@@ -30,6 +30,13 @@ class Case:
     label: Path | None = None
     series: str | None = None
 
+    @property
+    def label_file(self) -> Path:
+        """The label file of a case that has to have one."""
+        if self.label is None:
+            raise DatasetError(f"{one_line(self.name)}: has no label file")
+        return self.label
+
 
 def check_folder(folder: Path) -> None:
     """Raise a DatasetError with the reason if `folder` cannot be listed."""

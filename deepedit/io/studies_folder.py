@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deepedit.files import one_line
 from deepedit.io.dicom_series import is_series
@@ -109,7 +110,7 @@ def watched(folder: Path, found: StudiesFolder) -> list[Path]:
     return [folder / room for room in rooms]
 
 
-def natural(name: str) -> tuple:
+def natural(name: str) -> tuple[Any, ...]:
     """A key that sorts names as people do, numbers by their size."""
     parts = re.split("([0-9]+)", name)
     numbered = zip(parts[::2], [*parts[1::2], "0"], strict=True)
@@ -183,7 +184,7 @@ class _Listing:
     def _note(self, path: Path, what: str) -> None:
         self.notes.append(f"{one_line(path.relative_to(self.folder), 200)}: left out: {what}")
 
-    def _entries(self, room: str) -> Sequence[os.DirEntry]:
+    def _entries(self, room: str) -> Sequence[os.DirEntry[str]]:
         try:
             with os.scandir(self.folder / room) as entries:
                 return list(entries)

@@ -22,7 +22,7 @@ from deepedit.volume import Reading, Volume
 
 
 def read_geometry(
-    path: str | os.PathLike, affine: str = "sform", units: str = "header", series: str | None = None
+    path: str | os.PathLike[str], affine: str = "sform", units: str = "header", series: str | None = None
 ) -> Geometry:
     """Shape, affine and number of channels of an image, of which only the header is read.
 
@@ -38,7 +38,7 @@ def read_geometry(
     return itk.read_geometry(path, reading) if _is_for_itk(path) else nifti.read_geometry(path, affine, units)
 
 
-def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_grid(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """The grid of an image, with its header: a volume whose voxels are not read, and count as 0 without taking memory.
 
     Args:
@@ -55,7 +55,7 @@ def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "head
 
 
 def read_volume(
-    path: str | os.PathLike, affine: str = "sform", units: str = "header", series: str | None = None
+    path: str | os.PathLike[str], affine: str = "sform", units: str = "header", series: str | None = None
 ) -> Volume:
     """An image: its scaled values on its own grid.
 
@@ -81,7 +81,7 @@ def read_volume(
     return itk.read_volume(path, reading) if _is_for_itk(path) else nifti.read_volume(path, affine, units)
 
 
-def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_label(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """A label map on its own grid.
 
     Args:
@@ -102,7 +102,7 @@ def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "hea
     return itk.read_label(path, reading) if _is_for_itk(path) else nifti.read_label(path, affine, units)
 
 
-def read_label_on(image: Volume | Geometry, path: str | os.PathLike, reading: Reading) -> Volume:
+def read_label_on(image: Volume | Geometry, path: str | os.PathLike[str], reading: Reading) -> Volume:
     """The label map of an image.
 
     3D Slicer saves of a segmentation the part that holds something, and DICOM SEG leaves out empty frames. A
@@ -120,7 +120,7 @@ def read_label_on(image: Volume | Geometry, path: str | os.PathLike, reading: Re
 
 
 def write_label(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     labels: np.ndarray,
     like: Volume,
     names: Mapping[int, str] | None = None,
@@ -152,7 +152,7 @@ def write_label(
         nifti.write_label(path, labels, like)
 
 
-def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
+def write_volume(path: str | os.PathLike[str], data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
     """Write numbers, such as probabilities, on the grid of `like`; otherwise as `write_label`.
 
     Args:
@@ -168,7 +168,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
     (itk if _is_for_itk(path) else nifti).write_volume(path, data, like, dtype)
 
 
-def check_name(path: str | os.PathLike, endings: Sequence[str]) -> None:
+def check_name(path: str | os.PathLike[str], endings: Sequence[str]) -> None:
     """Raise a FileError if a file to be written has none of some endings, or one that needs an extra without it."""
     if not ending(Path(path).name, endings):
         listed = f"{', '.join(endings[:-1])} or {endings[-1]}"
@@ -179,11 +179,11 @@ def check_name(path: str | os.PathLike, endings: Sequence[str]) -> None:
         dicom_seg.highdicom(one_line(path))
 
 
-def _is_for_itk(path: str | os.PathLike) -> bool:
+def _is_for_itk(path: str | os.PathLike[str]) -> bool:
     return ending(Path(path).name, READ) not in ("", DICOM, *NIFTI)
 
 
-def _is_for_dicom(path: str | os.PathLike, series: str | None = None) -> bool:
+def _is_for_dicom(path: str | os.PathLike[str], series: str | None = None) -> bool:
     """Whether an image is a DICOM series, which is a folder; an error for one file of it."""
     end, name = ending(Path(path).name, READ), one_line(path)
     if os.path.isdir(path) and (not end or is_series(path)):

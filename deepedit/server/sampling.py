@@ -68,7 +68,7 @@ class Sampler:
         if strategy not in self.strategies():
             known = ", ".join(self.strategies())
             raise NotFound(f"there is no strategy {one_line(strategy, 60)!r}; choose one of {known}")
-        if strategy == "uncertainty":
+        if strategy == "uncertainty" and self._scores is not None:
             self._scores.start()
         unfit: set[str] = set()
         while (case_id := self._hand_out(strategy, unfit)) is not None:
@@ -103,8 +103,10 @@ class Sampler:
         if strategy == "random":
             return ids[int(self._generator.integers(len(ids)))]
         if strategy == "uncertainty":
+            assert self._scores is not None  # without which there is no such strategy
             scores = {case_id: self._scores.of(images) for case_id, images in free.items()}
-            return max(ids, key=lambda case_id: -math.inf if scores[case_id] is None else scores[case_id])
+            known = {case_id: -math.inf if score is None else score for case_id, score in scores.items()}
+            return max(ids, key=known.__getitem__)
         return ids[0]
 
     def _answer(self, case_id: str, strategy: str, client: str) -> dict[str, Any]:

@@ -61,7 +61,7 @@ class Studies:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         labels: Labels,
         say: Callable[[str], None] = lambda line: None,
         image_channels: int | None = None,
@@ -222,7 +222,9 @@ class Studies:
 
     # What is written
 
-    def submit(self, name: str, file: Path, suffix: str, label_info: Sequence[Mapping] | None, tag: str = FINAL) -> str:
+    def submit(
+        self, name: str, file: Path, suffix: str, label_info: Sequence[Mapping[str, Any]] | None, tag: str = FINAL
+    ) -> str:
         """Take a label map from a viewer, and return the id of its case.
 
         It becomes ``labels/<tag>/<id>.nii.gz``, in file values and with the image's header. What it replaces is kept in

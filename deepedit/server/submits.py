@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ NO_LABELS = (BACKGROUND, "foreground_scribbles", "background_scribbles")
 def submitted(
     file: Path,
     suffix: str,
-    label_info: Sequence[Mapping] | None,
+    label_info: Sequence[Mapping[str, Any]] | None,
     labels: Labels,
     image: Volume,
     reading: Reading,
@@ -106,7 +107,7 @@ def _turned(image: Volume, label: Volume) -> Volume | None:
     return replace(label, data=data, affine=affine, other_affines=())
 
 
-def _names(label_info: Sequence[Mapping], labels: Labels, what: str) -> dict[int, str]:
+def _names(label_info: Sequence[Mapping[str, Any]] | None, labels: Labels, what: str) -> dict[int, str]:
     """The names of the values of a label map."""
     if not isinstance(label_info or [], list | tuple):
         raise DeepEditError(f"{what}: label_info should be a list of segments, is {brief(label_info)}; correct it")

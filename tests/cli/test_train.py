@@ -134,7 +134,7 @@ def test_an_interrupted_run_is_resumed_with_its_own_settings(
     finished, dataset, tmp_path, monkeypatch, capsys, number, moment
 ):
     owner, name = {"step": (RollingBatch, "fill"), "validation": (validation, "read_case")}[moment]
-    usual, signals = getattr(owner, name), [number]
+    usual, signals, handler = getattr(owner, name), [number], signal.getsignal(number)
 
     def interrupted(*given):
         if signals:
@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_resumed_with_its_own_settings(
         patch.setattr(owner, name, interrupted)
         assert main(arguments(dataset, run)) == 130
     assert "--resume" in capsys.readouterr().out
-    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    assert signal.getsignal(number) is handler
     assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
     one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
     assert all(torch.equal(one[name], two[name]) for name in one)
