@@ -1,15 +1,19 @@
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
+here = Path(__file__).parent
+# The number stands in the package alone, which is not imported here, since what it needs may not be installed yet.
+version = re.search(r'^__version__ = "(.+)"$', (here / "deepedit/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 formats = ["SimpleITK>=2.3"]
 server = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.13", *formats]
 
 setup(
     name="deepedit",
-    version="0.1.0",
+    version=version,
     description="Interactive 3D segmentation of medical images: automatic, from clicks, and corrected by clicks",
-    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
@@ -45,6 +49,7 @@ setup(
         "formats": formats,
         "server": server,
         "plot": ["matplotlib>=3.8"],
+        "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },
     entry_points={

@@ -16,9 +16,10 @@ import torch
 
 from benchmarks.timing import kernels
 from deepedit.inference.session import InteractiveSession
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import input_channels, pick_device
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit_cli.common import device, positive_int
 

@@ -28,9 +28,10 @@ import torch
 from deepedit.inference.sliding_window import sliding_window, window_shape, window_starts
 from deepedit.io.nifti import read_volume, write_label, write_volume
 from deepedit.io.phantom import make_case
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume

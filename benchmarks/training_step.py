@@ -26,9 +26,10 @@ import torch
 from benchmarks.timing import synchronise
 from deepedit.io.msd import Dataset, find_dataset
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import autocast_dtype, input_channels, pick_device
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case

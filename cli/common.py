@@ -22,6 +22,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from deepedit import __version__
+from deepedit.defaults import OVERLAP
 from deepedit.errors import DeepEditError, FileError
 from deepedit.plan import MAX_SPACING, MIN_SPACING
 
@@ -121,14 +123,16 @@ class UsageError(DeepEditError):
 
 
 def parser(program: str, description: str, epilog: str | None = None) -> Parser:
-    """An argument parser; `epilog` is for examples and keeps its line breaks."""
-    return Parser(
+    """An argument parser that knows ``--version``; `epilog` is for examples and keeps its line breaks."""
+    made = Parser(
         program,
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
+    made.add_argument("--version", action="version", version=f"deepedit {__version__}")
+    return made
 
 
 def positive_int(text: str) -> int:
@@ -257,8 +261,20 @@ def value_and_label(text: str) -> tuple[int, str]:
     return int(value), label
 
 
-def add_tta(options: argparse.ArgumentParser) -> None:
-    """``--tta``, of the command lines that ask a network for segmentations."""
+def add_passes(options: argparse.ArgumentParser) -> None:
+    """Add ``--overlap``, ``--skip-air`` and ``--tta``, for the command lines that ask a network for segmentations."""
+    options.add_argument(
+        "--overlap",
+        type=overlap,
+        default=OVERLAP,
+        metavar="SHARE",
+        help="overlap of the windows of a large image, from 0 to 0.9 (default: %(default)g)",
+    )
+    options.add_argument(
+        "--skip-air",
+        action="store_true",
+        help="for CT: leave out windows that hold only air; they become background",
+    )
     options.add_argument(
         "--tta",
         action="store_true",

@@ -2,22 +2,23 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import DatasetError, DeepEditError
-from deepedit.files import make_folder, one_line
+from deepedit import __version__
+from deepedit.defaults import MAX_CLICKS, TOLERANCE
+from deepedit.errors import DeepEditError
+from deepedit.files import make_folder
 from deepedit_cli.common import (
     USER_ERROR,
     add_common,
+    add_passes,
     add_reading,
     add_start,
-    add_tta,
     chosen_mapping,
     chosen_reading,
     complain,
@@ -46,6 +47,8 @@ examples:
   deepedit-evaluate --model RUN/model.pt --input DATASET --output report --corrupt 0.60,0.75
       start from the truth with errors added until its mean Dice is in that range; with 1,1 the truth stays perfect,
       and the first click is a redundant one
+  deepedit-evaluate --model RUN/model.pt --input DATASET --output report --oracle --max-clicks-per-label 2
+      tell how much of what two clicks for each label could repair they do repair
   torchrun --nproc-per-node 2 -m deepedit_cli.evaluate --model RUN/model.pt --input DATASET --output report
       two processes share the cases; each uses as many threads as OMP_NUM_THREADS says, or one
 """
@@ -71,6 +74,7 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
     from deepedit.io.dataset_json import read_description
     from deepedit.network.checkpoint import load_model
     from deepedit.network.inputs import pick_device
+    from deepedit_cli.evaluate_cases import check_starts, choose_cases
     from deepedit_cli.evaluation_report import FILES
 
     for name in FILES:
@@ -90,10 +94,14 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
         cases,
         ranks,
         max_clicks=options.max_clicks,
+        max_clicks_per_label=options.max_clicks_per_label,
+        oracle=options.oracle,
         initial=options.corrupt or options.initial_segmentation,
         seed=options.seed,
         tolerance=options.tolerance,
         amp=options.amp,
+        overlap=options.overlap,
+        skip_air=options.skip_air,
         tta=options.tta,
         ignore=ignore,
         mapping=mapping,
@@ -140,89 +148,11 @@ def _tell_of(outcome: Any) -> None:
     if outcome.failure is not None:
         complain(PROGRAM, f"{outcome.case} is left out: {outcome.failure}")
     else:
-        say(f"{outcome.case}: {_in_brief(summarise(outcome.rows).mean.dice)}")
+        say(f"{outcome.case}: {_in_brief(summarise(outcome.rows).mean)}")
 
 
 def _untold(line: str) -> None:
     """What the first rank says, the others need not say again."""
-
-
-def choose_cases(options: argparse.Namespace, model: Any, tell: Callable[[str], None]) -> Sequence[Any]:
-    """The cases of the dataset to evaluate; messages are told about cases that are left out.
-
-    Raises:
-        DatasetError: if there is no case, or if the dataset's labels are not those of the model.
-    """
-    from deepedit.io.dataset_json import read_description
-    from deepedit.io.left_out import left_out_of_dataset
-    from deepedit.io.pairing import check_folder, pair_files, why_no_cases
-
-    check_folder(options.input)
-    description = read_description(options.input)
-    problems: list[str] = []
-    # The files are opened one by one, later: a bad one must not keep the others from being evaluated.
-    cases = pair_files(options.input, description, problems, problems)
-    problems = [*description.problems, *problems, *left_out_of_dataset(options.input)]
-    for problem in problems:
-        tell(problem)
-    if not cases:
-        reason = "no case is left to evaluate, as said above" if problems else why_no_cases(options.input)
-        raise DatasetError(f"{one_line(options.input)}: {reason}")
-    check_labels(options.input, description.labels, model.plan.labels)
-    chosen = [case for case in cases if options.cases == "all" or case.name not in model.seen_cases]
-    if not chosen:
-        raise DatasetError(
-            f"{options.input}: the model was trained on all {len(cases)} cases; evaluate it on others, or, knowing "
-            "that it has seen them, with --cases all"
-        )
-    return chosen[: options.limit]
-
-
-def check_starts(folder: Path | None, cases: Sequence[Any], tell: Callable[[str], None]) -> None:
-    """Tell which files in the folder of initial segmentations are not read.
-
-    Raises:
-        DatasetError: if the folder has no segmentation of any of the cases.
-    """
-    from deepedit.io.left_out import left_out
-    from deepedit.io.pairing import volume_files
-    from deepedit.io.suffixes import LABELS
-
-    if folder is None:
-        return
-    others = left_out(folder, LABELS)
-    if volume_files(folder, LABELS).keys().isdisjoint(case.name for case in cases):
-        first = f"{one_line(cases[0].name)}.nii.gz"
-        raise DatasetError(
-            f"{one_line(folder)}: has no segmentation of any case; name them as the cases, such as {first}"
-            + (f"; {others}" if others else "")
-        )
-    if others:
-        tell(f"note: {one_line(folder)}: {others}")
-
-
-def check_labels(folder: Path, described: dict[str, int] | None, labels: Any) -> None:
-    """Refuse a dataset whose file values have another meaning than those of the model.
-
-    Args:
-        described: foreground names and values of the dataset; None if they are not known.
-        labels: labels of the model.
-
-    Raises:
-        DatasetError: if a label has another value in the dataset, or if the dataset has none of the model's values.
-    """
-    if described is None:
-        return
-    ours = dict(zip(labels.names, labels.values, strict=True))
-    for name, value in ours.items():
-        if described.get(name, value) != value:
-            raise DatasetError(
-                f"{folder / 'dataset.json'}: {name} is {described[name]}, for the model it is {value}; "
-                "give the label files the model's values"
-            )
-    if not set(ours.values()) & set(described.values()):
-        known, theirs = (", ".join(f"{value} {name}" for name, value in each.items()) for each in (ours, described))
-        raise DatasetError(f"{folder}: has labels {theirs}, and the model knows {known}; evaluate it on its own labels")
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -232,7 +162,24 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--output", type=Path, required=True, metavar="FOLDER", help="folder for the report; made if needed"
     )
-    options.add_argument("--max-clicks", type=count, default=10, metavar="N", help="clicks for each case (default: 10)")
+    options.add_argument(
+        "--max-clicks",
+        type=count,
+        metavar="N",
+        help=f"clicks for each case (default: {MAX_CLICKS}, or as many as --max-clicks-per-label allows)",
+    )
+    options.add_argument(
+        "--max-clicks-per-label",
+        type=count,
+        metavar="N",
+        help="of them at most N for each label; a click for background counts for the label that it removes",
+    )
+    options.add_argument(
+        "--oracle",
+        action="store_true",
+        help="compare with clicks that each repair the whole error that they stand in: which share of what these gain "
+        "in Dice do the model's clicks gain?",
+    )
     options.add_argument(
         "--cases",
         choices=("validation", "all"),
@@ -257,12 +204,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument(
         "--tolerance",
         type=positive,
-        default=2.0,
+        default=TOLERANCE,
         metavar="MM",
-        help="tolerance of the surface distance (default: 2 mm)",
+        help="tolerance of the surface distance (default: %(default)g mm)",
     )
-    options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: 0)")
-    add_tta(options)
+    options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: %(default)s)")
+    add_passes(options)
     add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
@@ -284,16 +231,22 @@ def _corruption(text: str) -> Any:
         raise argparse.ArgumentTypeError(f"{text!r} is not a range of Dice within 0 to 1, as 0.60,0.75") from error
 
 
-def _in_brief(dice: Sequence[float]) -> str:
-    last = len(dice) - 1
-    return f"Dice {dice[0]:.3f}" + (f", after {last} clicks {dice[last]:.3f}" if last else "")
+def _in_brief(curve: Any) -> str:
+    last = len(curve.dice) - 1
+    parts = [f"Dice {curve.dice[0]:.3f}"]
+    if last:
+        parts.append(f"after {last} clicks {curve.dice[last]:.3f}")
+    if last and curve.repaired is not None:
+        share = curve.repaired[last]
+        parts.append("nothing to repair" if share is None else f"repaired share {share:.0%}")
+    return ", ".join(parts)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     """The settings of the evaluation, fit for JSON."""
     corrupt = options.corrupt
     return {
-        "version": version("deepedit"),
+        "version": __version__,
         "model": str(options.model),
         "dataset": str(options.input),
         "chosen_cases": options.cases,
@@ -301,9 +254,13 @@ def _settings(options: argparse.Namespace) -> dict[str, Any]:
         "initial_segmentation": str(options.initial_segmentation) if options.initial_segmentation else None,
         "corrupt": [corrupt.lowest, corrupt.highest] if corrupt else None,
         "seed": options.seed,
+        "max_clicks_per_label": options.max_clicks_per_label,
+        "oracle": options.oracle,
         "tolerance": options.tolerance,
         "device": options.device,
         "amp": options.amp,
+        "overlap": options.overlap,
+        "skip_air": options.skip_air,
         "tta": options.tta,
         "map": dict(options.map),
         "same_grid": options.same_grid,

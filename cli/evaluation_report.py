@@ -8,13 +8,17 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from deepedit.evaluation import ClickSummary, Curve, Row, Summary
+from deepedit.evaluation import LEAST_GAIN, ClickSummary, Curve, Row, Summary, repaired_share
 from deepedit.files import replace_atomically
 
 FILES = ("report.csv", "report.json", "report.png")
 CLICKS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 50, 100)
 ROW_COLUMNS = ("case", "label", "clicks", "dice", "nsd", "obeyed", "obeyed_alone", "seconds")
-EFFECT_COLUMNS = ("kept", "replaced", "replaced_before", "replaced_after", "region", "region_left", "changed_far")
+CLICK_COLUMNS = ("i", "j", "k", "clicked")
+EFFECT_COLUMNS = (
+    *("kept", "replaced", "replaced_before", "replaced_after", "region", "region_left", "changed_far", "counted"),
+)
+ORACLE_COLUMNS = ("oracle_dice", "repaired")
 # Readable side by side for all kinds of colour vision (Okabe and Ito, Color Universal Design, 2008).
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
@@ -45,16 +49,24 @@ def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: 
 
 
 def csv_text(rows: Sequence[Row]) -> str:
-    """A header and a line for each row. Yes and no are 1 and 0; a cell without a value is empty."""
+    """A header and a line for each row. Yes and no are 1 and 0; a cell without a value is empty.
+
+    The repaired share of a line is that of its case and label.
+    """
+    without = {(row.case, row.label): row.dice for row in rows if not row.clicks}
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow((*ROW_COLUMNS, "i", "j", "k", "clicked", *EFFECT_COLUMNS))
+    writer.writerow((*ROW_COLUMNS, *CLICK_COLUMNS, *EFFECT_COLUMNS, *ORACLE_COLUMNS))
     for row in rows:
         values = [getattr(row, name) for name in ROW_COLUMNS]
         if row.click is None:
-            values += [None] * (4 + len(EFFECT_COLUMNS))
+            values += [None] * (len(CLICK_COLUMNS) + len(EFFECT_COLUMNS))
         else:
             values += [*row.click.voxel, row.click.label, *(getattr(row.click, name) for name in EFFECT_COLUMNS)]
+        share = None
+        if row.oracle_dice is not None:
+            share = repaired_share(without[row.case, row.label], row.dice, row.oracle_dice)
+        values += [row.oracle_dice, share]
         writer.writerow([int(value) if isinstance(value, bool) else value for value in values])
     return stream.getvalue()
 
@@ -62,18 +74,28 @@ def csv_text(rows: Sequence[Row]) -> str:
 def table(summary: Summary, tolerance: float) -> str:
     """The summary as a table for a terminal."""
     parts = [_curves(summary, "dice", "Dice"), _curves(summary, "nsd", f"NSD {tolerance:g} mm")]
+    if summary.mean.repaired is not None and summary.max_clicks:
+        parts.append(_repaired(summary))
     return "\n\n".join([*parts, _clicks(summary.clicks)])
+
+
+def _shown(summary: Summary, first: int = 0) -> list[int]:
+    """The numbers of clicks, from the first on, for which a table has a column."""
+    last = summary.max_clicks
+    return sorted({clicks for clicks in CLICKS_SHOWN if first <= clicks < last} | {last})
+
+
+def _clicks_head(shown: Sequence[int]) -> list[str]:
+    return [f"{clicks} click{'s' * (clicks != 1)}" for clicks in shown]
 
 
 def _curves(summary: Summary, score: str, title: str) -> str:
     """One score after some numbers of clicks: a line for each label, then their mean and its standard deviation."""
-    last = summary.max_clicks
-    shown = sorted({clicks for clicks in CLICKS_SHOWN if clicks < last} | {last})
-    area = f"AUC 0-{min(5, last)}"
-    head = [title, *(f"{clicks} click{'s' * (clicks != 1)}" for clicks in shown), area]
+    shown = _shown(summary)
+    head = [title, *_clicks_head(shown), f"AUC 0-{min(5, summary.max_clicks)}"]
     reach = score == "dice"
     if reach:
-        head += [f"to {each.dice:.2f}" for each in summary.mean.clicks_to_reach]
+        head += [f"to {each.dice:.2f}" for each in summary.mean.clicks_to_reach] + ["clicks"]
     lines = [head]
     for curve in (*summary.labels, summary.mean):
         values = getattr(curve, score)
@@ -81,12 +103,33 @@ def _curves(summary: Summary, score: str, title: str) -> str:
         lines.append([*line, *(_reach(curve) if reach else ())])
     spread = getattr(summary.mean, f"{score}_sd")
     lines.append([f"sd of {summary.cases} cases", *(f"{spread[clicks]:.3f}" for clicks in shown)])
-    note = "to D: clicks to reach Dice D, in the mean (share of cases that never did, counted as all clicks)"
-    return _aligned(lines) + (f"\n{note}" if reach else "")
+    notes = (
+        "to D: clicks to reach Dice D, in the mean (share of cases that never did, counted as all clicks)\n"
+        "clicks: how many of a case count for the label, in the mean; one for background counts for what it removes"
+    )
+    return _aligned(lines) + (f"\n{notes}" if reach else "")
 
 
 def _reach(curve: Curve) -> list[str]:
-    return [f"{each.clicks:.1f} ({each.failed:.0%})" for each in curve.clicks_to_reach]
+    """The cells about clicks needed and clicks made."""
+    return [*(f"{each.clicks:.1f} ({each.failed:.0%})" for each in curve.clicks_to_reach), f"{curve.clicks[-1]:.1f}"]
+
+
+def _repaired(summary: Summary) -> str:
+    """The repaired share after some numbers of clicks: a line for each label, then their mean and the oracle's Dice."""
+    shown = _shown(summary, first=1)
+    lines = [["Repaired share", *_clicks_head(shown)]]
+    for curve in (*summary.labels, summary.mean):
+        lines.append([curve.label, *(_percent(curve.repaired[clicks]) for clicks in shown)])
+    lines.append(["the oracle's Dice", *(f"{summary.mean.oracle_dice[clicks]:.3f}" for clicks in shown)])
+    notes = ["the oracle: each click repairs the whole error that it stands in; the share: what Dice gains of its gain"]
+    if any("-" in line[1:] for line in lines):
+        notes.append(f"-: nothing to repair, for the oracle gains less than {LEAST_GAIN:g}")
+    return "\n".join([_aligned(lines), *notes])
+
+
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _clicks(clicks: ClickSummary) -> str:
@@ -128,13 +171,18 @@ def _aligned(lines: Sequence[Sequence[str]]) -> str:
 
 
 def picture(summary: Summary, tolerance: float) -> bytes:
-    """A PNG of Dice and surface distance against clicks: a line and a band of one standard deviation for each label."""
+    """A PNG of Dice and surface distance against clicks: a line and a band of one standard deviation for each label.
+
+    With the oracle, its mean Dice is a line of dashes, and the repaired share has axes of its own.
+    """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(10, 4.4), layout="constrained")
-    axes = figure.subplots(1, 2, sharex=True)
-    titles = ("Dice", f"Normalised surface distance ({tolerance:g} mm)")
-    for axis, score, title in zip(axes, ("dice", "nsd"), titles, strict=True):
+    scores = {"dice": "Dice", "nsd": f"Normalised surface distance ({tolerance:g} mm)"}
+    if summary.mean.repaired is not None:
+        scores["repaired"] = "Repaired share"
+    figure = Figure(figsize=(5 * len(scores), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(scores), sharex=True)
+    for axis, (score, title) in zip(axes, scores.items(), strict=True):
         _plot(axis, summary, score)
         axis.set_title(title, loc="left", fontsize=11)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
@@ -149,21 +197,32 @@ def _plot(axis: Any, summary: Summary, score: str) -> None:
     """Draw the curves of one score."""
     clicks = range(summary.max_clicks + 1)
     marker = "o" if summary.max_clicks <= 20 else None
-    lowest = 1.0
+    lowest, highest = 1.0, 1.0
     for index, curve in enumerate(summary.labels):
-        values, spread = getattr(curve, score), getattr(curve, f"{score}_sd")
         colour = COLOURS[index % len(COLOURS)]
-        low = [max(value - width, 0) for value, width in zip(values, spread, strict=True)]
-        high = [min(value + width, 1) for value, width in zip(values, spread, strict=True)]
-        lowest = min(lowest, *low)
         style = ("-", "--", ":")[index // len(COLOURS) % 3]
-        axis.fill_between(clicks, low, high, color=colour, alpha=0.15, linewidth=0)
+        values, spread = _drawn(curve, score), getattr(curve, f"{score}_sd", None)
+        low = high = values
+        if spread is not None:
+            low = [max(value - width, 0) for value, width in zip(values, spread, strict=True)]
+            high = [min(value + width, 1) for value, width in zip(values, spread, strict=True)]
+            axis.fill_between(clicks, low, high, color=colour, alpha=0.15, linewidth=0)
+        lowest, highest = min(lowest, *low), max(highest, *high)
         axis.plot(clicks, values, style, color=colour, marker=marker, markersize=4, label=curve.label)
     if len(summary.labels) > 1:
-        axis.plot(clicks, getattr(summary.mean, score), color="black", linewidth=2.2, label="mean")
-    axis.set_ylim(max(lowest - 0.03, 0), 1.005)
+        axis.plot(clicks, _drawn(summary.mean, score), color="black", linewidth=2.2, label="mean")
+    if score == "dice" and summary.mean.oracle_dice is not None:
+        axis.plot(clicks, summary.mean.oracle_dice, linestyle=(0, (4, 2)), color="0.35", label="mean of the oracle")
+    if score == "repaired" and all(share is None for share in summary.mean.repaired):
+        axis.text(0.5, 0.5, "nothing to repair", transform=axis.transAxes, ha="center", color="0.4")
+    axis.set_ylim(max(lowest - 0.03, 0) if score != "repaired" else min(lowest - 0.03, 0), highest + 0.005)
     axis.set_xlabel("clicks")
     axis.xaxis.get_major_locator().set_params(integer=True)
     axis.grid(axis="y", color="0.9")
     axis.set_axisbelow(True)
     axis.spines[["top", "right"]].set_visible(False)
+
+
+def _drawn(curve: Curve, score: str) -> list[float]:
+    """The values of a curve; matplotlib draws nothing where one is not a number."""
+    return [float("nan") if value is None else value for value in getattr(curve, score)]

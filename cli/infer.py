@@ -8,39 +8,39 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line, replace_atomically
-from deepedit.inference.failure import no_memory, why_it_failed
-from deepedit.inference.preview import preview
-from deepedit.inference.session import InteractiveSession
 from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
 from deepedit.io.msd import read_case
 from deepedit.io.suffixes import LABELS_WRITTEN
 from deepedit.io.volumes import write_volume
-from deepedit.network.checkpoint import Model, load_model
-from deepedit.network.inputs import pick_device
+from deepedit.plan import Labels
 from deepedit.volume import Volume
 from deepedit_cli.common import (
     UsageError,
     add_common,
+    add_passes,
     add_reading,
     add_start,
-    add_tta,
     chosen_mapping,
     chosen_reading,
     complain,
     on_terminal,
-    overlap,
     parser,
     progress,
     run,
     say,
 )
 from deepedit_cli.infer_jobs import Job, find_jobs
+
+if TYPE_CHECKING:  # importing them for good would make --help wait for torch
+    import torch
+
+    from deepedit.inference.session import InteractiveSession
 
 PROGRAM = "deepedit-infer"
 DESCRIPTION = """\
@@ -68,6 +68,11 @@ def infer(argv: Sequence[str] | None) -> int:
     clicks = [parse_click(text, options.space) for text in options.click]
     if Path(options.input).is_dir() and clicks:
         raise UsageError(f"--click belongs to one image, and {options.input} is a folder; use --clicks FOLDER")
+    # Late, so that --help does not wait for torch.
+    from deepedit.inference.failure import no_memory, why_it_failed
+    from deepedit.inference.session import InteractiveSession
+    from deepedit.network.checkpoint import load_model
+
     model = load_model(options.model, _device(options.device))
     # What can be refused is refused here: a folder may take hours.
     for text, click in zip(options.click, clicks, strict=True):
@@ -103,7 +108,7 @@ def infer(argv: Sequence[str] | None) -> int:
 
 
 def segment(
-    session: InteractiveSession,
+    session: "InteractiveSession",
     job: Job,
     clicks: Sequence[PointClick] = (),
     mapping: Mapping[int, str] | None = None,
@@ -144,7 +149,7 @@ def segment(
     _write_extras(session, job, volume, result)
     # Last, so that if the segmentation exists, all other files do, too.
     session.save(job.output)
-    done = f"{job.output}: {_volumes(result, volume, session.model)}"
+    done = f"{job.output}: {_volumes(result, volume, plan.labels)}"
     count = len(session.clicks)
     return f"{done} ({count} click{'s' * (count != 1)}, {time.perf_counter() - start:.1f} s)"
 
@@ -224,49 +229,43 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
     options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write an image with a channel for each class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
-    options.add_argument(
-        "--overlap",
-        type=overlap,
-        default=0.5,
-        help="overlap of the windows of a large image, from 0 to 0.9 (default: 0.5)",
-    )
-    options.add_argument(
-        "--skip-air",
-        action="store_true",
-        help="for CT: leave out windows that hold only air; they become background",
-    )
-    add_tta(options)
+    add_passes(options)
     add_reading(options, "as the model was trained")
     add_common(options)
     return options.parse_args(argv)
 
 
-def _device(name: str) -> torch.device:
+def _device(name: str) -> "torch.device":
     """The device of that name; if there are several GPUs, the one that torchrun assigned to this process."""
+    import torch
+
+    from deepedit.network.inputs import pick_device
+
     device = pick_device(name)
     if device.type == "cuda" and device.index is None:
         return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     return device
 
 
-def _write_extras(session: InteractiveSession, job: Job, volume: Volume, result: np.ndarray) -> None:
+def _write_extras(session: "InteractiveSession", job: Job, volume: Volume, result: np.ndarray) -> None:
     if job.probabilities is not None:
         write_volume(job.probabilities, session.probabilities(), volume)
     if job.save_clicks is not None:
         write_clicks(job.save_clicks, session.clicks)
     if job.preview is not None:
+        from PIL import Image
+
+        from deepedit.inference.preview import preview
+
         plan = session.model.plan
         window = (plan.intensity.lower, plan.intensity.upper) if plan.intensity.mode == "window" else None
         picture = preview(volume, result, session.clicks, plan.labels, window)
-        from PIL import Image
-
         with replace_atomically(job.preview) as stream:
             Image.fromarray(picture).save(stream, "PNG")
 
 
-def _volumes(result: np.ndarray, volume: Volume, model: Model) -> str:
+def _volumes(result: np.ndarray, volume: Volume, labels: Labels) -> str:
     """The volume of each label, by which a nonsensical result is noticed first."""
-    labels = model.plan.labels
     voxel_ml = abs(np.linalg.det(volume.affine[:3, :3])) / 1000
     sizes = np.bincount(labels.to_classes(result).ravel(), minlength=labels.num_classes)[1:] * voxel_ml
     found = [f"{name} {size:.3g} ml" for name, size in zip(labels.names, sizes, strict=True) if size]

@@ -2,23 +2,22 @@
 
 import argparse
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deepedit.errors import TrainingError
 from deepedit.files import one_line
+from deepedit.io.dataset_json import parse_labels
+from deepedit.network.architectures import NETWORKS
+from deepedit.plan import Intensity
+from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit_cli.common import UsageError
-
-if TYPE_CHECKING:  # importing it for good would make --help wait for torch
-    from deepedit.training.config import RunSettings
 
 INTENSITY_OPTIONS = {"window": "window", "percentiles": "zscore"}
 """The mode of `Intensity` that each one asks for."""
 
 
-def new_settings(arguments: argparse.Namespace) -> "RunSettings":
+def new_settings(arguments: argparse.Namespace) -> RunSettings:
     """The settings of a run that is begun; what is not asked for keeps its default."""
-    from deepedit.training.config import RunSettings, TrainingConfig
-
     run = asked(arguments)
     training = {each.name: run.pop(each.name) for each in fields(TrainingConfig) if each.name in run}
     studies = arguments.studies is not None
@@ -33,7 +32,7 @@ def new_settings(arguments: argparse.Namespace) -> "RunSettings":
         raise UsageError(str(error)) from error
 
 
-def kept_settings(arguments: argparse.Namespace) -> "RunSettings":
+def kept_settings(arguments: argparse.Namespace) -> RunSettings:
     """The settings of an earlier run, but for where its files lie now and how they are worked with.
 
     Raises:
@@ -66,10 +65,6 @@ def kept_settings(arguments: argparse.Namespace) -> "RunSettings":
 
 def asked(arguments: argparse.Namespace) -> dict[str, Any]:
     """What the arguments ask for of how to train, by the names of `RunSettings` and `TrainingConfig`."""
-    from deepedit.io.dataset_json import parse_labels
-    from deepedit.network.unet import NETWORKS
-    from deepedit.plan import Intensity
-
     names = (
         *("labels", "split", "split_seed", "spacing", "patch_size", "affine", "units", "network", "init_weights"),
         *("epochs", "max_minutes", "batch_size", "accumulate", "checkpointing", "learning_rate"),

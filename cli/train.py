@@ -6,11 +6,15 @@ import math
 import signal
 import sys
 from collections.abc import Iterable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deepedit.defaults import LARGEST_PATCH, PERCENTILES, WINDOW
 from deepedit.errors import FileError
 from deepedit.files import make_folder, pasted
+from deepedit.network.architectures import DEFAULT_NETWORK, NETWORKS
+from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit_cli.common import (
     INTERRUPTED,
     add_common,
@@ -32,9 +36,10 @@ from deepedit_cli.models import ORDERS, add_model_options, export, import_monai,
 from deepedit_cli.next_steps import spelt, try_it
 from deepedit_cli.settings import kept_settings, new_settings
 
-if TYPE_CHECKING:  # importing them for good would make --help wait for torch
+if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.ranks import Ranks
-    from deepedit.training.config import RunSettings
+
+DEFAULTS = {each.name: each.default for kind in (RunSettings, TrainingConfig) for each in fields(kind)}
 
 EXAMPLES = f"""examples:
   deepedit-train --output run                                 train on a synthetic dataset that is written first
@@ -79,10 +84,12 @@ def options() -> argparse.ArgumentParser:
         help="names and file values, as in spleen=1,liver=6; others become background, those of ignore count nowhere",
     )
     add_reading(data, "that of --init-weights, else sform and header")
-    data.add_argument("--split", type=share, help="share of the cases to train on (default: 0.9)")
-    data.add_argument("--split-seed", type=count, help="seed of the choice of these cases (default: 0)")
+    data.add_argument("--split", type=share, help=f"share of the cases to train on {default('split')}")
+    data.add_argument("--split-seed", type=count, help=f"seed of the choice of these cases {default('split_seed')}")
     data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
-    data.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the cases, at most 128)")
+    data.add_argument(
+        "--patch-size", type=int_triple, help=f"voxels (default: fitted to the cases, at most {LARGEST_PATCH})"
+    )
     intensity = data.add_mutually_exclusive_group()
     intensity.add_argument(
         "--window",
@@ -90,7 +97,7 @@ def options() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("LOWEST", "HIGHEST"),
         help="intensities that images are clipped to, as -1000 400 "
-        "(default for CT: that of --init-weights, else -175 250)",
+        f"(default for CT: that of --init-weights, else {WINDOW[0]:g} {WINDOW[1]:g})",
     )
     intensity.add_argument(
         "--percentiles",
@@ -98,19 +105,26 @@ def options() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("LOWEST", "HIGHEST"),
         help="percentiles of each image that it is clipped to before its mean becomes 0 and its standard deviation 1 "
-        "(default for all but CT: those of --init-weights, else 0.5 99.5)",
+        f"(default for all but CT: those of --init-weights, else {PERCENTILES[0]:g} {PERCENTILES[1]:g})",
     )
     data.add_argument("--limit", type=positive_int, help="use only this many training cases")
     data.add_argument("--cache-dir", type=Path, help="where prepared cases are kept (default: RUN/cache)")
-    data.add_argument("--workers", type=positive_int, default=2, help="threads that prepare data (default: 2)")
+    data.add_argument(
+        "--workers",
+        type=positive_int,
+        default=DEFAULTS["workers"],
+        help="threads that prepare data (default: %(default)s)",
+    )
 
     how = add.add_argument_group("training")
-    how.add_argument("--network", choices=("light", "reference"), help="architecture (default: light)")
-    how.add_argument("--epochs", type=positive_int, help="visits to each case (default: 100)")
+    how.add_argument("--network", choices=tuple(NETWORKS), help=f"architecture (default: {DEFAULT_NETWORK})")
+    how.add_argument("--epochs", type=positive_int, help=f"visits to each case {default('epochs')}")
     how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
-    how.add_argument("--batch-size", type=positive_int, help="patches in each step (default: 4)")
+    how.add_argument("--batch-size", type=positive_int, help=f"patches in each step {default('batch_size')}")
     how.add_argument(
-        "--accumulate", type=positive_int, help="process a batch in this many parts, to save memory (default: 1)"
+        "--accumulate",
+        type=positive_int,
+        help=f"process a batch in this many parts, to save memory {default('accumulate')}",
     )
     how.add_argument(
         "--checkpointing",
@@ -120,18 +134,26 @@ def options() -> argparse.ArgumentParser:
     how.add_argument(
         "--eager", action="store_true", help="on a GPU, start a network's kernels one by one, never as a CUDA graph"
     )
-    how.add_argument("--learning-rate", type=positive, help="highest rate (default: 0.02)")
+    how.add_argument("--learning-rate", type=positive, help=f"highest rate {default('learning_rate')}")
     how.add_argument(
-        "--click-probability", type=share, help="share of the network's passes that have clicks (default: 0.75)"
+        "--click-probability",
+        type=share,
+        help=f"share of the network's passes that have clicks {default('click_probability')}",
     )
-    how.add_argument("--max-clicks", type=count, help="greatest number of clicks in a sample (default: 10)")
-    how.add_argument("--seed", type=count, help="seed of everything random except the split (default: 0)")
+    how.add_argument("--max-clicks", type=count, help=f"greatest number of clicks in a sample {default('max_clicks')}")
+    how.add_argument("--seed", type=count, help=f"seed of everything random except the split {default('seed')}")
     how.add_argument("--progress", type=Path, metavar="FILE", help="JSON file to keep up to date, for other programs")
     add_model_options(add)
     add_common(add)
     # Else a run that goes on could not tell what was asked for from what was not.
     add.set_defaults(amp=None)
     return add
+
+
+def default(name: str) -> str:
+    """The default of the setting of this name, for the help of its option. The option itself has None, which tells a
+    run that goes on that nothing was asked for."""
+    return f"(default: {DEFAULTS[name]:g})"
 
 
 def train(argv: Sequence[str] | None) -> int:
@@ -163,7 +185,7 @@ def train(argv: Sequence[str] | None) -> int:
 
 
 def work(
-    folder: Path, settings: "RunSettings", device: str, resume: bool, ranks: "Ranks", progress_file: Path | None
+    folder: Path, settings: RunSettings, device: str, resume: bool, ranks: "Ranks", progress_file: Path | None
 ) -> int:
     """Train with these settings, print what to do next, and return the exit status."""
     from deepedit.training.record import write_config
@@ -172,7 +194,7 @@ def work(
     training = Run(folder, settings, say, device, resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
         # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
-        write_config(folder, settings)
+        write_config(folder, training.settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         shown = [bar.show] if bar.bar else []
         if progress_file is not None and ranks.first:

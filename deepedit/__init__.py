@@ -2,6 +2,8 @@
 
 from typing import Any
 
+__version__ = "0.1.0"
+
 _PUBLIC = {
     "Clicks": "deepedit.clicks",
     "InteractiveSession": "deepedit.inference.session",

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from deepedit.boxes import bounding_box
+from deepedit.defaults import TOLERANCE
 
 
 def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
@@ -13,7 +14,9 @@ def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
     return 2 * np.count_nonzero(prediction & truth) / total if total else 1.0
 
 
-def surface_dice(prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], tolerance: float = 2.0) -> float:
+def surface_dice(
+    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], tolerance: float = TOLERANCE
+) -> float:
     """Normalised surface distance: the share of the two surfaces that is within a tolerance of the other surface.
 
     The surface of a mask is the set of its voxels with a 6-neighbour outside of the mask or of the volume.

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from deepedit.defaults import WINDOW
 from deepedit.errors import ClickError, ModelError
 from deepedit.volume import Reading
 
@@ -99,8 +100,8 @@ class Intensity:
     """
 
     mode: str = "window"
-    lower: float = -175.0
-    upper: float = 250.0
+    lower: float = WINDOW[0]
+    upper: float = WINDOW[1]
 
     def __post_init__(self) -> None:
         if self.mode not in ("window", "percentile", "zscore"):

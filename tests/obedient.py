@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from deepedit.io.msd import Case
 from deepedit.io.nifti import write_label, write_volume
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
-from deepedit.network.unet import UNetConfig
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.volume import Volume
 

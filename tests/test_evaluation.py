@@ -152,6 +152,19 @@ def test_scores_are_of_the_files_own_voxels_in_millimetres(tmp_path):
     assert strict.dice == row.dice == dice(384, 512, 384)
 
 
+@pytest.mark.parametrize(
+    ("options", "windows"), [({}, 5), ({"overlap": 0.0}, 3), ({"overlap": 0.0, "skip_air": True}, 1)]
+)
+def test_a_volume_larger_than_a_window_is_gone_through_as_asked(tmp_path, options, windows):
+    truth = np.zeros((48, 16, 16), np.uint8)
+    truth[:16] = two_blocks()
+    case, model, passes = write_case(tmp_path, "case", truth, truth), obedient_model(), []
+    model.network.register_forward_hook(lambda network, given, answer: passes.append(len(answer)))
+    rows = evaluate_dataset(model, [case], max_clicks=0, amp="off", **options)
+    assert sum(passes) == windows
+    assert {row.dice for row in rows} == {1}
+
+
 # Starts.
 
 

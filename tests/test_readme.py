@@ -1,4 +1,4 @@
-"""README's Python runs as it stands."""
+"""The Python of README and of the pages of docs runs as it stands."""
 
 import re
 from pathlib import Path
@@ -8,14 +8,19 @@ import pytest
 
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import read_label, write_label, write_volume
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.volume import Volume
 
-README = Path(__file__).resolve().parents[1] / "README.md"
-BLOCKS = re.findall(r"```python\n(.*?)```", README.read_text(encoding="utf-8"), flags=re.DOTALL)
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = [
+    pytest.param(block, id=page.name)
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+]
 TINY = UNetConfig(filters=(4, 4), strides=(1, 2), kernels=(3, 3))
 
 
@@ -29,7 +34,8 @@ def model(tmp_path):
     return path
 
 
-def test_the_library_in_ten_lines(model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_library(model, tmp_path, monkeypatch, block):
     """With files at the places that it names, and a model that was not trained."""
     affine = np.diag([-1.0, 1.0, 2.0, 1.0])
     affine[:3, 3] = 60, -80, 20
@@ -39,8 +45,7 @@ def test_the_library_in_ten_lines(model, tmp_path, monkeypatch):
     other[100:125, 60:100, 30:50] = 255
     write_label(tmp_path / "other_tool.nii.gz", other, like=image)
     monkeypatch.chdir(tmp_path)
-    assert len(BLOCKS) == 1
-    exec(compile(BLOCKS[0], str(README), "exec"), {})
+    exec(compile(block, "block", "exec"), {})
     assert read_label("seg.nii.gz").shape == image.shape
 
 

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.timing import cudnn_choosing, kernels, timed
+from deepedit.network.architectures import NETWORKS, UNetConfig
 from deepedit.network.inputs import autocast_dtype, input_channels
-from deepedit.network.unet import NETWORKS, UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.training.losses import segmentation_loss
 
 CLASSES = 4

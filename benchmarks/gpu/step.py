@@ -16,8 +16,8 @@ from benchmarks.training_step import PARTS, MeasuredTrainer, advance, make_train
 from deepedit.io.msd import Dataset, find_dataset
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.io.phantom import make_case
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.inputs import autocast_dtype
-from deepedit.network.unet import NETWORKS
 from deepedit.training.planning import make_plan
 
 CASES = 3

@@ -1,11 +1,12 @@
 """Clicks as tensors: finding where a prediction is wrong, simulating clicks there, and rendering clicks as guidance."""
 
+from deepedit.annotator import Annotator
 from deepedit.clicks.distance import chessboard_distance
 from deepedit.clicks.enforce import enforce_clicks
 from deepedit.clicks.guidance import render_guidance
 from deepedit.clicks.largest_error import largest_error_click
 from deepedit.clicks.sampling import error_regions, sample_clicks
-from deepedit.clicks.simulate import Annotator, simulate_clicks
+from deepedit.clicks.simulate import simulate_clicks
 from deepedit.clicks.types import Clicks
 
 __all__ = [

@@ -1,17 +1,19 @@
 """The usual protocol of interactive segmentation: click where the result is most wrong, then look at the new result."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from deepedit.clicks import largest_error_click
+from deepedit.defaults import MAX_CLICKS, OVERLAP, TOLERANCE
 from deepedit.errors import DatasetError, FileError
+from deepedit.evaluation.oracle import oracle_dice
 from deepedit.evaluation.rows import ClickEffect, Row
 from deepedit.evaluation.starts import Corruption, Start, initial_segmentation
 from deepedit.files import one_line
-from deepedit.inference.annotation import Round, annotate, answer
+from deepedit.inference.annotation import annotate
 from deepedit.inference.failure import why_it_failed
 from deepedit.inference.initial import named_values
 from deepedit.inference.session import InteractiveSession
@@ -27,15 +29,36 @@ FAR = 10
 """Voxels from a click beyond which nothing should change."""
 
 
+@dataclass(frozen=True)
+class _Protocol:
+    """How each case is evaluated; the attributes are arguments of `evaluate_dataset`.
+
+    Attributes:
+        max_clicks: clicks allowed for each case in all.
+        perfect: whether the first click is a redundant one.
+    """
+
+    max_clicks: int
+    max_clicks_per_label: int | None
+    oracle: bool
+    perfect: bool
+    tolerance: float
+    ignore: int | None
+
+
 def evaluate_dataset(
     model: Model,
     cases: Iterable[Case],
-    max_clicks: int = 10,
+    max_clicks: int | None = None,
     initial: Start = None,
     seed: int = 0,
     *,
-    tolerance: float = 2.0,
+    max_clicks_per_label: int | None = None,
+    oracle: bool = False,
+    tolerance: float = TOLERANCE,
     amp: str = "auto",
+    overlap: float = OVERLAP,
+    skip_air: bool = False,
     tta: bool = False,
     on_failure: Callable[[Case, str], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -50,13 +73,18 @@ def evaluate_dataset(
     Args:
         model: in evaluation mode, on the device to use.
         cases: cases with label files, whose values are those of the model's labels.
-        max_clicks: clicks for each case; fewer are made if nothing is wrong any more.
+        max_clicks: clicks for each case; fewer are made if nothing is wrong any more. Default: 10, or as many as
+            `max_clicks_per_label` allows.
         initial: what the first click corrects: None for the automatic result, a folder with initial segmentations that
             are named as the cases, or a `Corruption` of the truth. The perfect truth, ``Corruption(1, 1)``, has no
             error to click, and its first click is a redundant one.
         seed: seed of the corruption, which depends on nothing else but the name of the case.
+        max_clicks_per_label: at most that many clicks count for each label of a case, see `ClickEffect.counted`. Then
+            other errors are clicked, if there are some.
+        oracle: also evaluate an oracle, see `oracle_dice`, whose every click repairs all of the error that it stands
+            in. It begins where the model begins, and gets as many clicks.
         tolerance: tolerance of the surface distance, in mm.
-        amp, tta: of the session.
+        amp, overlap, skip_air, tta: of the session.
         on_failure: called with a case that cannot be evaluated and the reason; without it, a warning is issued.
         on_note: called with a line on each file that contradicts itself, or of which something is left out or moved;
             without it, a warning is issued.
@@ -64,15 +92,21 @@ def evaluate_dataset(
         mapping, same_grid: for the segmentations in the folder `initial`, see `InteractiveSession.set_segmentation`.
 
     Returns:
-        One row for each case, number of clicks from 0 to `max_clicks`, and label, in this order.
+        One row for each case, number of clicks from 0 to the most that are allowed, and label, in this order.
 
     Raises:
         DeepEditError: if a disk is full. Any other failure costs only the case in which it occurs.
     """
-    if max_clicks < 0:
-        raise ValueError(f"the number of clicks is at least 0; got {max_clicks}")
-    session = InteractiveSession(model, amp, tta=tta)
-    ignore = model.plan.ignore if ignore is None else ignore
+    most = _most_clicks(max_clicks, max_clicks_per_label, len(model.plan.labels.names))
+    session = InteractiveSession(model, amp, overlap, skip_air, tta)
+    protocol = _Protocol(
+        most,
+        max_clicks_per_label,
+        oracle,
+        isinstance(initial, Corruption) and initial.perfect,
+        tolerance,
+        model.plan.ignore if ignore is None else ignore,
+    )
     rows = []
 
     def begin(case: Case, truth: np.ndarray) -> None:
@@ -81,10 +115,9 @@ def evaluate_dataset(
         session.set_segmentation(start, *given)
 
     correct = None if initial is None else begin
-    perfect = isinstance(initial, Corruption) and initial.perfect
     for case in cases:
         try:
-            rows += _evaluate_case(session, case, max_clicks, correct, perfect, tolerance, on_note or _warn_of, ignore)
+            rows += _evaluate_case(session, case, protocol, correct, on_note or _warn_of)
         except Exception as error:  # whatever fails, it costs only this case
             (on_failure or _warn)(case, one_line(why_it_failed(error), 500))
     return rows
@@ -107,6 +140,16 @@ def redundant_click(truth: np.ndarray) -> tuple[tuple[int, int, int], int] | Non
     return largest_error_click(np.where(truth == largest, 0, truth), truth)
 
 
+def _most_clicks(max_clicks: int | None, per_label: int | None, labels: int) -> int:
+    """The number of clicks that a case may get in all."""
+    for number in (max_clicks, per_label):
+        if number is not None and number < 0:
+            raise ValueError(f"the number of clicks is at least 0; got {number}")
+    if per_label is None:
+        return MAX_CLICKS if max_clicks is None else max_clicks
+    return per_label * labels if max_clicks is None else min(max_clicks, per_label * labels)
+
+
 def _warn(case: Case, reason: str) -> None:
     warnings.warn(f"{one_line(case.name)} is left out: {reason}", stacklevel=3)
 
@@ -118,18 +161,15 @@ def _warn_of(note: str) -> None:
 def _evaluate_case(
     session: InteractiveSession,
     case: Case,
-    max_clicks: int,
+    protocol: _Protocol,
     correct: Callable[[Case, np.ndarray], None] | None,
-    perfect: bool,
-    tolerance: float,
     on_note: Callable[[str], None],
-    ignore: int | None,
 ) -> list[Row]:
     labels, reading = session.model.plan.labels, session.model.plan.reading
     image = read_case(case, reading)
     for note in image.notes:
         on_note(f"{one_line(case.image[0])}: {note}")
-    truth, unknown = _read_truth(case, image, labels, reading, on_note, ignore)
+    truth, unknown = _read_truth(case, image, labels, reading, on_note, protocol.ignore)
     session.set_image(image)
     if correct is not None:
         correct(case, truth)
@@ -140,10 +180,14 @@ def _evaluate_case(
 
     scores: list[list[tuple[float, float]]] = []
     rounds: list[tuple[bool | None, bool | None, float | None, ClickEffect | None]] = []
-    before = None
-    for each in _rounds(session, truth, max_clicks, perfect, unknown):
+    before = oracle = None
+    limits = protocol.max_clicks, protocol.max_clicks_per_label
+    first = redundant_click(truth) if protocol.perfect else None
+    for each in annotate(session, truth, limits[0], unknown, first=first, max_per_class=limits[1]):
+        if before is None and protocol.oracle:
+            oracle = oracle_dice(each.classes, truth, labels.num_classes, *limits)
         known = (before, scores[-1]) if scores else None
-        scores.append(_scores(each.classes, truth, labels, spacing, tolerance, known))
+        scores.append(_scores(each.classes, truth, labels, spacing, protocol.tolerance, known))
         obeyed = effect = None
         if each.voxel is not None:
             obeyed = bool(each.classes[each.voxel] == each.label)
@@ -152,12 +196,14 @@ def _evaluate_case(
         before = each.classes
 
     rows = []
-    for clicks in range(max_clicks + 1):
+    for clicks in range(protocol.max_clicks + 1):
         *of_click, effect = rounds[clicks] if clicks < len(rounds) else (None,) * 4
         if effect is not None:
             effect = replace(effect, kept=bool(before[effect.voxel] == labels.index(effect.label)))
-        for name, (label_dice, label_nsd) in zip(labels.names, scores[min(clicks, len(scores) - 1)], strict=True):
-            rows.append(Row(case.name, name, clicks, label_dice, label_nsd, *of_click, effect))
+        shown = scores[min(clicks, len(scores) - 1)]
+        best = (None,) * len(shown) if oracle is None else oracle[min(clicks, len(oracle) - 1)].tolist()
+        for name, (label_dice, label_nsd), label_oracle in zip(labels.names, shown, best, strict=True):
+            rows.append(Row(case.name, name, clicks, label_dice, label_nsd, *of_click, effect, label_oracle))
     return rows
 
 
@@ -189,22 +235,6 @@ def _read_truth(
                 "as background"
             )
     return classes, unknown
-
-
-def _rounds(
-    session: InteractiveSession, truth: np.ndarray, max_clicks: int, perfect: bool, unknown: np.ndarray | None
-) -> Iterator[Round]:
-    """The rounds of `annotate`, after a redundant click if the initial segmentation is perfect."""
-    click = redundant_click(truth) if perfect and max_clicks else None
-    if click is None:
-        yield from annotate(session, truth, max_clicks, unknown)
-        return
-    yield from annotate(session, truth, 0, unknown)
-    yield answer(session, 1, *click, unknown)
-    later = annotate(session, truth, max_clicks - 1, unknown)
-    next(later)
-    for each in later:
-        yield replace(each, clicks=each.clicks + 1)
 
 
 def _scores(

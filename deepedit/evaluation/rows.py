@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from deepedit.plan import BACKGROUND
+
 
 @dataclass(frozen=True)
 class ClickEffect:
@@ -30,6 +32,11 @@ class ClickEffect:
     region_left: int
     changed_far: float | None
 
+    @property
+    def counted(self) -> str:
+        """The label that the click counts for: the one clicked, and the one removed by a click for background."""
+        return self.replaced if self.label == BACKGROUND else self.label
+
 
 @dataclass(frozen=True)
 class Row:
@@ -45,6 +52,7 @@ class Row:
             `InteractiveSession.obeyed_alone`.
         seconds: time from the newest click to the result; for 0 clicks, the time of the automatic result.
         click: the newest click and its effect.
+        oracle_dice: Dice after as many clicks of the oracle, see `deepedit.evaluation.oracle_dice`; None without it.
     """
 
     case: str
@@ -56,3 +64,4 @@ class Row:
     obeyed_alone: bool | None
     seconds: float | None
     click: ClickEffect | None = None
+    oracle_dice: float | None = None

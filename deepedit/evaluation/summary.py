@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
+from deepedit.evaluation.oracle import repaired_share
 from deepedit.evaluation.rows import ClickEffect, Row
 from deepedit.plan import BACKGROUND
 
@@ -38,6 +39,10 @@ class Curve:
             the trapezoid rule, divided by that number of clicks; 1 means perfect from the start. The interactive
             segmentation challenge of CVPR 2025 uses the same area without the division.
         clicks_to_reach: clicks needed for Dice 0.85, 0.90 and 0.95.
+        clicks: mean over the cases of how many of the first 0, 1, ... clicks count for the label, see
+            `ClickEffect.counted`.
+        oracle_dice: mean over the cases after 0, 1, ... clicks of the oracle; None without it.
+        repaired: the `repaired_share` of these means after 0, 1, ... clicks; None without the oracle.
     """
 
     label: str
@@ -48,6 +53,9 @@ class Curve:
     dice_auc: float
     nsd_auc: float
     clicks_to_reach: tuple[ClicksToReach, ...]
+    clicks: tuple[float, ...]
+    oracle_dice: tuple[float, ...] | None
+    repaired: tuple[float | None, ...] | None
 
 
 @dataclass(frozen=True)
@@ -115,36 +123,50 @@ def summarise(rows: Sequence[Row]) -> Summary:
         raise ValueError("there is nothing to summarise: no case was evaluated")
     cases, labels = (tuple(dict.fromkeys(getattr(row, name) for row in rows)) for name in ("case", "label"))
     max_clicks = max(row.clicks for row in rows)
-    table = {(row.case, row.label, row.clicks): (row.dice, row.nsd) for row in rows}
+    table = {(row.case, row.label, row.clicks): row for row in rows}
     if not len(table) == len(rows) == len(cases) * len(labels) * (max_clicks + 1):
         raise ValueError("every case needs one row for each label and each number of clicks")
+    with_oracle = rows[0].oracle_dice is not None
+    if any((row.oracle_dice is not None) != with_oracle for row in rows):
+        raise ValueError("some cases were evaluated with the oracle, and some without")
     scores = np.array(
         [
-            [[table[case, label, clicks] for clicks in range(max_clicks + 1)] for label in labels]  # then Dice, NSD
+            [[_scores(table[case, label, clicks]) for clicks in range(max_clicks + 1)] for label in labels]
             for case in cases
         ]
     )
     return Summary(
         cases=len(cases),
         max_clicks=max_clicks,
-        labels=tuple(_curve(label, scores[:, index]) for index, label in enumerate(labels)),
-        mean=_curve("mean", scores.mean(axis=1)),
+        labels=tuple(_curve(label, scores[:, index], with_oracle) for index, label in enumerate(labels)),
+        mean=_curve("mean", scores.mean(axis=1), with_oracle),
         clicks=_click_summary((row for row in rows if row.label == labels[0] and row.click is not None), max_clicks),
     )
 
 
-def _curve(label: str, scores: np.ndarray) -> Curve:
-    """The curve of scores ``[cases, clicks + 1, 2]``."""
+def _scores(row: Row) -> tuple[float, float, float, bool]:
+    """Dice, surface distance, the oracle's Dice (0 without it), and whether the newest click counts for the label."""
+    return row.dice, row.nsd, row.oracle_dice or 0.0, row.click is not None and row.click.counted == row.label
+
+
+def _curve(label: str, scores: np.ndarray, with_oracle: bool) -> Curve:
+    """The curve of `_scores`, ``[cases, clicks + 1, 4]``."""
     mean, spread = scores.mean(axis=0), scores.std(axis=0)
+    dice, nsd, oracle, counted = mean.T.tolist()
     return Curve(
         label,
-        dice=tuple(mean[:, 0].tolist()),
+        dice=tuple(dice),
         dice_sd=tuple(spread[:, 0].tolist()),
-        nsd=tuple(mean[:, 1].tolist()),
+        nsd=tuple(nsd),
         nsd_sd=tuple(spread[:, 1].tolist()),
         dice_auc=_area(mean[:, 0]),
         nsd_auc=_area(mean[:, 1]),
-        clicks_to_reach=tuple(_clicks_to_reach(scores[..., 0], dice) for dice in DICE_TO_REACH),
+        clicks_to_reach=tuple(_clicks_to_reach(scores[..., 0], goal) for goal in DICE_TO_REACH),
+        clicks=tuple(np.cumsum(counted).tolist()),
+        oracle_dice=tuple(oracle) if with_oracle else None,
+        repaired=tuple(repaired_share(dice[0], *each) for each in zip(dice, oracle, strict=True))
+        if with_oracle
+        else None,
     )
 
 

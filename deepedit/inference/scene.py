@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from deepedit.boxes import Box, overlap
+from deepedit.defaults import OVERLAP
 from deepedit.inference.history import Click
 from deepedit.inference.locks import Locks
 from deepedit.inference.merge import RIM
@@ -40,7 +41,7 @@ class Scene:
     locks: Locks | None = None
     amp: str = "auto"
     tta: bool = False
-    overlap: float = 0.5
+    overlap: float = OVERLAP
     skip_air: bool = False
 
     @property

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepedit.defaults import OVERLAP
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.files import one_line
 from deepedit.inference.history import Answered, Click, Locked, Start, Step, Unlocked, clicks_of
@@ -79,7 +80,7 @@ class InteractiveSession:
         self,
         model: Model,
         amp: str = "auto",
-        overlap: float = 0.5,
+        overlap: float = OVERLAP,
         skip_air: bool = False,
         tta: bool = False,
     ) -> None:

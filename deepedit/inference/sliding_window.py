@@ -9,11 +9,12 @@ from torch.nn import functional as F
 
 from deepedit.boxes import overlap as box_overlap
 from deepedit.clicks import Clicks, render_guidance
+from deepedit.defaults import OVERLAP
 from deepedit.devices import upload
 from deepedit.inference.watch import UNWATCHED, Watch
+from deepedit.network.architectures import more_than_one_voxel
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import assemble_input, mixed_precision
-from deepedit.network.unet import more_than_one_voxel
 from deepedit.plan import Plan
 
 Triple = tuple[int, int, int]
@@ -34,7 +35,7 @@ def sliding_window(
     image: Tensor,
     clicks: Clicks | None = None,
     previous: Tensor | None = None,
-    overlap: float = 0.5,
+    overlap: float = OVERLAP,
     amp: str = "auto",
     skip_air: bool = False,
     tta: bool = False,
@@ -196,7 +197,7 @@ def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Seque
     return more_than_one_voxel(sides, divisor)
 
 
-def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float = 0.5) -> Iterator[Triple]:
+def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float = OVERLAP) -> Iterator[Triple]:
     """First voxels of windows that cover a volume evenly; negative where a window is larger than the volume."""
     if not 0 <= overlap < 1:
         raise ValueError(f"overlap is a share in [0, 1); got {overlap}")

@@ -13,8 +13,9 @@ from torch import Tensor, nn
 
 from deepedit.errors import FileError, ModelError
 from deepedit.files import brief, one_line, open_for_reading, replace_atomically
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import ResidualUNet, UNetConfig
+from deepedit.network.unet import ResidualUNet
 from deepedit.plan import Plan
 
 FORMAT_VERSION = 4

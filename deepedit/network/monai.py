@@ -14,9 +14,10 @@ from torch import Tensor
 
 from deepedit.errors import ModelError
 from deepedit.files import brief, one_line
+from deepedit.network.architectures import Triple, UNetConfig, triple
 from deepedit.network.checkpoint import Model
 from deepedit.network.dynunet import ALIASES, HEADS, channel_orders, dynunet_alias, dynunet_name
-from deepedit.network.unet import ResidualUNet, Triple, UNetConfig, triple
+from deepedit.network.unet import ResidualUNet
 from deepedit.plan import Intensity, Labels, MergePolicy, Plan
 
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from deepedit.clicks import Annotator
-from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit.annotator import Annotator
+from deepedit.network.architectures import DEFAULT_NETWORK, NETWORKS, UNetConfig
 from deepedit.plan import MAX_SPACING, MIN_SPACING, Intensity
-from deepedit.transforms.augment import Augmentation
+from deepedit.transforms.augmentation import Augmentation
 from deepedit.volume import DEFAULT_READING, Reading
 
 
@@ -69,7 +69,7 @@ class TrainingConfig:
     edit_probability: float = 0.25
     redraw_probability: float = 0.6
     click_loss: float = 1.0
-    click_loss_sigma: float = 3.0
+    click_loss_sigma: float = 6.0
     click_sigma: float = 2.0
     ema_decay: float = 0.995
     amp: str = "auto"
@@ -135,7 +135,7 @@ class RunSettings:
     intensity: Intensity | None = None
     affine: str | None = None
     units: str | None = None
-    network: UNetConfig = field(default_factory=lambda: NETWORKS["light"])
+    network: UNetConfig = field(default_factory=lambda: NETWORKS[DEFAULT_NETWORK])
     init_weights: Path | None = None
     cache: Path | None = None
     workers: int = 2

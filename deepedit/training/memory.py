@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 
 from deepedit.files import available_memory
-from deepedit.network.unet import UNetConfig, triple
+from deepedit.network.architectures import UNetConfig, triple
 
 SHARE = 0.8
 """Share of the free memory that a step may take: estimates are rough, and other programs need memory, too."""

@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from deepedit.defaults import LARGEST_PATCH
 from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
 from deepedit.io.volumes import read_geometry
-from deepedit.network.unet import UNetConfig, more_than_one_voxel
+from deepedit.network.architectures import UNetConfig, more_than_one_voxel
 from deepedit.plan import Intensity, Plan
 from deepedit.transforms.geometry import closest_canonical, network_grid
 from deepedit.transforms.intensity import choose_intensity
 from deepedit.volume import DEFAULT_READING, Reading
 
-LARGEST_PATCH = 128
 CASES_LOOKED_AT = 8
 MOST_CLASSES = 256
 """Training stores classes as one byte for each voxel; voxels to ignore count as one more class."""

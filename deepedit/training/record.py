@@ -12,10 +12,11 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
+from deepedit import __version__
 from deepedit.errors import DeepEditError, TrainingError
 from deepedit.files import brief, one_line, read_json, replace_atomically
 from deepedit.io.dataset_json import parse_labels
-from deepedit.network.unet import NETWORKS
+from deepedit.network.architectures import NETWORKS
 from deepedit.training.config import RunSettings
 
 
@@ -132,8 +133,8 @@ def _read_first(kinds: Sequence[Any], value: Any, name: str) -> Any:
 def _versions() -> dict[str, str]:
     from importlib.metadata import PackageNotFoundError, version
 
-    found = {}
-    for package in ("deepedit", "torch", "numpy", "scipy", "nibabel"):
+    found = {"deepedit": __version__}
+    for package in ("torch", "numpy", "scipy", "nibabel"):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

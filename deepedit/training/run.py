@@ -12,24 +12,27 @@ from deepedit.files import make_folder, one_line, pasted, remove_unfinished
 from deepedit.io.dataset_checks import from_folder
 from deepedit.io.msd import Case, find_dataset, listed_problems, read_case, split_cases
 from deepedit.io.volumes import read_geometry
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.transfer import transfer_weights
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
 from deepedit.training.board import Board
 from deepedit.training.config import RunSettings
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Progress, Trainer
-from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
 from deepedit.training.planning import inherited_plan, make_plan
+from deepedit.training.room import Room
 from deepedit.training.schedule import patch_sides
 from deepedit.training.studies import files_of, studies_dataset
 from deepedit.training.validation import validate
 from deepedit.volume import DEFAULT_READING, Reading
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
+VALIDATING = 0.1
+"""Share of a run by the clock that validations may take."""
 
 
 class Run:
@@ -70,9 +73,9 @@ class Run:
         self.config = settings.config
         if self.ranks.first:
             remove_unfinished(folder)
-        source = state = None
+        source = state = validating = None
         if resume:
-            self.model, state, self.best, self.validated = self._read_last()
+            self.model, state, self.best, self.validated, validating = self._read_last()
             reading = self.model.plan.reading
         else:
             source = load_model(settings.init_weights) if settings.init_weights is not None else None
@@ -93,7 +96,7 @@ class Run:
         if missing:
             raise TrainingError(f"{settings.dataset}: cases that the run was begun with are gone: {', '.join(missing)}")
         cases = self._prepare(by_name, spare_bad=settings.studies and not resume)
-        self.validation_cases = [by_name[name] for name in self.model.validation_cases]
+        self.validation_cases = [by_name[name] for name in self.model.validation_cases][:validating]
         self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
@@ -148,7 +151,12 @@ class Run:
 
     def save_last(self) -> None:
         """Write ``last.pt``: the averaged model and the state of training. All ranks must call this."""
-        state = {"trainer": self.trainer.state(), "best": self.best, "validated": self.validated}
+        state = {
+            "trainer": self.trainer.state(),
+            "best": self.best,
+            "validated": self.validated,
+            "cases_validated": len(self.validation_cases),
+        }
         if self.ranks.first:
             save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
 
@@ -156,8 +164,16 @@ class Run:
         """Validate, keep the model if it is the best so far, and save the state; False if this was stopped."""
         progress = self.trainer.progress
         average = replace(self.model, network=self.trainer.average)
-        result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop)
+        seconds = self._seconds_to_validate()
+        result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop, seconds=seconds)
         if result is not None:
+            if result.cases < len(self.validation_cases):
+                self.say(
+                    f"note: {result.cases} of {len(self.validation_cases)} cases are validated, as all would take more "
+                    f"than {VALIDATING:.0%} of the run; `deepedit-evaluate` does all"
+                )
+                # All validations are of the same cases, as the best model is chosen by them.
+                self.validation_cases = self.validation_cases[: result.cases]
             self.validated = int(progress.share * self.config.validations)
             if board:
                 board.validation(result, progress.step)
@@ -169,6 +185,15 @@ class Run:
                     save_model(self.folder / "model.pt", average, {"best": self.best})
         self.save_last()
         return result is not None
+
+    def _seconds_to_validate(self) -> float:
+        """What the first validation of a run by the clock may take; it decides for how many cases there is time."""
+        minutes = self.config.max_minutes
+        return (
+            math.inf
+            if minutes is None or self.validated
+            else 60 * minutes * VALIDATING / max(self.config.validations, 1)
+        )
 
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
         """A model to train; those of its weights that fit are taken from `source`."""
@@ -186,10 +211,15 @@ class Run:
             plan = make_plan(self.dataset, network_config, *asked, reading, source and source.plan)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
-        plan = self._fit_into_memory(plan, network_config, channels)
-        network = build_network(channels, plan.labels.num_classes, network_config, seed)
         names = [case.name for case in self.dataset.cases]
         training, validation = self._split(names)
+        room = Room(settings, network_config, channels, self.device, self.ranks, self.say)
+        plan = room.in_memory(plan)
+        in_time = room.in_time(plan, [case for case in self.dataset.cases if case.name in training])
+        if in_time != plan:
+            # A run that goes on, or repeats this one, need not measure again, and has the same plan.
+            plan, self.settings = in_time, replace(settings, patch_size=in_time.patch_size)
+        network = build_network(channels, plan.labels.num_classes, network_config, seed)
         model = Model(network, plan, training, validation)
         if source is not None:
             model.inherited_cases = tuple(sorted(source.seen_cases))
@@ -222,41 +252,17 @@ class Run:
             return ""
         return f", until {self.config.small_patches:.0%} of the run {' x '.join(map(str, small))}"
 
-    def _fit_into_memory(self, plan: Plan, network: UNetConfig, channels: int) -> Plan:
-        """The plan with a patch for which there is memory; a patch that the user asked for is refused if too large."""
-        config, free = self.config, min(self.ranks.gather(free_bytes(self.device) or math.inf))
-        batch = {
-            "batch_size": config.batch_size // self.ranks.size,
-            "accumulate": config.accumulate,
-            "checkpointing": config.checkpointing,
-        }
-        patch, chosen = plan.patch_size, self.settings.patch_size is not None or plan.fixed_shape is not None
-        if not chosen:
-            patch = affordable_patch(network, channels, plan.labels.num_classes, patch, free, **batch)
-        needed = step_bytes(network, channels, plan.labels.num_classes, patch, **batch)
-        if needed > free:
-            raise TrainingError(
-                f"a step on patches of {' x '.join(map(str, patch))} voxels with {plan.labels.num_classes} classes "
-                f"takes about {needed / 2**30:.1f} GiB, and {free / 2**30:.1f} GiB may be used; try `accumulate` "
-                f"{config.batch_size}, `checkpointing`, or a smaller `patch_size`"
-            )
-        if patch != plan.patch_size:
-            self.say(
-                f"note: patches of {' x '.join(map(str, plan.patch_size))} voxels would not fit into memory; "
-                f"`accumulate` {config.batch_size} or `checkpointing` may make room for them"
-            )
-        return replace(plan, patch_size=patch)
-
-    def _read_last(self) -> tuple[Model, dict[str, Any], float, int]:
+    def _read_last(self) -> tuple[Model, dict[str, Any], float, int, int | None]:
         path = self.folder / "last.pt"
         entries = read_entries(path)
         model = model_from_entries(entries, path, self.device)
         try:
             training = entries["training"]
             state, best, validated = training["trainer"], float(training["best"]), int(training["validated"])
+            validating = training.get("cases_validated")  # earlier versions validated all
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
-        return model, state, max(best, self._best_so_far()), validated
+        return model, state, max(best, self._best_so_far()), validated, validating
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:

@@ -93,14 +93,26 @@ def draw_passes(generator: torch.Generator, share: float, config: TrainingConfig
     with clicks is such that a share `share` of all passes has clicks, or as near to it as `max_clicks` allows.
     """
     chosen, count, start = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
-    mean = (1 + config.max_clicks) / 2
-    # The first pass of a clicked sample has a click already where it begins with an initial segmentation.
-    clicked = share / max(mean - share * (mean - config.edit_probability), 1e-9)
+    clicked = _clicked(share, config)
     if config.max_clicks == 0 or chosen >= clicked:
         return 1, False
     clicks = 1 + int(count * config.max_clicks)
     edits = start < config.edit_probability
     return (clicks if edits else clicks + 1), edits
+
+
+def mean_passes(share: float, config: TrainingConfig) -> float:
+    """The mean number of passes of a sample, see `draw_passes`."""
+    if config.max_clicks == 0:
+        return 1.0
+    return 1 + min(_clicked(share, config), 1.0) * ((1 + config.max_clicks) / 2 - config.edit_probability)
+
+
+def _clicked(share: float, config: TrainingConfig) -> float:
+    """The share of samples with clicks, for a share `share` of all passes to have clicks; 1 or more where all must."""
+    mean = (1 + config.max_clicks) / 2
+    # The first pass of a clicked sample has a click already where it begins with an initial segmentation.
+    return share / max(mean - share * (mean - config.edit_probability), 1e-9)
 
 
 def learning_rate(progress: float, config: TrainingConfig) -> float:

@@ -1,5 +1,7 @@
 """Validation of a network in training: Dice at native resolution, without and with clicks."""
 
+import math
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +17,8 @@ from deepedit.network.checkpoint import Model
 from deepedit.ranks import Ranks
 
 CLICKS_REPORTED = (0, 1, 3, 5, 10)
+LEAST_CASES = 5
+"""Cases that are validated even if the time for them is over."""
 
 Answer = tuple[dict[int, dict[str, float]], np.ndarray | None]
 """The result of one case: Dice by number of clicks and label, and the picture if one was asked for."""
@@ -27,10 +31,12 @@ class Validation:
     Attributes:
         dice: Dice by number of clicks, then by label name.
         pictures: by case name, ``[H, W, 3]`` uint8: truth, automatic result and result with clicks.
+        cases: number of the cases, the first of those that were to be validated.
     """
 
     dice: dict[int, dict[str, float]]
     pictures: dict[str, np.ndarray]
+    cases: int
 
     def mean(self, clicks: int) -> float:
         """Mean Dice over the labels after that many clicks."""
@@ -49,6 +55,7 @@ def validate(
     pictures: int = 2,
     ranks: Ranks | None = None,
     stop: Callable[[], bool] = lambda: False,
+    seconds: float = math.inf,
 ) -> Validation | None:
     """Dice of every label after 0, 1, 3, 5 and 10 clicks of the annotator of evaluation.
 
@@ -58,28 +65,34 @@ def validate(
         pictures: number of cases to draw.
         ranks: the processes among which the cases are divided; all get the same result.
         stop: asked before every case. If it returns True on any rank, there is no result.
+        seconds: after this time no further case is begun, but for the first `LEAST_CASES`.
 
     Returns:
         The result, the same on all ranks; None if it was stopped.
     """
     ranks = ranks or Ranks()
-    session = InteractiveSession(model, amp)
+    session, until = InteractiveSession(model, amp), time.monotonic() + seconds
     own: dict[int, Answer] | None = {}
     for number, case in ranks.share(list(enumerate(cases))):
         if stop():
             own = None
             break
+        if number >= LEAST_CASES and time.monotonic() >= until:
+            break
         own[number] = _answer(session, case, draw=number < pictures)
     parts = ranks.gather(own)
     if None in parts:
         return None
-    answers = [entry for _, entry in sorted((number, entry) for part in parts for number, entry in part.items())]
+    found = {number: entry for part in parts for number, entry in part.items()}
+    # Some ranks may have had the time for more.
+    count = next(number for number in range(len(cases) + 1) if number not in found)
+    cases, answers = cases[:count], [found[number] for number in range(count)]
     means = {
         clicks: {name: float(np.mean([dice[clicks][name] for dice, _ in answers])) for name in model.plan.labels.names}
         for clicks in CLICKS_REPORTED
     }
     drawn = {case.name: picture for case, (_, picture) in zip(cases, answers, strict=True) if picture is not None}
-    return Validation(means, drawn)
+    return Validation(means, drawn, count)
 
 
 def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:

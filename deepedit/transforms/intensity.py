@@ -7,10 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.defaults import PERCENTILES
 from deepedit.plan import Intensity
-
-# Percentiles that count as the ends of an uncalibrated image's range.
-PERCENTILES = (0.5, 99.5)
 
 
 def normalise(image: Tensor, intensity: Intensity) -> Tensor:

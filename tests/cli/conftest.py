@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from deepedit.io.phantom import write_phantom
-from deepedit.network.unet import NETWORKS
+from deepedit.network.architectures import NETWORKS
 from deepedit_cli import evaluate, infer, serve, train
 from tests.cli.refusals import TINY, write_model
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 
 TINY = UNetConfig(filters=(2, 2), strides=(1, 2), kernels=(3, 3))

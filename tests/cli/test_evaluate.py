@@ -1,16 +1,18 @@
 import csv
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from deepedit.evaluation import ClickEffect, Row, summarise
+from deepedit.evaluation import ClickEffect, Row, repaired_share, summarise
 from deepedit.io.nifti import write_label
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Labels, Plan
 from deepedit.volume import Volume
 from deepedit_cli.evaluate import main
@@ -27,12 +29,12 @@ def dataset(tmp_path_factory):
 
 @pytest.fixture
 def model_file(tmp_path):
-    """A tiny random network that says it was trained on the first case; a function, to change the labels."""
+    """A tiny random network that says it was trained on the first case; a function, to change what it knows."""
 
-    def save(training_cases=NAMES[:1], labels=LABELS):
+    def save(training_cases=NAMES[:1], labels=LABELS, spacing=6.0):
         config = UNetConfig(filters=(2, 2), strides=(1, 2), kernels=(3, 3))
         network = build_network(input_channels(1, labels.num_classes), labels.num_classes, config, seed=0)
-        plan = Plan(labels, (6.0, 6.0, 6.0), (16, 16, 16))
+        plan = Plan(labels, (spacing,) * 3, (16, 16, 16))
         path = tmp_path / "model.pt"
         save_model(path, Model(network, plan, tuple(training_cases)))
         return path
@@ -76,15 +78,59 @@ def test_reports_of_two_models_have_the_same_lines_in_the_same_order(evaluate, m
     assert places == [expected, expected]
 
 
-def test_looking_once_changes_the_figures_and_stands_in_the_report(evaluate, tmp_path):
-    dice = []
-    for options in ([], ["--tta"]):
-        folder = tmp_path / f"report{len(options)}"
-        assert evaluate("--max-clicks=1", "--limit=1", *options, output=folder) == 0
+def test_how_the_network_goes_through_a_volume_changes_the_figures_and_stands_in_the_report(
+    evaluate, model_file, tmp_path
+):
+    model = model_file(spacing=4.0)  # of which a window covers only a part of the volume
+    settings = {"overlap": 0.5, "skip_air": False, "tta": False}
+    dice = {}
+    for option, changed in {"": {}, "--tta": {"tta": True}, "--overlap=0": {"overlap": 0.0}}.items():
+        folder = tmp_path / f"report{option}"
+        assert evaluate("--max-clicks=1", "--limit=1", *option.split(), model=model, output=folder) == 0
         report = json.loads((folder / "report.json").read_text())
-        assert report["tta"] == bool(options)
-        dice.append([row["dice"] for row in rows_in(folder)])
-    assert dice[0] != dice[1]
+        assert {name: report[name] for name in settings} == {**settings, **changed}
+        dice[option] = [row["dice"] for row in rows_in(folder)]
+    assert dice[""] != dice["--tta"]
+    assert dice[""] != dice["--overlap=0"]
+    assert evaluate("--max-clicks=0", "--limit=1", "--skip-air", model=model, output=tmp_path / "air") == 0
+    assert json.loads((tmp_path / "air" / "report.json").read_text())["skip_air"]
+
+
+def test_the_oracle_and_the_repaired_share_stand_in_every_part_of_the_report(evaluate, tmp_path, capsys):
+    assert evaluate("--oracle", "--max-clicks-per-label=1") == 0
+    shown = capsys.readouterr().out
+    report = json.loads((tmp_path / "report" / "report.json").read_text(), parse_constant=pytest.fail)
+    assert (report["oracle"], report["max_clicks_per_label"], report["max_clicks"]) == (True, 1, 3)
+    for curve in (*report["labels"], report["mean"]):
+        dice, oracle = curve["dice"], curve["oracle_dice"]
+        assert oracle[0] == dice[0]
+        assert oracle[3] > dice[0]
+        assert curve["repaired"] == [repaired_share(dice[0], *each) for each in zip(dice, oracle, strict=True)]
+        assert max(curve["clicks"]) <= 1
+    line = next(line for line in shown.split("Repaired share")[1].splitlines() if line.startswith("mean"))
+    assert line.split()[-1] == f"{report['mean']['repaired'][3]:.0%}"
+    assert "the oracle's Dice" in shown
+    for row in rows_in(tmp_path / "report"):
+        if row["clicks"] == "0":
+            assert (row["oracle_dice"], row["repaired"]) == (row["dice"], "")
+
+
+def test_each_case_is_told_with_its_own_share(evaluate, tmp_path, capsys):
+    assert evaluate("--oracle", "--max-clicks=2", "--limit=1") == 0
+    share = json.loads((tmp_path / "report" / "report.json").read_text())["mean"]["repaired"][2]
+    assert f", repaired share {share:.0%}\n" in capsys.readouterr().out
+    assert evaluate("--oracle", "--max-clicks=2", "--limit=1", "--corrupt=1,1", "--overwrite") == 0
+    assert ", nothing to repair\n" in capsys.readouterr().out
+
+
+def test_the_limits_of_clicks_are_those_asked_for(evaluate, tmp_path):
+    for name, options in {
+        "3": ["--max-clicks-per-label=1"],
+        "1": ["--max-clicks-per-label=1", "--max-clicks=1"],
+    }.items():
+        assert evaluate(*options, "--limit=1", output=tmp_path / name) == 0
+        assert max(row["clicks"] for row in rows_in(tmp_path / name)) == name
+        assert {row["oracle_dice"] for row in rows_in(tmp_path / name)} == {""}
 
 
 def test_all_cases_only_when_asked(evaluate, model_file, tmp_path, capsys):
@@ -158,7 +204,9 @@ def test_a_dataset_whose_values_mean_something_else_is_refused(evaluate, model_f
         ("--corrupt=0.9,0.8", "0.60,0.75"),
         ("--initial-segmentation=nowhere", "not a folder"),
         ("--max-clicks=-1", "whole number"),
+        ("--max-clicks-per-label=-1", "whole number"),
         ("--tolerance=0", "above 0"),
+        ("--overlap=0.95", "from 0 to 0.9"),
     ],
 )
 def test_arguments_that_cannot_be_meant_are_one_line(evaluate, capsys, option, message):
@@ -188,13 +236,47 @@ ROWS = [
 def test_the_table_is_aligned_and_says_all_figures():
     text = table(summarise(ROWS), 2.0)
     lines = text.splitlines()
-    assert " ".join(lines[0].split()) == "Dice 0 clicks 1 click 2 clicks AUC 0-2 to 0.85 to 0.90 to 0.95"
+    assert " ".join(lines[0].split()) == "Dice 0 clicks 1 click 2 clicks AUC 0-2 to 0.85 to 0.90 to 0.95 clicks"
     assert lines[1].split()[:5] == ["x", "0.500", "0.600", "0.700", "0.600"]
+    assert [line.split()[-1] for line in lines[1:3]] == ["2.0", "0.0"]  # both clicks of a case remove x
+    assert "Repaired" not in text
     assert len({len(line) for line in lines[:4]}) == 1
     assert "-20.0%" in text
     assert "0.10% change" in text
     assert "4 clicks: obeyed 100.0%" in text
     assert "obeyed by the network itself 50.0%: 50% of click 1, 50% of click 2" in text
+
+
+def with_oracle(best):
+    return [replace(row, oracle_dice=best[row.clicks]) for row in ROWS]
+
+
+def test_the_table_tells_the_repaired_share_and_where_there_is_nothing_to_repair():
+    # Dice is 0.5, 0.6 and 0.7.
+    text = table(summarise(with_oracle([0.5, 0.504, 0.9])), 2.0)
+    block = text.split("\n\n")[2].splitlines()
+    assert [" ".join(line.split()) for line in block[:5]] == [
+        "Repaired share 1 click 2 clicks",
+        "x - 50%",
+        "y - 50%",
+        "mean - 50%",
+        "the oracle's Dice 0.504 0.900",
+    ]
+    assert block[-1] == "-: nothing to repair, for the oracle gains less than 0.005"
+    assert "nothing to repair" not in table(summarise(with_oracle([0.5, 0.8, 0.9])), 2.0)
+    assert "-100%" in table(
+        summarise([replace(row, dice=0.5 - 0.1 * row.clicks) for row in with_oracle([0.5, 0.6, 0.7])]), 2.0
+    )
+
+
+def test_the_csv_tells_the_oracles_dice_and_each_cases_own_share():
+    lines = list(csv.DictReader(csv_text(with_oracle([0.5, 0.504, 0.9])).splitlines()))
+    assert [(line["oracle_dice"], line["repaired"]) for line in lines[:6:2]] == [
+        ("0.5", ""),
+        ("0.504", ""),
+        ("0.9", str((0.7 - 0.5) / (0.9 - 0.5))),
+    ]
+    assert [line["counted"] for line in lines[:3]] == ["", "", "x"]
 
 
 def test_the_csv_has_a_cell_for_everything_and_leaves_empty_what_is_not_there():
@@ -213,9 +295,14 @@ def test_the_csv_has_a_cell_for_everything_and_leaves_empty_what_is_not_there():
 
 
 @pytest.mark.parametrize("labels", [1, 2, 9])
-def test_the_picture_is_a_png_for_any_number_of_labels(labels):
+@pytest.mark.parametrize("oracle", [None, (0.9, 0.95, 0.95), (0.9, 0.9, 0.9)])
+def test_the_picture_is_a_png_for_any_number_of_labels(labels, oracle):
     pytest.importorskip("matplotlib")
-    rows = [Row("a", f"label {n}", clicks, 0.9, 0.8, None, None, None) for n in range(labels) for clicks in range(3)]
+    rows = [
+        Row("a", f"label {n}", clicks, 0.9, 0.8, None, None, None, None, oracle and oracle[clicks])
+        for n in range(labels)
+        for clicks in range(3)
+    ]
     assert picture(summarise(rows), 2.0).startswith(b"\x89PNG")
 
 

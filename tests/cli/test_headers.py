@@ -7,7 +7,6 @@ from numpy.testing import assert_array_equal
 
 from deepedit.io.nifti import read_label, read_volume
 from deepedit.network.checkpoint import load_model
-from deepedit_cli import infer
 from tests.cli.bad_files import AFFINE, nifti
 from tests.io.two_forms import save_two_forms
 from tests.obedient import obedient_model, two_blocks
@@ -22,7 +21,7 @@ ROWS = ("srow_x", "srow_y", "srow_z", "xyzt_units")
 
 @pytest.fixture
 def obedient(monkeypatch):
-    monkeypatch.setattr(infer, "load_model", lambda path, device: obedient_model(radius=0))
+    monkeypatch.setattr("deepedit.network.checkpoint.load_model", lambda path, device: obedient_model(radius=0))
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 @pytest.fixture
 def obedient(monkeypatch):
     """Whatever --model names, it is a network that does what clicks say within 2 voxels."""
-    monkeypatch.setattr(infer, "load_model", lambda path, device: obedient_model(radius=2))
+    monkeypatch.setattr("deepedit.network.checkpoint.load_model", lambda path, device: obedient_model(radius=2))
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def refused(result, *words):
 
 def test_tta_is_a_session_that_does(call, image, tmp_path, monkeypatch):
     model = random_model()
-    monkeypatch.setattr(infer, "load_model", lambda path, device: model)
+    monkeypatch.setattr("deepedit.network.checkpoint.load_model", lambda path, device: model)
     found = []
     for options in ([], ["--tta"]):
         output = tmp_path / f"seg{len(options)}.nii.gz"

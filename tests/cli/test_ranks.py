@@ -113,7 +113,7 @@ def test_two_processes_evaluate_as_one_does_and_a_bad_case_costs_itself_only(dat
     (data / "labelsTr" / "phantom_01.nii.gz").write_bytes(b"damaged")  # the second rank's
     (data / "imagesTr" / "phantom_09.nii").write_bytes(b"")  # to be told of once
     write_model(model)
-    more = ("--model", model, "--cases", "all", "--limit", 3, "--max-clicks", 2)
+    more = ("--model", model, "--cases", "all", "--limit", 3, "--max-clicks", 2, "--oracle")
     runs = {1: [start(data, tmp_path / "1", 0, 1, *more, program="evaluate")]}
     runs[2] = start_two(monkeypatch, data, tmp_path / "2", *more, program="evaluate")
     said = {size: [process.communicate(timeout=300) for process in run] for size, run in runs.items()}

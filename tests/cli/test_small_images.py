@@ -9,9 +9,10 @@ import torch
 from deepedit.inference.sliding_window import window_shape
 from deepedit.io.nifti import read_label, write_label, write_volume
 from deepedit.network import inputs
+from deepedit.network.architectures import NETWORKS, more_than_one_voxel
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import NETWORKS, build_network, more_than_one_voxel
+from deepedit.network.unet import build_network
 from deepedit.plan import Labels, Plan
 from deepedit.volume import Volume
 from deepedit_cli import evaluate, infer, train

@@ -11,8 +11,8 @@ import torch
 
 from deepedit.io.msd import split_cases
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import NETWORKS, UNetConfig
 from deepedit.network.checkpoint import load_model, read_entries
-from deepedit.network.unet import NETWORKS, UNetConfig
 from deepedit.plan import Intensity
 from deepedit.training import validation
 from deepedit.training.batch import RollingBatch

@@ -34,32 +34,38 @@ def slow_chessboard_distance(codes):
     return distance
 
 
-def slow_largest_error_click(prediction, label):
+def slow_largest_error_click(prediction, label, used_up=()):
     """The annotator of evaluation, by flood fill and by every pair of voxels."""
-    wrong = {tuple(voxel): int(label[tuple(voxel)]) for voxel in np.argwhere(prediction != label).tolist()}
+    wrong = [tuple(voxel) for voxel in np.argwhere(prediction != label).tolist()]
     components, seen = [], set()
     for start in wrong:
-        if start in seen:
-            continue
-        component, queue = [], [start]
-        seen.add(start)
-        while queue:
-            x, y, z = voxel = queue.pop()
-            component.append(voxel)
-            beside = [(x - 1, y, z), (x + 1, y, z), (x, y - 1, z), (x, y + 1, z), (x, y, z - 1), (x, y, z + 1)]
-            found = [near for near in beside if near not in seen and wrong.get(near) == wrong[start]]
-            seen.update(found)
-            queue += found
-        components.append(sorted(component))
-    if not components:
-        return None
-    # max keeps the first of equals, and components come in the order of their first voxels.
-    largest = max(components, key=len)
+        if start not in seen:
+            components.append(sorted(slow_error_component(prediction, label, start)))
+            seen.update(components[-1])
     grid = np.ones([side + 2 for side in label.shape], dtype=bool)
-    grid[tuple(np.array(largest).T + 1)] = False
-    outside = np.argwhere(grid) - 1
-    deepest = max(largest, key=lambda voxel: ((outside - voxel) ** 2).sum(1).min())
-    return deepest, wrong[deepest]
+    # The sort keeps the order of equals, and components come in the order of their first voxels.
+    for component in sorted(components, key=len, reverse=True):
+        grid[...] = True
+        grid[tuple(np.array(component).T + 1)] = False
+        outside = np.argwhere(grid) - 1
+        deepest = max(component, key=lambda voxel: ((outside - voxel) ** 2).sum(1).min())
+        true_class = int(label[deepest])
+        if (true_class if true_class > 0 else int(prediction[deepest])) not in used_up:
+            return deepest, true_class
+    return None
+
+
+def slow_error_component(prediction, label, start):
+    """The wrong voxels of the same true class that can be reached from a wrong one, face by face."""
+    component, queue = {start}, [start]
+    while queue:
+        x, y, z = queue.pop()
+        for near in [(x - 1, y, z), (x + 1, y, z), (x, y - 1, z), (x, y + 1, z), (x, y, z - 1), (x, y, z + 1)]:
+            inside = all(0 <= index < side for index, side in zip(near, label.shape, strict=True))
+            if inside and near not in component and prediction[near] != label[near] == label[start]:
+                component.add(near)
+                queue.append(near)
+    return component
 
 
 def slow_guidance(clicks, shape, num_classes, batch_size, sigma):

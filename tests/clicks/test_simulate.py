@@ -5,7 +5,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepedit.clicks import Annotator, largest_error_click, simulate_clicks
-from tests.clicks.oracles import code_maps, slow_largest_error_click
+from deepedit.clicks.largest_error import error_components
+from tests.clicks.oracles import code_maps, slow_error_component, slow_largest_error_click
 
 
 def seeded(seed):
@@ -26,6 +27,8 @@ def test_the_evaluation_click_equals_flood_fill_and_all_pairs(prediction, seed, 
     rng = np.random.default_rng(seed)
     label = np.where(rng.random(prediction.shape) < same, prediction, rng.integers(0, 3, prediction.shape))
     assert largest_error_click(prediction, label) == slow_largest_error_click(prediction, label)
+    for used_up in ({1}, {2}, {1, 2}):
+        assert largest_error_click(prediction, label, used_up) == slow_largest_error_click(prediction, label, used_up)
 
 
 def test_the_evaluation_click_takes_tensors_and_finds_nothing_where_all_is_right():
@@ -42,6 +45,24 @@ def test_of_equal_components_and_voxels_the_first_is_taken():
     prediction = np.zeros_like(label)
     prediction[0, 0, :2] = 2
     assert largest_error_click(prediction, label) == ((0, 0, 0), 0)
+
+
+@settings(max_examples=100)
+@given(prediction=code_maps(max_side=7, max_code=2), seed=st.integers(0, 2**32 - 1), same=st.floats(0, 1))
+def test_error_components_come_by_size_and_hold_every_wrong_voxel_once(prediction, seed, same):
+    rng = np.random.default_rng(seed)
+    label = np.where(rng.random(prediction.shape) < same, prediction, rng.integers(0, 3, prediction.shape))
+    covered = np.zeros(label.shape, int)
+    order = []
+    for component in error_components(prediction, label):
+        covered[component.box] += component.mask
+        voxels = {tuple(map(int, voxel)) for voxel in np.argwhere(component.mask) + [s.start for s in component.box]}
+        assert component.deepest_voxel in voxels
+        assert voxels == slow_error_component(prediction, label, min(voxels))
+        assert label[min(voxels)] == component.label
+        order.append((-len(voxels), min(voxels)))
+    assert order == sorted(order)
+    assert (covered == (prediction != label)).all()
 
 
 def test_the_perfect_annotator_clicks_as_in_evaluation():

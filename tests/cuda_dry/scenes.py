@@ -3,9 +3,10 @@
 import numpy as np
 
 from deepedit.inference.session import InteractiveSession
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase

@@ -10,8 +10,8 @@ from torch import nn
 from deepedit.errors import ClickError, FileError
 from deepedit.inference.initial import initial_classes
 from deepedit.inference.session import InteractiveSession
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
-from deepedit.network.unet import UNetConfig
 from deepedit.volume import Volume
 from tests.obedient import LABELS, obedient_model
 

@@ -1,8 +1,9 @@
 import pytest
 
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from deepedit.network.unet import NETWORKS, ResidualUNet, UNetConfig, build_network, norm
+from deepedit.network.architectures import NETWORKS, UNetConfig
+from deepedit.network.unet import ResidualUNet, build_network, norm
 
 TINY = UNetConfig(filters=(2, 4, 6), strides=(1, 2, (2, 1, 2)), kernels=(3, 3, (3, 1, 3)))
 

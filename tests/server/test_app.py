@@ -10,9 +10,10 @@ from urllib.parse import quote_plus, urlsplit
 import pytest
 import torch
 
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from tests.server.live import LABELS, model_that_obeys, named, serving, until, write_image
 
 INFER = "/infer/segmentation?image="

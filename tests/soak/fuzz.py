@@ -41,9 +41,10 @@ from deepedit.io.click_files import read_clicks
 from deepedit.io.grids import misfit
 from deepedit.io.msd import find_dataset
 from deepedit.io.nifti import Geometry
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.volume import Volume
 from tests.soak.folders import folders_case, one_bad_case

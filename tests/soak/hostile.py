@@ -5,7 +5,7 @@ import json
 import random
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import quote, quote_from_bytes
@@ -177,7 +177,38 @@ def sound_requests(first: bytes) -> list[Request]:
         Request("DELETE", "/train/"),
         Request("GET", "/openapi.json"),
     ]
-    return [*put_label * 2, *put_image, *infer * 2, *others]
+    return [*put_label * 2, *put_image, *infer * 2, *page_requests(labels) * 2, *others]
+
+
+def page_requests(labels: Mapping[str, bytes]) -> list[Request]:
+    """What a page asks for; `labels` are label maps by their endings."""
+    named = (("image", "first"),)
+    steps = [{"clicks": [["left", [1, 2, 3]], ["right lung", [4, 5, 6]]]}, {"lock": "left"}, {"unlock": "left"}]
+    asked = {
+        "image": "first",
+        "start": {"kind": "automatic"},
+        "tta": False,
+        "steps": steps,
+        "known": "a",
+        "request": "b",
+    }
+    return [
+        Request("GET", "/"),
+        Request("GET", "/", (("key", "abc"),)),
+        Request("GET", "/page/main.js"),
+        Request("GET", "/api/"),
+        Request("GET", "/api/cases"),
+        Request("GET", "/api/image", (*named, ("channel", "0"), ("part", "facts"), ("model", "deepedit"))),
+        Request("GET", "/api/image", (*named, ("part", "voxels"))),
+        Request("GET", "/api/progress", (("request", "b"),)),
+        *(Request("POST", f"/api/{name}", json=asked) for name in ("segment", "uncertainty", "session", "submit")),
+        *(Request("POST", "/api/segment", json=asked | {"start": {"kind": kind}}) for kind in ("empty", "sent")),
+        Request("POST", "/api/save", json=asked | {"suffix": ".seg.nrrd"}),
+        *(Request("PUT", "/api/start", named, files=(("file", f"x{end}", each),)) for end, each in labels.items()),
+        Request("PUT", "/api/session", named, json=b"PK\x03\x04 no session"),
+        Request("POST", "/login", json={"token": "abc"}),
+        Request("POST", "/logout"),
+    ]
 
 
 def hostile_names(outside: Path) -> list[str | bytes]:

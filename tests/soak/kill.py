@@ -20,8 +20,8 @@ import torch
 
 from deepedit.files import UNFINISHED
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import NETWORKS, UNetConfig
 from deepedit.network.checkpoint import read_entries
-from deepedit.network.unet import NETWORKS, UNetConfig
 from deepedit.training import run as training_run
 from deepedit_cli.train import main as deepedit_train
 

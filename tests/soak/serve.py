@@ -34,9 +34,10 @@ import numpy as np
 import torch
 
 from deepedit.inference.session import InteractiveSession
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, save_model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.clicks import Orders, Placed
 from tests.inference.networks import plan

@@ -5,7 +5,7 @@ import json
 
 from deepedit.clicks import Annotator
 from deepedit.training.config import TrainingConfig
-from deepedit.transforms.augment import Augmentation
+from deepedit.transforms.augmentation import Augmentation
 
 ARGUMENTS = json.loads("""{
  "input": "data", "output": "run", "resume": false, "config": null, "init_weights": null,

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import UNetConfig, build_network
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.training.data import PreparedCase
 

@@ -11,7 +11,7 @@ import torch
 
 from deepedit.io.msd import find_dataset
 from deepedit.io.phantom import write_phantom
-from deepedit.network.unet import NETWORKS
+from deepedit.network.architectures import NETWORKS
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.training.data import cut_patch, cut_side, prepare_case
 from deepedit.training.planning import fitting_side, make_plan

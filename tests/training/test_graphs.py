@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.inputs import mixed_precision
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import build_network
 from deepedit.training import graphs
 from deepedit.training.graphs import RecordedPasses
 

@@ -7,8 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deepedit.network.architectures import NETWORKS
 from deepedit.network.inputs import input_channels
-from deepedit.network.unet import NETWORKS, build_network
+from deepedit.network.unet import build_network
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.memory import affordable_patch, free_bytes, step_bytes
 

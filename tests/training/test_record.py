@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from deepedit.clicks import Annotator
 from deepedit.errors import DeepEditError, TrainingError
-from deepedit.network.unet import NETWORKS, UNetConfig
+from deepedit.network.architectures import NETWORKS, UNetConfig
 from deepedit.plan import Intensity
 from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.record import _git_commit, _read, read_config, write_config
-from deepedit.transforms.augment import Augmentation
+from deepedit.transforms.augmentation import Augmentation
 from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
 
 CHOSEN = RunSettings(

@@ -8,8 +8,8 @@ import pytest
 from deepedit.files import one_line
 from deepedit.io.msd import find_dataset
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import load_model, save_model
-from deepedit.network.unet import UNetConfig
 from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.run import Run
 from deepedit.training.studies import earlier_cases

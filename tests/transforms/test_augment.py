@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 import torch
 
-from deepedit.transforms.augment import Augmentation, augment
+from deepedit.transforms.augment import augment
+from deepedit.transforms.augmentation import Augmentation
 
 STILL = Augmentation(spatial_probability=0.0, rotation_probability=0.0, intensity_probability=0.0)
 

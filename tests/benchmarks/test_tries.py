@@ -1,0 +1,49 @@
+"""The command that repeats what was tried in training."""
+
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.tries.__main__ import configured
+from deepedit.io.phantom import write_phantom
+
+
+def test_settings_of_the_run_and_of_its_augmentation_are_told_apart():
+    config = configured(3, ["click_loss_sigma=9", "rotation_probability=0.6"])
+    assert (config.seed, config.click_loss_sigma, config.augmentation.rotation_probability) == (3, 9.0, 0.6)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return write_phantom(tmp_path_factory.mktemp("tries") / "phantom", 2, shape=(20, 20, 20), spacing=(8, 8, 8))
+
+
+# Together these go through every function that is replaced; a process each, since they replace those of the package.
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["two-widths=1.5+6", "novice-edits", "newest-loss"],
+        ["cone=12", "plain+bent=1.2", "reach=10"],
+        ["newest-higher=0.5", "plain+novice"],
+    ],
+)
+def test_a_run_with_a_change_ends_after_its_steps_and_tells_what_its_clicks_repair(dataset, tmp_path, changes):
+    command = [sys.executable, "-m", "benchmarks.tries", "--input", dataset, "--output", tmp_path / "run"]
+    command += [
+        "--steps",
+        "8",
+        "--patch-size",
+        "16,32,32",
+        "--split",
+        "0.5",
+        "--set",
+        "clicks_from=0",
+        "--device",
+        "cpu",
+    ]
+    for change in changes:
+        command += ["--try", change]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert "step 8 " in said
+    assert [line.split()[0] for line in said.splitlines()[-2:]] == ["automatic", "0.60,0.75"]

@@ -1,0 +1,94 @@
+"""What README and the pages of docs say is still so: links, commands, Python, and the list of public names."""
+
+import re
+import shlex
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import deepedit
+from deepedit_cli import evaluate, infer, serve, train
+
+ROOT = Path(__file__).resolve().parents[1]
+README = ROOT / "README.md"
+PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
+PARSERS = {
+    "deepedit-train": lambda words: train.options().parse_args(words),
+    "deepedit-infer": infer._parse,
+    "deepedit-evaluate": evaluate._parse,
+    "deepedit-serve": serve.arguments,
+}
+
+
+def commands(page):
+    """The commands in a page's blocks, as lists of words; lines that end in a backslash go on."""
+    for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
+        for line in block.replace("\\\n", " ").splitlines():
+            for part in line.split("&&"):
+                words = shlex.split(part, comments=True)
+                if words:
+                    yield words
+
+
+def called(page, first):
+    """The arguments of the commands of a page that begin so, wherever the program lies."""
+    for words in commands(page):
+        if Path(words[0]).name == first:
+            yield words[1:]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_all_links_within_the_project_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+        if "://" not in target:
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_commands_of_the_package_take_the_options_that_they_are_shown_with(page):
+    for program, parse in PARSERS.items():
+        for words in called(page, program):
+            parse(words)
+    for words in called(page, "torchrun"):
+        module = words.index("-m")
+        program = words[module + 1].replace("deepedit_cli.", "deepedit-")
+        if "..." not in words:
+            PARSERS[program](words[module + 2 :])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_modules_that_are_run_are_there_and_have_the_options_that_they_are_shown_with(page):
+    for words in [*called(page, "python"), *called(page, "python3")]:
+        if words[0] != "-m" or words[1].partition(".")[0] not in ("benchmarks", "tests"):
+            continue
+        spec = find_spec(words[1])
+        folder = spec.submodule_search_locations
+        files = Path(folder[0]).glob("*.py") if folder else [Path(spec.origin)]
+        code = "\n".join(file.read_text(encoding="utf-8") for file in files)
+        for option in (word for word in words[2:] if word.startswith("--")):
+            assert f'"{option}"' in code, (words[1], option)
+
+
+def test_readme_is_short():
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 130
+
+
+def test_the_site_shows_every_page_and_the_reference_every_public_name():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for page in PAGES[1:]:
+        assert f": {page.name}\n" in navigation
+    reference = re.findall(r"^::: (.+)$", (ROOT / "docs" / "reference.md").read_text(encoding="utf-8"), flags=re.M)
+    assert sorted(name.rpartition(".")[2] for name in reference) == sorted(deepedit.__all__)
+
+
+def test_the_site_is_built_without_a_warning(tmp_path):
+    if find_spec("mkdocs") is None or find_spec("mkdocstrings") is None:
+        pytest.skip("MkDocs is not installed; pip install 'deepedit[docs]' brings it")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path / "site"]
+    ended = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    for name in deepedit.__all__:
+        assert f'.{name}"' in (tmp_path / "site" / "reference" / "index.html").read_text(encoding="utf-8")
