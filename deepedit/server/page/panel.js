@@ -164,7 +164,7 @@ function renderPresets() {
   const [centre, width] = state.window;
   const name = Object.keys(known).find((each) => known[each][0] === centre && known[each][1] === width) ?? "custom";
   const entries = Object.keys(known).map((each) => [each, each]);
-  if (name === "custom") {
+  if (name === "custom" && state.image?.facts) {
     entries.push([name, `${Number(centre.toPrecision(3))} ± ${Number((width / 2).toPrecision(3))}`]);
   }
   fill($("preset"), entries, name);
