@@ -182,11 +182,14 @@ def _volume(segmentation: Any, name: str) -> Any:
     try:
         return segmentation.get_volume(combine_segments=True)
     except RuntimeError as error:
-        if "overlap" not in str(error):
-            raise
-        raise FileError(
-            f"{name}: its segments overlap, and a voxel has one label; export them apart, or as a label map"
-        ) from error
+        if "overlap" in str(error):
+            what = "its segments overlap, and a voxel has one label; export them apart, or as a label map"
+        else:
+            what = (
+                "its frames do not lie straight behind each other at even distances, as with gantry tilt; "
+                "use another format, such as .nii.gz"
+            )
+        raise FileError(f"{name}: {what}") from error
 
 
 def _sources(like: Volume) -> Sequence[Any]:

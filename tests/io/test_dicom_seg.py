@@ -175,6 +175,7 @@ class TestWriting:
             labels[2:5, 3:6, shape[2] // 2 :] = 1
             write_label(tmp_path / f"{name}.dcm", labels, image)
             assert_array_equal(frames_by_hand(tmp_path / f"{name}.dcm", image), labels)
+        refused(read_label, tmp_path / "tilted.dcm", "its frames do not lie straight behind each other", "gantry tilt")
 
     def test_names_that_dicom_cannot_hold_are_cut(self, tmp_path, axial):
         write_label(tmp_path / "seg.dcm", boxes(), axial, {1: "a" * 70, 2: "b\\c"})
