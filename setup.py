@@ -7,6 +7,7 @@ here = Path(__file__).parent
 # The number stands in the package alone, which is not imported here, since what it needs may not be installed yet.
 version = re.search(r'^__version__ = "(.+)"$', (here / "deepedit/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 formats = ["SimpleITK>=2.3"]
+dicom = ["highdicom>=0.28", "dicomweb-client>=0.60", *formats]
 server = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.13", *formats]
 
 setup(
@@ -65,9 +66,15 @@ setup(
             # Of the client of MONAI Label, which .ci/run installs without what it asks for itself.
             "requests>=2.31",
             'legacy-cgi; python_version >= "3.13"',
+            # Of the page, in Debian's Chromium.
+            "playwright>=1.50",
+            "axe-playwright-python>=0.1.4",
             *server,
+            *dicom,
+            "dcmqi>=1.5",
         ],
         "formats": formats,
+        "dicom": dicom,
         "server": server,
         "plot": ["matplotlib>=3.8"],
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],

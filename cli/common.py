@@ -37,7 +37,7 @@ OPTIONS = {
         for name in (
             *("accumulate", "affine", "amp", "batch_size", "checkpointing", "click_probability", "device", "epochs"),
             *("init_weights", "labels", "learning_rate", "limit", "max_clicks", "max_minutes", "network", "patch_size"),
-            *("resume", "seed", "spacing", "split", "split_seed", "studies", "units", "workers"),
+            *("resume", "seed", "series", "spacing", "split", "split_seed", "studies", "units", "workers"),
         )
     },
     "cache": "--cache-dir",

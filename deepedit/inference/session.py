@@ -23,6 +23,7 @@ from deepedit.inference.sliding_window import window_shape
 from deepedit.inference.timeline import Timeline
 from deepedit.inference.watch import IsCancelled, OnProgress, Watch
 from deepedit.io.click_files import PointClick
+from deepedit.io.codes import Term
 from deepedit.io.volumes import read_volume, write_label
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import at_precision, pick_device
@@ -108,7 +109,7 @@ class InteractiveSession:
         """Start over with another image.
 
         Args:
-            image: a file, a volume, or an array ``[X, Y, Z]`` or ``[C, X, Y, Z]``.
+            image: a file, the folder of a DICOM series, a volume, or an array ``[X, Y, Z]`` or ``[C, X, Y, Z]``.
             affine: ``[4, 4]``, voxels to RAS mm, of an array; 1 mm and RAS without it.
 
         A file is read as ``model.plan.reading`` says; to choose otherwise, give what `read_volume` returns.
@@ -403,14 +404,20 @@ class InteractiveSession:
             for index, name in enumerate(labels.names, start=1)
         }
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, terms: Mapping[str, Term] | None = None) -> None:
         """Write the segmentation on the image's own grid; the ending of the name says in which format.
 
-        A ``.seg.nrrd`` has all labels of the model as segments, with their names.
+        A ``.seg.nrrd`` has all labels of the model as segments, with their names; so has a ``.dcm``, which is a DICOM
+        SEG, and needs an image that was read from a DICOM series.
+
+        Args:
+            terms: coded terms of labels for a DICOM SEG, as `deepedit.io.codes.read_codes` reads them.
         """
         labels = self.model.plan.labels
         names = dict(zip(labels.values, labels.names, strict=True))
-        write_label(path, self.predict(), self._require_image(), names)
+        timeline = self._require_timeline()
+        automatic = not timeline.done and timeline.scene.initial is None
+        write_label(path, self.predict(), self._require_image(), names, terms, automatic)
 
     def save_session(
         self, path: str | Path, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None

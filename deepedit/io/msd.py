@@ -24,6 +24,7 @@ from deepedit.io.pairing import (
     channel_groups,
     check_folder,
     pair_files,
+    series_name,
     twice,
     volume_files,
     why_no_cases,
@@ -224,18 +225,26 @@ def find_images(folder: str | os.PathLike[str], image_channels: int | None = Non
     if not files:
         others = left_out(folder, IMAGES)
         raise DatasetError(
-            f"{one_line(folder)}: holds no image ({', '.join(IMAGES)})" + (f"; {others}" if others else "")
+            f"{one_line(folder)}: holds no image ({', '.join(IMAGES)}, or a folder with a DICOM series)"
+            + (f"; {others}" if others else "")
         )
     return image_cases(files, image_channels)
 
 
-def case_of_image(image: Path, image_channels: int | None = None) -> Case:
-    """The case that `find_images` would find for an image file among the names in its folder."""
+def case_of_image(image: Path, image_channels: int | None = None, series: str | None = None) -> Case:
+    """The case that `find_images` would find for an image file among the names in its folder.
+
+    Args:
+        image: a file, or the folder of a DICOM series.
+        series: the SeriesInstanceUID of the one that is meant, where the folder holds several.
+    """
+    if image.is_dir():
+        return Case(series_name(image), (image,), series=series)
     if ending(image.name, IMAGES) and image.is_file():
         for case in image_cases(volume_files(image.parent), image_channels):
             if image in case.image:
                 return case
-    return Case(stem(image.name), (image,))
+    return Case(stem(image.name), (image,), series=series)
 
 
 def image_cases(
@@ -275,7 +284,7 @@ def read_case(case: Case, reading: Reading = DEFAULT_READING) -> Volume:
 
 
 def _stacked(case: Case, reading: Reading) -> Volume:
-    first = read_volume(case.image[0], reading.affine, reading.units)
+    first = read_volume(case.image[0], reading.affine, reading.units, case.series)
     if len(case.image) == 1:
         return first
     data = np.empty((len(case.image), *first.shape), np.float32)

@@ -121,7 +121,7 @@ def _still_there(labelled: Sequence[Case], earlier: Sequence[Case], warnings: li
     namesakes: list[str] = []
     gone: list[Path] = []
     for case in earlier:
-        missing = [path for path in (*case.image, case.label_file) if not os.path.isfile(path)]
+        missing = [path for path in (*case.image, case.label_file) if not os.path.exists(path)]
         if case.name not in images:
             gone += missing[:1]
             there += [] if missing else [case]

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deepedit.errors import DeepEditError
-from deepedit.server import data, editing, inference, login, pages, tasks
+from deepedit.server import data, editing, inference, login, ohif, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
@@ -49,6 +49,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(pages.routes(service))
     app.include_router(editing.routes(service))
     app.include_router(login.routes(service.access))
+    if service.store is not None:
+        app.include_router(ohif.routes(service.store))
     _tell_errors(app)
     if service.access.origins:
         app.add_middleware(

@@ -12,6 +12,7 @@ from deepedit.files import one_line, open_for_reading
 from deepedit.inference.session_file import image_digest
 from deepedit.io.msd import read_case
 from deepedit.io.pairing import Case
+from deepedit.server.checksums import file_state
 from deepedit.volume import Reading, Volume
 
 T = TypeVar("T")
@@ -99,6 +100,8 @@ def read_image(files: Sequence[Path], reading: Reading) -> Volume:
 
 def identity(file: Path) -> tuple[str, int, int]:
     """What tells the contents of a file from those that it had before: its size, and the time of its last change."""
+    if file.is_dir():
+        return str(file), *file_state(file)
     with open_for_reading(file) as stream:
         status = os.fstat(stream.fileno())
     return str(file), status.st_size, status.st_mtime_ns

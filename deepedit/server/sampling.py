@@ -81,7 +81,7 @@ class Sampler:
 
     def _hand_out(self, strategy: str, unfit: set[str]) -> str | None:
         """The id of the next case, which counts as handed out from now on."""
-        left = {case_id: images for case_id, images in self._studies.unlabelled().items() if case_id not in unfit}
+        left = {case_id: images for case_id, images in self._studies.samples().items() if case_id not in unfit}
         with self._lock:
             now = self._clock()
             self._handed_out = {
@@ -111,7 +111,7 @@ class Sampler:
 
     def _answer(self, case_id: str, strategy: str, client: str) -> dict[str, Any]:
         images = self._studies.images(case_id)
-        path = images[0].absolute()
+        path = self._studies.image_file(case_id).absolute()
         answer = {
             "id": case_id,
             "name": path.name,
@@ -121,6 +121,8 @@ class Sampler:
             "checksum": self._studies.checksum(case_id),
             "strategy": {strategy: {"ts": int(self._clock()), "client_id": one_line(client, 200)}},
         }
+        if self._studies.store is not None:
+            answer |= self._studies.store.series().get(case_id, {})
         if len(images) > 1:
             answer["note"] = f"the first of {len(images)} channels, each of which has a file; the model is given all"
         return answer

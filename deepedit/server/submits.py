@@ -14,7 +14,7 @@ import numpy as np
 from deepedit.errors import ClickError, DeepEditError, FileError
 from deepedit.files import brief, one_line
 from deepedit.io.grids import misfit
-from deepedit.io.volumes import read_label, read_label_on, write_label
+from deepedit.io.volumes import read_label_on, write_label
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.uploaded import LABELS_SENT, refuse_sent
 from deepedit.volume import Reading, Volume
@@ -60,15 +60,14 @@ def submitted(
     return _file_values(on_grid_of(image, label, what), names, labels, what)
 
 
-def write_ranks(source: Path, target: Path, labels: Labels, reading: Reading) -> None:
+def write_ranks(label: Volume, target: Path, labels: Labels) -> None:
     """Write a label map in file values as one that a viewer understands: 1..n in the order of the labels.
 
     Values of no label become background.
 
     Raises:
-        FileError: if it cannot be read or written.
+        FileError: if it cannot be written.
     """
-    label = read_label(source, reading.affine, reading.units)
     write_label(target, labels.to_classes(label.data), label)
 
 

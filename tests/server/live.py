@@ -63,6 +63,7 @@ def serving(
     access: Access | None = None,
     prefix: str = "",
     memory: int = 2**28,
+    port: int = 0,
     **options: object,
 ) -> Iterator[Live]:
     """A server in a thread of this process.
@@ -70,12 +71,13 @@ def serving(
     Args:
         models, studies, access, memory, options: as for `Service`.
         prefix: of its addresses, as a proxy before it may add one.
+        port: 0 takes one that is free.
     """
     said: list[str] = []
     service = Service(models, studies, access or Access(), memory, say=said.append, device="cpu", **options)
     app = create_app(service)
     app = Starlette(routes=[Mount(prefix, app)]) if prefix else app
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="error"))
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -120,6 +120,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
             initial_segmentation=rng.choice((None, folder / "starts")),
             overwrite=False,
             ending=None,
+            series=None,
             **names,
         )
         with contextlib.redirect_stderr(io.StringIO()) as said:

@@ -1,0 +1,263 @@
+// Opening images, starts and sessions; saving results; going from case to case.
+
+import { bringUpToDate, patiently, question } from "./answers.js";
+import { $, fill } from "./elements.js";
+import { extent } from "./geometry.js";
+import * as server from "./server.js";
+import { ARRAYS } from "./slices.js";
+import { AUTOMATIC, NOTHING_DONE, onChange, say, state, update, want } from "./state.js";
+
+/** Tells this tab from others where the server gives out cases. */
+const client = server.freshName();
+
+const ONE_FILE = "Drop one file at a time. Several channels of a case are one 4D file, or a case of the studies.";
+
+const isSession = (file) => /\.(session|npz)$/i.test(file.name);
+
+export function buildFiles() {
+  onPress("open", () => $("file").click());
+  onPress("start-file", () => $("start-input").click());
+  onPress("load-session", () => $("session-input").click());
+  onPress("save", () => save("save"));
+  onPress("save-session", () => save("session"));
+  onPress("next", nextCase);
+  onPress("submit", submit);
+  onPress("show-uncertainty", toggleUncertainty);
+  onChosen("file", openFile);
+  onChosen("start-input", startFromFile);
+  onChosen("session-input", loadSession);
+  $("case").addEventListener("change", () => openCase($("case").value));
+  $("channel").addEventListener("change", () => openChannel(Number($("channel").value)));
+  $("model").addEventListener("change", () => chooseModel($("model").value));
+  takeDrops();
+  onChange(followUncertainty);
+}
+
+function onPress(id, action) {
+  $(id).addEventListener("click", action);
+}
+
+function onChosen(id, action) {
+  $(id).addEventListener("change", () => {
+    const [file] = $(id).files;
+    $(id).value = "";
+    if (file) action(file);
+  });
+}
+
+/** Do something that needs the server; what it refuses is told. */
+async function attempt(words, work) {
+  update({ busy: words, message: null });
+  try {
+    return await patiently(work);
+  } catch (error) {
+    if (error.name === "AbortError") return undefined;
+    if (error.status === 401) update({ login: true });
+    else say(error.message, true);
+    return undefined;
+  } finally {
+    if (state.busy === words) update({ busy: null });
+  }
+}
+
+// ---- images ----
+
+/** What is forgotten with another image or another model. */
+const AFRESH = { past: [], future: [], group: [], answered: null, uncertainty: null, paused: false };
+
+let loading = null;
+
+/** Show an image, and ask for what the network makes of it once it is there. */
+async function show(source) {
+  const image = { channel: 0, complete: false, received: 0, ...source };
+  update({ image, work: NOTHING_DONE, message: null, ...AFRESH });
+  if (await load(image)) bringUpToDate();
+}
+
+async function load(image) {
+  loading?.abort();
+  loading = new AbortController();
+  const { signal } = loading;
+  try {
+    await patiently(async () => {
+      const facts = await server.facts(image, state.model.name, signal);
+      if (state.image !== image) return;
+      const first = !image.facts;
+      image.facts = facts;
+      if (facts.notes?.length) say(facts.notes.join(" "));
+      if (first) {
+        const centre = extent(facts).map((side) => side / 2);
+        update({ cursor: facts.shape.map((side) => Math.floor(side / 2)), centre, zoom: 1 });
+      }
+      update({ window: facts.window });
+      const count = facts.shape[0] * facts.shape[1] * facts.shape[2];
+      const arrived = (voxels, received) => {
+        Object.assign(image, { voxels, received });
+        update();
+      };
+      await server.voxels(image, state.model.name, ARRAYS[facts.dtype], count, arrived, signal);
+      image.complete = true;
+      update();
+    });
+  } catch (error) {
+    if (error.name === "AbortError" || state.image !== image) return false;
+    if (!image.complete) update({ image: null });
+    if (error.status === 401) update({ login: true });
+    else say(error.message, true);
+    return false;
+  }
+  return state.image === image && image.complete;
+}
+
+export function openCase(id) {
+  if (!mayLeave()) return update();
+  return show({ id, name: id });
+}
+
+async function openFile(file) {
+  if (isSession(file)) return loadSession(file);
+  if (!mayLeave()) return undefined;
+  const key = await attempt(`Sending ${file.name}`, () => server.keep(file));
+  if (key) await show({ key, file, name: file.name });
+  return undefined;
+}
+
+/** Whether what was done on an image may be given up. */
+function mayLeave() {
+  const saved = !state.work.steps.length || state.saved === state.work;
+  return saved || confirm("Leave this image? What you did on it has not been saved.");
+}
+
+async function openChannel(channel) {
+  const { image } = state;
+  Object.assign(image, { channel, complete: false, received: 0 });
+  update();
+  if (await load(image)) bringUpToDate();
+}
+
+export function chooseModel(name) {
+  const model = state.about.models.find((each) => each.name === name);
+  const names = new Set(["background", ...model.labels.map((label) => label.name)]);
+  const kept = state.work.steps.filter((step) =>
+    step.clicks ? step.clicks.every(([label]) => names.has(label)) : names.has(step.lock ?? step.unlock),
+  );
+  const left = state.work.steps.length - kept.length;
+  const work = { ...state.work, steps: kept };
+  update({ model, work, ...AFRESH, hidden: new Set(), label: Math.min(state.label, model.labels.length) });
+  if (left) say(`${left} of the steps are for labels that ${name} does not have, and were left out.`);
+  bringUpToDate();
+}
+
+// ---- starts and sessions ----
+
+async function startFromFile(file) {
+  const { image, model } = state;
+  if (!image?.complete) return say("Open the image first; the segmentation is laid over it.", true);
+  const answer = await attempt(`Sending ${file.name}`, () => server.sendStart(image, model.name, file));
+  if (!answer || state.image !== image) return undefined;
+  const missing = answer.missing.length ? [`${file.name} has no ${answer.missing.join(", ")}.`] : [];
+  want({ ...state.work, start: { kind: "sent", key: answer.key, name: file.name, file } });
+  say([...answer.notes, ...missing].join(" "));
+  return undefined;
+}
+
+async function loadSession(file) {
+  const { image, model } = state;
+  if (!image?.complete) return say("Open the image of the session first.", true);
+  const answer = await attempt(`Loading ${file.name}`, () => server.sendSession(image, model.name, file));
+  if (!answer || state.image !== image) return undefined;
+  const start = answer.start.kind === "automatic" ? AUTOMATIC : { ...answer.start, name: file.name, session: file };
+  const augmented = answer.tta ? ["Its answers are those of augmented passes, which take twice the time."] : [];
+  want({ start, steps: answer.steps, tta: answer.tta });
+  say([...answer.notes, ...augmented].join(" "));
+  return undefined;
+}
+
+async function save(kind) {
+  const { work } = state;
+  const answer = await attempt("Saving", () => server.download(kind, question()));
+  if (!answer) return;
+  const link = document.createElement("a");
+  Object.assign(link, { href: URL.createObjectURL(answer.content), download: answer.name });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  update({ saved: work });
+  say(`Saved as ${answer.name}.`);
+}
+
+// ---- the studies ----
+
+export async function listCases() {
+  const cases = await patiently(server.cases);
+  update({ cases });
+  const entries = cases.map(({ id, submitted }) => [id, submitted ? `${id} ✓` : id]);
+  fill($("case"), [["", "Choose a case"], ...entries], state.image?.id ?? "");
+}
+
+async function submit() {
+  const { image, work } = state;
+  const answer = await attempt("Submitting", () => server.submit(question()));
+  if (!answer || state.image !== image) return;
+  update({ saved: work });
+  await listCases();
+  await nextCase();
+  say(`${image.name} was submitted.`);
+}
+
+async function nextCase() {
+  if (!mayLeave()) return;
+  const found = await attempt("Looking for the next case", () => server.next($("strategy").value, client));
+  if (found?.id) await show({ id: found.id, name: found.id });
+  else if (found) say("All cases have a label.");
+}
+
+// ---- uncertainty ----
+
+let fetching = null;
+
+function toggleUncertainty() {
+  fetching?.abort();
+  update({ uncertainty: state.uncertainty ? null : { known: null, values: null } });
+}
+
+/** Keep the uncertainty in step with the newest answer while it is shown. */
+async function followUncertainty() {
+  const { answered, image, uncertainty, work } = state;
+  if (!uncertainty || fetching || answered?.work !== work || uncertainty.known === answered.known) return;
+  const { signal } = (fetching = new AbortController());
+  const answer = await attempt("Working out the uncertainty", () => server.uncertainty(question(work), signal));
+  fetching = null;
+  if (signal.aborted || state.image !== image || !state.uncertainty) return;
+  update({ uncertainty: answer ? { known: answered.known, values: answer.values } : null });
+}
+
+// ---- dropping ----
+
+function takeDrops() {
+  const zone = $("drop");
+  const parts = [...zone.children];
+  const carriesFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  addEventListener("dragenter", (event) => {
+    if (!carriesFiles(event)) return;
+    parts[1].hidden = !state.image?.complete;
+    zone.hidden = false;
+  });
+  addEventListener("dragover", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    for (const part of parts) part.classList.toggle("over", part.contains(event.target));
+  });
+  addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) zone.hidden = true;
+  });
+  addEventListener("drop", (event) => {
+    if (!carriesFiles(event)) return;
+    event.preventDefault();
+    zone.hidden = true;
+    const { files } = event.dataTransfer;
+    if (files.length !== 1) return say(ONE_FILE, true);
+    const part = parts.find((each) => each.contains(event.target)) ?? parts[0];
+    if (part.dataset.use === "start") startFromFile(files[0]);
+    else openFile(files[0]);
+  });
+}

@@ -1,0 +1,191 @@
+"""What goes in and out of the page: images, segmentations to start from, sessions, results, cases of the studies."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from deepedit.inference.session import InteractiveSession
+from tests.server.live import GRIDS, LABELS, model_that_obeys, named, serving, shown, truth, write_image
+from tests.server.page.browser import opened
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("files")
+    studies = folder / "studies"
+    studies.mkdir()
+    for number, grid in enumerate(("LPS", "RAS", "PIR")):
+        write_image(studies / f"case_{number}.nii.gz", grid)
+    with serving(named(model_that_obeys(), folder), studies) as live:
+        yield live
+
+
+@pytest.fixture
+def tab(browser, server):
+    with opened(browser, server.url, accept_downloads=True) as tab:
+        yield tab
+
+
+def write_label_map(path, grid: str, classes: np.ndarray):
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = GRIDS[grid], (-12.5, 30, 7)
+    nib.save(nib.Nifti1Image(np.array([0, *LABELS.values], np.uint8)[classes], affine), path)
+    return path
+
+
+def voxels(path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+def download(tab, button: str, folder):
+    with tab.page.expect_download() as waiting:
+        tab.button(button).click()
+    path = folder / waiting.value.suggested_filename
+    waiting.value.save_as(path)
+    return path
+
+
+def expected(image, *clicks: tuple[tuple[int, int, int], str]) -> np.ndarray:
+    """What a session of one's own answers."""
+    session = InteractiveSession(model_that_obeys())
+    session.set_image(image)
+    for voxel, label in clicks:
+        session.add_click(voxel, label)
+    return session.predict()
+
+
+def click_middle(tab, label: str) -> tuple[list[int], str]:
+    """Click a voxel; returns it, as the server got it, and the label."""
+    tab.press(label)
+    tab.click("Axial", tab.middle())
+    tab.settle()
+    name, voxel = tab.clicks[-1]
+    return voxel, name
+
+
+def test_a_case_of_the_studies_is_saved_on_its_own_grid(tab, server, tmp_path):
+    click = click_middle(tab, "2")
+    image = server.service.studies.folder / "case_0.nii.gz"
+    saved = download(tab, "Save", tmp_path)
+    assert saved.name == "case_0-segmentation.nii.gz"
+    assert np.array_equal(voxels(saved), expected(image, click))
+    assert np.allclose(nib.load(saved).affine, nib.load(image).affine)
+
+
+def test_an_image_that_is_dropped(tab, tmp_path):
+    image = write_image(tmp_path / "mine.nii.gz", "PIR")
+    tab.drop(image)
+    assert "mine.nii.gz" in tab.page.locator("#name").inner_text()
+    assert tab.volume("left") == pytest.approx((shown() == 1).sum() / 1000, abs=0.01)
+    click = click_middle(tab, "1")
+    saved = download(tab, "Save", tmp_path)
+    assert np.array_equal(voxels(saved), expected(image, click))
+
+
+def test_what_is_no_image_is_refused_in_one_sentence(tab, tmp_path):
+    (tmp_path / "notes.nii.gz").write_bytes(b"nothing of an image")
+    tab.drop(tmp_path / "notes.nii.gz")
+    assert "notes.nii.gz" in tab.error
+    assert "\n" not in tab.error
+    assert "/" not in tab.error, "no path of the server"
+
+
+def test_a_segmentation_that_is_dropped_is_the_start(tab, tmp_path):
+    tab.drop(write_label_map(tmp_path / "other_tool.nii.gz", "LPS", truth()), onto="start")
+    assert tab.asked[-1]["start"]["kind"] == "sent"
+    assert tab.volume("left") == pytest.approx((truth() == 1).sum() / 1000, abs=0.01)
+    assert tab.page.locator("#start option:checked").inner_text() == "other_tool.nii.gz"
+    saved = download(tab, "Save", tmp_path)
+    assert np.array_equal(voxels(saved), np.array([0, *LABELS.values])[truth()])
+    tab.press("Control+z").settle()
+    assert tab.asked[-1]["start"]["kind"] == "automatic"
+
+
+def test_a_segmentation_of_another_image_is_refused(tab, tmp_path):
+    before = tab.volume("left")
+    far = np.eye(4)
+    far[:3, 3] = 5000
+    nib.save(nib.Nifti1Image(np.ones((5, 5, 5), np.uint8), far), tmp_path / "elsewhere.nii.gz")
+    tab.drop(tmp_path / "elsewhere.nii.gz", onto="start")
+    assert "elsewhere.nii.gz" in tab.error
+    assert tab.volume("left") == before
+
+
+def test_starting_from_nothing(tab):
+    tab.choose("Start from", "empty")
+    assert tab.volume("left") == tab.volume("right lung") == 0
+
+
+def test_a_session_is_saved_and_loaded(browser, server, tab, tmp_path):
+    click_middle(tab, "1")
+    tab.button("Lock left").click()
+    tab.settle()
+    steps, volume = tab.steps, tab.volume("left")
+    saved = download(tab, "Save session", tmp_path)
+    own = InteractiveSession(server.service.sessions[0].model)
+    own.load_session(saved, server.service.studies.folder / "case_0.nii.gz")
+    assert [click.label for click in own.clicks] == ["left"]
+    with opened(browser, server.url) as other:
+        other.page.locator("#session-input").set_input_files(saved)
+        other.settle()
+        assert other.steps == steps
+        assert other.volume("left") == volume
+        assert other.page.get_by_role("button", name="Lock left").get_attribute("aria-pressed") == "true"
+        other.press("Control+z").settle()
+        assert other.page.locator("#clicks li").count() == 0
+        other.drop(saved)
+        assert other.steps == steps
+
+
+def test_submitting_stores_the_label_and_goes_on(browser, server):
+    with opened(browser, server.url) as tab:
+        tab.choose("Case", "case_1")
+        click = click_middle(tab, "2")
+        tab.button("Submit and next").click()
+        tab.page.get_by_text("case_1 was submitted").wait_for()
+        tab.settle()
+        root = server.service.studies.folder
+        stored = next((root / "labels" / "final").glob("case_1*"))
+        assert np.array_equal(voxels(stored), expected(root / "case_1.nii.gz", click))
+        assert tab.page.locator("#case").input_value() in ("case_0", "case_2")
+        tab.choose("Case", "case_1")
+        tab.choose("Start from", "submitted label")
+        assert tab.asked[-1]["start"]["kind"] == "submitted label"
+        assert tab.volume("right lung") > (shown() == 2).sum() / 1000
+
+
+def test_the_next_case(browser, server):
+    with opened(browser, server.url) as tab:
+        first = tab.page.locator("#case").input_value()
+        tab.choose("Next case", "random")
+        tab.button("Next case").click()
+        tab.page.wait_for_function("(first) => document.querySelector('#case').value !== first", arg=first)
+
+
+def test_a_server_of_one_image_has_no_cases_and_stores_nothing(browser, tmp_path):
+    (tmp_path / "one").mkdir()
+    write_image(tmp_path / "one" / "case.nii.gz", "LPS")
+    models = named(model_that_obeys(), tmp_path)
+    with (
+        serving(models, tmp_path / "one", trains=False, stores=False) as live,
+        opened(browser, live.url, accept_downloads=True) as tab,
+    ):
+        assert tab.page.locator("#name").inner_text() == "case"
+        for name in ("Next case", "Submit and next"):
+            assert not tab.button(name).is_visible()
+        assert not tab.page.locator("#case").is_visible()
+        click = click_middle(tab, "1")
+        assert np.array_equal(
+            voxels(download(tab, "Save", tmp_path)), expected(tmp_path / "one" / "case.nii.gz", click)
+        )
+
+
+def test_leaving_unsaved_work_is_asked_about(tab):
+    click_middle(tab, "1")
+    asked = []
+    tab.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    tab.page.locator("#case").select_option("case_2")
+    tab.settle()
+    assert len(asked) == 1
+    assert tab.page.locator("#case").input_value() == "case_0"
+    assert tab.page.locator("#clicks li").count() == 1

@@ -1,0 +1,241 @@
+"""While the network works, and when the server is gone."""
+
+from contextlib import ExitStack
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from tests.server.live import LABELS, SHAPE, model_that_obeys, named, serving, shown, truth, write_image
+from tests.server.page.browser import Gate, differing, opened
+
+FREE = ((7, 10, 5), (13, 12, 5), (2, 2, 5))
+"""Voxels of no label in one slice."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("waiting")
+    (folder / "studies").mkdir()
+    write_image(folder / "studies" / "case.nii.gz")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gated(folder):
+    """A server whose network answers only while the gate is open."""
+    model = model_that_obeys()
+    gate = Gate(model)
+    with serving(named(model, folder), folder / "studies") as live:
+        yield live, gate
+        gate.is_open.set()
+
+
+@pytest.fixture(autouse=True)
+def nothing_remembered(gated):
+    """Else the server would answer again, without the network, what another test has asked."""
+    gated[0].service.sessions[0].forget()
+
+
+def click_voxel(tab, voxel) -> None:
+    tab.scroll_to("Axial", voxel[2])
+    tab.click("Axial", tab.pixel_of("Axial", voxel, SHAPE))
+    tab.draw()
+
+
+def test_clicks_made_while_the_network_works_wait_and_go_in_order(browser, gated):
+    server, gate = gated
+    with opened(browser, server.url) as tab:
+        tab.press("1")
+        asked = len(tab.asked)
+        with gate.closed():
+            for voxel in FREE:
+                click_voxel(tab, voxel)
+            tab.wait_for("2 more steps wait")
+            assert len(tab.asked) == asked + 1
+            tab.scroll_to("Axial", 2)
+            picture = tab.picture()
+            tab.scroll_to("Axial", 5)
+            assert len(differing(picture, tab.picture())), "the page stays usable"
+        tab.settle()
+        assert tab.clicks == [["left", list(voxel)] for voxel in FREE]
+        assert len(tab.asked) == asked + 2, "what waited went together"
+        assert len(tab.steps) == 3, "but each as a step of its own"
+
+
+def test_undo_gives_up_what_is_not_wanted_any_more(browser, gated):
+    server, gate = gated
+    with opened(browser, server.url) as tab:
+        before = tab.volume("left")
+        tab.press("1")
+        with gate.closed():
+            click_voxel(tab, FREE[0])
+            tab.wait_for("Working on it")
+            tab.press("Control+z").settle()
+            assert tab.page.locator("#clicks li").count() == 0
+        click_voxel(tab, FREE[1])
+        tab.settle()
+        assert tab.clicks == [["left", list(FREE[1])]]
+        assert tab.volume("left") > before
+
+
+def test_cancelling_takes_back_what_was_not_answered(browser, gated):
+    server, gate = gated
+    with opened(browser, server.url) as tab:
+        tab.press("1")
+        click_voxel(tab, FREE[0])
+        tab.settle()
+        volume = tab.volume("left")
+        with gate.closed():
+            click_voxel(tab, FREE[1])
+            click_voxel(tab, FREE[2])
+            tab.button("Cancel").click()
+            tab.settle()
+        assert tab.page.locator("#clicks > li").count() == 1
+        assert tab.volume("left") == volume
+        click_voxel(tab, FREE[2])
+        tab.settle()
+        assert [click[1] for click in tab.clicks] == [list(FREE[0]), list(FREE[2])]
+
+
+def test_the_image_is_shown_before_the_automatic_pass_which_can_be_cancelled(browser, gated):
+    server, gate = gated
+    with gate.closed(), opened(browser, server.url, wait=False) as tab:
+        tab.wait_for("Segmenting automatically")
+        assert np.ptp(tab.picture()) > 200, "the image is shown"
+        tab.button("Cancel").click()
+        tab.settle()
+        assert tab.page.locator("#labels .number").first.inner_text() == ""
+        gate.is_open.set()
+        tab.button("Segment").click()
+        tab.settle()
+        assert tab.volume("left") == pytest.approx((shown() == 1).sum() / 1000, abs=0.01)
+
+
+def test_progress_is_told(browser, folder, tmp_path):
+    """Of a volume of several windows: how many are done."""
+    noise = np.random.default_rng(0).integers(0, 3, (40, 40, 40)).astype(np.float32)
+    (tmp_path / "studies").mkdir()
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "studies" / "large.nii.gz")
+    model = model_that_obeys()
+    gate, windows = Gate(model), []
+    answer = gate.answer
+
+    def after_two_windows(x):
+        windows.append(None)
+        if len(windows) == 3:
+            gate.is_open.clear()
+            gate.is_open.wait(60)
+        return answer(x)
+
+    gate.answer = after_two_windows
+    with serving(named(model, tmp_path), tmp_path / "studies") as live:
+        try:
+            with opened(browser, live.url, wait=False) as tab:
+                tab.wait_for("Segmenting automatically")
+                tab.page.locator("progress[value]").wait_for()
+                assert 0 < float(tab.page.locator("progress").get_attribute("value")) < 0.5
+        finally:
+            gate.is_open.set()
+
+
+def test_what_the_server_refuses_is_said_in_its_sentence(browser, gated):
+    server, _ = gated
+    with opened(browser, server.url) as tab:
+        answer = {"status": 400, "json": {"detail": "the network has had enough for today"}}
+        tab.page.route("**/api/segment", lambda route: route.fulfill(**answer))
+        tab.press("1")
+        click_voxel(tab, FREE[0])
+        tab.settle()
+        assert tab.error == "the network has had enough for today"
+        assert tab.page.locator("#clicks li").count() == 0
+        tab.page.unroute("**/api/segment")
+        click_voxel(tab, FREE[1])
+        tab.settle()
+        assert not tab.error
+
+
+def test_what_fails_for_now_can_be_tried_again(browser, gated):
+    server, _ = gated
+    with opened(browser, server.url) as tab:
+        answer = {"status": 503, "json": {"detail": "the memory of the server did not suffice"}}
+        tab.page.route("**/api/segment", lambda route: route.fulfill(**answer))
+        tab.press("1")
+        click_voxel(tab, FREE[0])
+        tab.settle()
+        assert tab.error == "the memory of the server did not suffice"
+        assert tab.page.locator("#clicks li").count() == 1, "the click is kept"
+        tab.page.unroute("**/api/segment")
+        tab.button("Try again").click()
+        tab.settle()
+        assert tab.clicks == [["left", list(FREE[0])]]
+        assert not tab.error
+
+
+def test_the_server_is_gone_and_comes_back(browser, folder):
+    """The clicks are still there, and are sent again: to a server that knows nothing of them."""
+    models, studies = named(model_that_obeys(), folder), folder / "studies"
+    with ExitStack() as stack:
+        with serving(models, studies) as live:
+            tab = stack.enter_context(opened(browser, live.url))
+            tab.press("1")
+            click_voxel(tab, FREE[0])
+            tab.settle()
+            one = tab.volume("left")
+        click_voxel(tab, FREE[1])
+        tab.wait_for("The server does not answer")
+        assert tab.page.locator("#clicks > li").count() == 2
+        tab.scroll_to("Coronal", 3)
+        assert np.ptp(tab.picture("Coronal")) > 200, "the image is still shown"
+        with serving(models, studies, port=port_of(live)):
+            tab.settle()
+            assert "does not answer" not in tab.status
+            assert [click[1] for click in tab.clicks] == [list(FREE[0]), list(FREE[1])]
+            assert tab.volume("left") > one
+            tab.press("Control+z").settle()
+            assert tab.volume("left") == one
+
+
+def test_what_was_dropped_is_sent_again_to_a_new_server(browser, folder, tmp_path):
+    """An image, and the segmentation that it starts from: a server forgets both when it ends."""
+    image = write_image(tmp_path / "mine.nii.gz", "LPS")
+    affine = nib.load(image).affine
+    nib.save(nib.Nifti1Image(np.array([0, *LABELS.values], np.uint8)[truth()], affine), tmp_path / "start.nii.gz")
+    models, studies = named(model_that_obeys(), folder), folder / "studies"
+    with ExitStack() as stack:
+        with serving(models, studies) as live:
+            tab = stack.enter_context(opened(browser, live.url))
+            tab.drop(image)
+            tab.drop(tmp_path / "start.nii.gz", onto="start")
+            before = tab.volume("left")
+        tab.press("1")
+        click_voxel(tab, FREE[0])
+        with serving(models, studies, port=port_of(live)):
+            tab.settle()
+            assert not tab.error
+            assert len(tab.clicks) == 1
+            assert tab.volume("left") > before == pytest.approx((truth() == 1).sum() / 1000, abs=0.01)
+
+
+def port_of(live) -> int:
+    return int(live.url.rpartition(":")[2])
+
+
+def test_sessions_that_are_dropped_are_rebuilt_unseen(browser, folder):
+    """With less memory than one session takes, each answer is worked out from the start, and is the same."""
+    volumes = []
+    for memory in (2**28, 2**12):
+        with (
+            serving(named(model_that_obeys(), folder), folder / "studies", memory=memory) as live,
+            opened(browser, live.url) as tab,
+        ):
+            tab.press("1", "x")
+            for voxel in FREE:
+                click_voxel(tab, voxel)
+                tab.settle()
+            tab.press("Control+z", "Control+z").settle()
+            volumes.append((tab.volume("left"), tab.volume("right lung"), tab.picture()))
+            dropped = any("dropped" in line for line in live.said)
+            assert dropped == (memory == 2**12)
+    assert volumes[0][:2] == volumes[1][:2]
+    assert len(differing(volumes[0][2], volumes[1][2])) == 0
