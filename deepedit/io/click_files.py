@@ -119,7 +119,7 @@ def _monai_clicks(content: dict[str, Any], known: list[str] | None, name: str) -
         if not isinstance(positions, list):
             raise FileError(
                 f"{name}: not a file of clicks: {one_line(key, 60)} should be a list of positions; "
-                "write clicks as README.md shows, or export them from 3D Slicer"
+                "write clicks as docs/segmenting.md shows, or export them from 3D Slicer"
             )
         label = key
         if key == MONAI_FOREGROUND and known and key not in known:

@@ -22,7 +22,7 @@ from deepedit_cli.next_steps import spelt
 from deepedit_cli.train import main
 from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 @pytest.fixture(autouse=True)
@@ -294,8 +294,8 @@ def test_the_cases_to_validate_are_chosen_by_the_split_seed_alone(finished, data
         assert load_model(run / "model.pt").validation_cases == chosen
 
 
-def test_a_window_is_asked_for_as_readme_shows_and_remembered(dataset, tmp_path, capsys):
-    (shown,) = re.findall(r"`(--window [^`]*)`", README.read_text(encoding="utf-8"))
+def test_a_window_is_asked_for_as_the_docs_show_and_remembered(dataset, tmp_path, capsys):
+    (shown,) = re.findall(r"`(--window [^`]*)`", PAGE.read_text(encoding="utf-8"))
     run, tuned = tmp_path / "run", tmp_path / "tuned"
     assert main(arguments(dataset, run, *QUICK, *shown.split())) == 0
     assert load_model(run / "model.pt").plan.intensity == Intensity("window", -1000, 400)
