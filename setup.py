@@ -46,7 +46,7 @@ setup(
         "scipy>=1.11",
         "nibabel>=5.2",
         "tqdm>=4.66",
-        "tensorboard>=2.16",
+        "tensorboard>=2.17",
     ],
     extras_require={
         "dev": [

@@ -23,7 +23,7 @@ from deepedit.volume import Volume
 CHUNK = 2**24  # voxels that SimpleITK holds at once beside the volume
 
 
-def read_geometry(folder: str | os.PathLike, series: str | None = None) -> Geometry:
+def read_geometry(folder: str | os.PathLike[str], series: str | None = None) -> Geometry:
     """Shape and affine of a series, of which only headers are read.
 
     Args:
@@ -36,7 +36,7 @@ def read_geometry(folder: str | os.PathLike, series: str | None = None) -> Geome
     return find_series(folder, series).geometry
 
 
-def read_volume(folder: str | os.PathLike, series: str | None = None) -> Volume:
+def read_volume(folder: str | os.PathLike[str], series: str | None = None) -> Volume:
     """A series as a volume: float32 ``[X, Y, Z]``, columns, rows and slices, each slice scaled as it says.
 
     Args:
@@ -61,7 +61,8 @@ def read_volume(folder: str | os.PathLike, series: str | None = None) -> Volume:
 def _alike(slices: Sequence[SliceHeader]) -> Iterator[tuple[int, Sequence[SliceHeader]]]:
     """Neighbouring slices that are stored and scaled alike, and the number of the first; not too many at once."""
     start = 0
-    most = max(1, CHUNK // (slices[0].rows * slices[0].columns))
+    columns, rows = slices[0].sides
+    most = max(1, CHUNK // (rows * columns))
     for _, group in groupby(slices, _storage):
         headers = list(group)
         for first in range(0, len(headers), most):
@@ -69,7 +70,7 @@ def _alike(slices: Sequence[SliceHeader]) -> Iterator[tuple[int, Sequence[SliceH
         start += len(headers)
 
 
-def _storage(header: SliceHeader) -> tuple:
+def _storage(header: SliceHeader) -> tuple[object, ...]:
     scaling = (header.slope, header.intercept)
     return header.syntax, header.bits_allocated, header.bits_stored, header.signed, scaling
 

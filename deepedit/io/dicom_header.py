@@ -8,7 +8,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from deepedit.errors import FileError
 from deepedit.files import one_line, open_for_reading
@@ -104,8 +104,15 @@ class SliceHeader:
     high_bit: int | None = None
     signed: int | None = None
 
+    @property
+    def sides(self) -> tuple[int, int]:
+        """Columns and rows of a file that is known to say them."""
+        assert self.columns is not None
+        assert self.rows is not None
+        return self.columns, self.rows
 
-def is_dicom(path: str | os.PathLike) -> bool:
+
+def is_dicom(path: str | os.PathLike[str]) -> bool:
     """Whether a file can be read and begins as those of DICOM do."""
     try:
         with open_for_reading(path) as stream:
@@ -144,7 +151,7 @@ class _Parser:
         if syntax == DEFLATED:
             raise FileError(f"{self.name}: its header is compressed (deflated); export it without")
         self.order, self.implicit = ">" if syntax == BIG_ENDIAN else "<", syntax == IMPLICIT
-        found: dict[str, object] = {"path": path, "syntax": syntax}
+        found: dict[str, Any] = {"path": path, "syntax": syntax}
         while self.stream.tell() < self.size:
             tag, vr, length = self._element()
             if tag in (VOXELS, FLOATS, DOUBLES):

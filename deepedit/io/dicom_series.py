@@ -5,7 +5,7 @@ refused: slices that are missing, doubled, turned, shifted, of another size or o
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -45,7 +45,7 @@ class Series:
     geometry: Geometry
 
 
-def is_series(path: str | os.PathLike) -> bool:
+def is_series(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder of DICOM files, and not one of images in other formats.
 
     Only the first files are opened, and hidden ones are not.
@@ -59,7 +59,7 @@ def is_series(path: str | os.PathLike) -> bool:
     return any(is_dicom(os.path.join(path, name)) for name in names[:LOOKED_AT])
 
 
-def find_series(folder: str | os.PathLike, series: str | None = None) -> Series:
+def find_series(folder: str | os.PathLike[str], series: str | None = None) -> Series:
     """The series in a folder; only headers are read.
 
     Args:
@@ -80,13 +80,13 @@ def find_series(folder: str | os.PathLike, series: str | None = None) -> Series:
     notes += more
     if any(each.header.lossy == "01" for each in slices):
         notes.append("its voxels were compressed with loss")
-    shape = (slices[0].header.columns, slices[0].header.rows, len(slices))
+    shape = (*slices[0].header.sides, len(slices))
     affine = LPS @ affine
     check_affine(affine, name)
     return Series(tuple(each.header for each in slices), Geometry(shape, affine, 1, notes=tuple(notes)))
 
 
-def _visible(folder: str | os.PathLike) -> list[str]:
+def _visible(folder: str | os.PathLike[str]) -> list[str]:
     """The names of the files of a folder, without hidden ones and folders."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
@@ -111,7 +111,7 @@ def _headers(folder: Path, name: str) -> tuple[list[SliceHeader], list[str]]:
     return headers, notes
 
 
-def _chosen(headers: Sequence[SliceHeader], series: str | None, name: str) -> list[SliceHeader]:
+def _chosen(headers: list[SliceHeader], series: str | None, name: str) -> list[SliceHeader]:
     """The headers of the one series, or of the one that is asked for."""
     found: dict[str | None, list[SliceHeader]] = {}
     for header in headers:
@@ -154,8 +154,12 @@ def _check_alike(slices: Sequence[Slice], name: str) -> None:
     ):
         if len(values) > 1:
             raise FileError(f"{name}: its slices are of {len(values)} {what}; give each kind a folder of its own")
-    sides = np.array([first.header.columns - 1, first.header.rows - 1])
-    for what, of_slice in (("sizes of pixels", lambda each: each.spacing), ("orientations", lambda each: each.axes)):
+    sides = np.array(first.header.sides) - 1
+    looked_at: dict[str, Callable[[Slice], np.ndarray]] = {
+        "sizes of pixels": lambda each: each.spacing,
+        "orientations": lambda each: each.axes,
+    }
+    for what, of_slice in looked_at.items():
         kinds: list[Slice] = []
         for each in slices:
             # How far the last pixel of a slice would be misplaced, in pixels.
@@ -218,7 +222,7 @@ def _affine(slices: Sequence[Slice], name: str) -> tuple[np.ndarray, list[str]]:
     places[:, 2] -= np.arange(count)
     if not np.abs(places).max() <= MAX_MISFIT_VOXELS:
         raise FileError(f"{name}: {_why_uneven(origins @ first.normal, places)}")
-    sides = np.array([first.header.columns - 1, first.header.rows - 1])
+    sides = np.array(first.header.sides) - 1
     turned = [np.linalg.solve(affine[:3, :3], (each.axes - first.axes) * sides).sum(axis=1) for each in slices]
     away = max(np.abs(places).max(), np.abs(places + turned).max())
     return affine, _notes(first, affine, away)
@@ -276,8 +280,8 @@ def _notes(first: Slice, affine: np.ndarray, away: float) -> list[str]:
 def _positive(text: str | None) -> float | None:
     """A length; spacings of nuclear medicine may be negative, which tells an order that positions tell better."""
     try:
-        value = abs(float(text))
-    except (TypeError, ValueError):
+        value = abs(float(text or ""))
+    except ValueError:
         return None
     return value if np.isfinite(value) and value else None
 

@@ -60,13 +60,12 @@ def checked_slice(header: SliceHeader) -> Slice:
     _check_voxels(header, name)
     position, orientation = (_numbers(header.position, 3), _numbers(header.orientation, 6))
     spacing = _numbers(header.pixel_spacing, 2)
-    for values, what in (
-        (position, "where it lies (ImagePositionPatient)"),
-        (orientation, "how it lies (ImageOrientationPatient)"),
-        (spacing, "how large its pixels are (PixelSpacing)"),
-    ):
-        if values is None:
-            raise FileError(f"{name}: does not say {what}; {AGAIN}")
+    if position is None:
+        raise FileError(f"{name}: does not say where it lies (ImagePositionPatient); {AGAIN}")
+    if orientation is None:
+        raise FileError(f"{name}: does not say how it lies (ImageOrientationPatient); {AGAIN}")
+    if spacing is None:
+        raise FileError(f"{name}: does not say how large its pixels are (PixelSpacing); {AGAIN}")
     directions = orientation.reshape(2, 3).T
     lengths = np.linalg.norm(directions, axis=0)
     if np.abs(lengths - 1).max() > MAX_NOT_UNIT or abs(directions[:, 0] @ directions[:, 1]) > MAX_NOT_UNIT:
@@ -98,7 +97,7 @@ def _check_voxels(header: SliceHeader, name: str) -> None:
     if not known or header.signed not in (0, 1):
         raise FileError(f"{name}: its values take {stored} of {bits} bits, which is not read; {AGAIN}")
     if header.syntax in NATIVE:
-        promised = header.rows * header.columns * bits // 8
+        promised = header.rows * header.columns * (bits or 0) // 8
         if header.voxels != promised + promised % 2:
             raise FileError(f"{name}: has {header.voxels} bytes of voxels, its header promises {promised}; {AGAIN}")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from deepedit.boxes import overlap
 from deepedit.errors import FileError, TrainingError
 from deepedit.files import available_memory, make_folder, one_line
+from deepedit.io.grids import misfit
 from deepedit.io.msd import read_case
 from deepedit.io.pairing import Case
 from deepedit.io.suffixes import parts
@@ -24,6 +25,7 @@ from deepedit.io.volumes import read_label_on
 from deepedit.plan import Plan
 from deepedit.transforms.geometry import GridMap
 from deepedit.transforms.preprocess import Preprocessor
+from deepedit.volume import Volume
 
 VOXELS_REMEMBERED = 1000
 """Most foreground voxels of each label that are stored with a case, for patches that contain them."""
@@ -71,6 +73,29 @@ def prepare_case(
     return PreparedCase(case.name, **arrays)
 
 
+def held_case(name: str, image: Volume, label: Volume, plan: Plan, seed: int = 0) -> PreparedCase:
+    """A case from volumes in memory instead of files, on the network's grid.
+
+    Args:
+        name: of the case, unique among those of a run.
+        image, label: on the same grid; the label map has file values.
+        seed: of the choice of foreground voxels.
+
+    Raises:
+        FileError: if the volumes do not fit each other or the plan.
+    """
+    if difference := misfit(image, label):
+        raise FileError(f"{name}: the label map does not fit its image: {difference}")
+    return PreparedCase(name, **_on_network_grid(image, label, Preprocessor(plan), seed))
+
+
+def _on_network_grid(image: Volume, label: Volume, preprocess: Preprocessor, seed: int) -> dict[str, np.ndarray]:
+    on_network, grid = preprocess(image)
+    classes = preprocess.label(label, grid).numpy()
+    voxels = _foreground_voxels(classes, preprocess.plan.labels.num_classes, np.random.default_rng(seed))
+    return {"image": on_network.numpy().astype(np.float16), "label": classes, "voxels": voxels}
+
+
 def _key(case: Case, plan: Plan) -> str:
     files = [
         (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns)
@@ -89,13 +114,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int, on_note: Callab
     for note in volume.notes:
         on_note(note)
     _refuse_too_large(case, preprocess.grid(volume.shape, volume.affine), volume.channels)
-    image, grid = preprocess(volume)
-    label = preprocess.label(read_label_on(volume, case.label_file, plan.reading), grid)
-    arrays = {
-        "image": image.numpy().astype(np.float16),
-        "label": label.numpy(),
-        "voxels": _foreground_voxels(label.numpy(), plan.labels.num_classes, np.random.default_rng(seed)),
-    }
+    arrays = _on_network_grid(volume, read_label_on(volume, case.label_file, plan.reading), preprocess, seed)
     try:
         make_folder(entry.parent)
         temporary = Path(tempfile.mkdtemp(prefix=".preparing-", dir=entry.parent))

@@ -82,8 +82,9 @@ def validate(
         if number >= LEAST_CASES and time.monotonic() >= until:
             break
         own[number] = _answer(session, case, draw=number < pictures)
-    parts = [part for part in ranks.gather(None if stopped else own) if part is not None]
-    if len(parts) < ranks.size:
+    gathered = ranks.gather(None if stopped else own)
+    parts = [part for part in gathered if part is not None]
+    if len(parts) < len(gathered):
         return None
     found = {number: entry for part in parts for number, entry in part.items()}
     # Some ranks may have had the time for more.

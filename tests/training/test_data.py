@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from deepedit.io.msd import find_dataset
+from deepedit.errors import FileError
+from deepedit.io.msd import find_dataset, read_case
+from deepedit.io.nifti import read_label
 from deepedit.io.phantom import write_phantom
 from deepedit.network.architectures import NETWORKS
 from deepedit.plan import Intensity, Labels, Plan
-from deepedit.training.data import cut_patch, cut_side, prepare_case
+from deepedit.training.data import cut_patch, cut_side, held_case, prepare_case
 from deepedit.training.planning import fitting_side, make_plan
 from tests.training.conftest import PATCH, ball_case
 
@@ -136,3 +138,14 @@ def test_a_patch_side_holds_the_data_up_to_its_limit(size, multiple, side):
 def test_labels_survive_a_trip_through_a_dictionary():
     plan = Plan(Labels(("a", "b"), (2, 7)), (1.0, 2.0, 3.0), (8, 8, 8))
     assert Plan.from_dict(plan.to_dict()) == plan
+
+
+def test_a_case_from_volumes_in_memory_is_that_of_their_files(dataset, tmp_path):
+    plan = make_plan(dataset, NETWORKS["light"])
+    case = dataset.cases[0]
+    image, label = read_case(case), read_label(case.label)
+    held, prepared = held_case(case.name, image, label, plan), prepare_case(case, plan, tmp_path)
+    for name in ("image", "label", "voxels"):
+        assert np.array_equal(getattr(held, name), getattr(prepared, name)), name
+    with pytest.raises(FileError, match="does not fit its image"):
+        held_case(case.name, image, replace(label, affine=label.affine @ np.diag([1.0, 1.0, 1.5, 1.0])), plan)
