@@ -15,6 +15,7 @@ from starlette.concurrency import run_in_threadpool
 
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound, Unavailable
+from deepedit.server.store_login import REFUSED
 
 FORWARDED = ("accept", "content-type")
 CHUNK = 2**18
@@ -60,7 +61,7 @@ def routes(store: DicomStore) -> APIRouter:
             raise NotFound("there is nothing at this address")
         body = await request.body() if stores else None
         headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
-        return await run_in_threadpool(_forwarded, f"{store.url}/{path}", request.url.query, headers, body)
+        return await run_in_threadpool(_forwarded, store, path, request.url.query, headers, body)
 
     return router
 
@@ -75,16 +76,26 @@ def ohif_folder() -> Path | None:
     return None
 
 
-def _forwarded(url: str, query: str, headers: dict[str, str], body: bytes | None) -> Response:
+def _forwarded(store: DicomStore, path: str, query: str, headers: dict[str, str], body: bytes | None) -> Response:
     import requests
 
     try:
-        method = "GET" if body is None else "POST"
         answer = requests.request(
-            method, url, params=query, headers=headers, data=body, stream=True, timeout=60, allow_redirects=False
+            "GET" if body is None else "POST",
+            f"{store.url}/{path}",
+            params=query,
+            headers=headers,
+            data=body,
+            auth=store.login,
+            stream=True,
+            timeout=60,
+            allow_redirects=False,
         )
     except requests.RequestException as error:
         raise Unavailable("the DICOM store does not answer; look whether it runs") from error
+    if answer.status_code in REFUSED:  # the server itself, and not who asks it
+        answer.close()
+        raise store.refusal()
 
     def parts() -> Iterator[bytes]:
         with answer:
