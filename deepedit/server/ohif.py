@@ -5,7 +5,7 @@ OHIF asks the server that it came from for DICOMweb below ``/proxy/dicom``.
 
 import importlib.util
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -21,6 +21,15 @@ FORWARDED = ("accept", "content-type")
 CHUNK = 2**18
 ADDRESS = "MONAILABEL_SERVER_URL"
 """The cookie in which OHIF's extension of MONAI Label keeps the address of its server."""
+
+LOG_IN = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>DeepEdit</title>
+<p>Log in at <a href="{}">the page of this server</a> first, and then open this address again.</p>
+"""
+"""What a browser shows in the place of OHIF, which knows of no log-in, and so shows the cookie of that of the page."""
 
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css"}
 """Types that browsers insist on, whatever the system says of these endings."""
@@ -64,6 +73,11 @@ def routes(store: DicomStore) -> APIRouter:
         return await run_in_threadpool(_forwarded, store, path, request.url.query, headers, body)
 
     return router
+
+
+def is_shown(path: str, headers: Mapping[str, str]) -> bool:
+    """Whether the answer to a request is what a browser shows as OHIF, and not a file or an image that it asks for."""
+    return (path == "/ohif" or path.startswith("/ohif/")) and "text/html" in headers.get("accept", "")
 
 
 def ohif_folder() -> Path | None:
