@@ -35,7 +35,7 @@ TISSUE = Term(Code("85756007", "SCT", "Tissue"), Code("85756007", "SCT", "Tissue
 """Term of a label without a code."""
 
 
-def read_codes(path: str | os.PathLike) -> dict[str, Term]:
+def read_codes(path: str | os.PathLike[str]) -> dict[str, Term]:
     """Terms by the names of labels.
 
     Args:

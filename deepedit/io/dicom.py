@@ -23,7 +23,7 @@ from deepedit.volume import Volume
 CHUNK = 2**24  # voxels that SimpleITK holds at once beside the volume
 
 
-def read_geometry(folder: str | os.PathLike, series: str | None = None) -> Geometry:
+def read_geometry(folder: str | os.PathLike[str], series: str | None = None) -> Geometry:
     """Shape and affine of a series, of which only headers are read.
 
     Args:
@@ -36,7 +36,7 @@ def read_geometry(folder: str | os.PathLike, series: str | None = None) -> Geome
     return find_series(folder, series).geometry
 
 
-def read_volume(folder: str | os.PathLike, series: str | None = None) -> Volume:
+def read_volume(folder: str | os.PathLike[str], series: str | None = None) -> Volume:
     """A series as a volume: float32 ``[X, Y, Z]``, columns, rows and slices, each slice scaled as it says.
 
     Args:
@@ -69,7 +69,7 @@ def _alike(slices: Sequence[SliceHeader]) -> Iterator[tuple[int, Sequence[SliceH
         start += len(headers)
 
 
-def _storage(header: SliceHeader) -> tuple:
+def _storage(header: SliceHeader) -> tuple[Any, ...]:
     scaling = (header.slope, header.intercept)
     return header.syntax, header.bits_allocated, header.bits_stored, header.signed, scaling
 

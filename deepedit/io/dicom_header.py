@@ -8,7 +8,7 @@ import os
 import struct
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from deepedit.errors import FileError
 from deepedit.files import one_line, open_for_reading
@@ -68,7 +68,8 @@ class SliceHeader:
     Attributes:
         path: the file.
         syntax: the transfer syntax.
-        samples, rows, columns, bits_allocated, bits_stored, high_bit, signed: numbers of the image pixel module.
+        samples, rows, columns, bits_allocated, bits_stored, high_bit, signed: numbers of the image pixel module; 0
+            where one that has to be above 0 is not there.
         has_lut: whether values are mapped by a table.
         has_frame_groups: whether it is one of the enhanced formats, in which one file holds many slices.
         voxels: bytes of the voxels; None if there are none, and -1 if they are compressed.
@@ -97,15 +98,15 @@ class SliceHeader:
     slope: str | None = None
     lossy: str | None = None
     samples: int | None = None
-    rows: int | None = None
-    columns: int | None = None
-    bits_allocated: int | None = None
-    bits_stored: int | None = None
+    rows: int = 0
+    columns: int = 0
+    bits_allocated: int = 0
+    bits_stored: int = 0
     high_bit: int | None = None
     signed: int | None = None
 
 
-def is_dicom(path: str | os.PathLike) -> bool:
+def is_dicom(path: str | os.PathLike[str]) -> bool:
     """Whether a file can be read and begins as those of DICOM do."""
     try:
         with open_for_reading(path) as stream:
@@ -144,7 +145,7 @@ class _Parser:
         if syntax == DEFLATED:
             raise FileError(f"{self.name}: its header is compressed (deflated); export it without")
         self.order, self.implicit = ">" if syntax == BIG_ENDIAN else "<", syntax == IMPLICIT
-        found: dict[str, object] = {"path": path, "syntax": syntax}
+        found: dict[str, Any] = {"path": path, "syntax": syntax}
         while self.stream.tell() < self.size:
             tag, vr, length = self._element()
             if tag in (VOXELS, FLOATS, DOUBLES):

@@ -39,7 +39,7 @@ def highdicom(name: str) -> Any:
     return highdicom
 
 
-def read_label(path: str | os.PathLike) -> Volume:
+def read_label(path: str | os.PathLike[str]) -> Volume:
     """A label map on the grid of its frames, which is a part of its image's where others are left out as empty.
 
     The numbers of the segments are the values, and their labels the names of these.
@@ -76,7 +76,7 @@ def read_label(path: str | os.PathLike) -> Volume:
 
 
 def write_label(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     labels: np.ndarray,
     like: Volume,
     names: Mapping[int, str] | None = None,
@@ -172,7 +172,7 @@ def segmentation_of(
     return segmentation
 
 
-def refuse_without_series(path: str | os.PathLike, has_series: bool) -> None:
+def refuse_without_series(path: str | os.PathLike[str], has_series: bool) -> None:
     """Raise a FileError if a DICOM SEG is to be written of an image that is no DICOM series."""
     if not has_series:
         raise FileError(

@@ -5,7 +5,7 @@ refused: slices that are missing, doubled, turned, shifted, of another size or o
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median_low
@@ -45,7 +45,7 @@ class Series:
     geometry: Geometry
 
 
-def is_series(path: str | os.PathLike) -> bool:
+def is_series(path: str | os.PathLike[str]) -> bool:
     """Whether a path is a folder of DICOM files, and not one of images in other formats.
 
     Only the first files are opened, and hidden ones are not.
@@ -59,7 +59,7 @@ def is_series(path: str | os.PathLike) -> bool:
     return any(is_dicom(os.path.join(path, name)) for name in names[:LOOKED_AT])
 
 
-def find_series(folder: str | os.PathLike, series: str | None = None) -> Series:
+def find_series(folder: str | os.PathLike[str], series: str | None = None) -> Series:
     """The series in a folder; only headers are read.
 
     Args:
@@ -86,7 +86,7 @@ def find_series(folder: str | os.PathLike, series: str | None = None) -> Series:
     return Series(tuple(each.header for each in slices), Geometry(shape, affine, 1, notes=tuple(notes)))
 
 
-def _visible(folder: str | os.PathLike) -> list[str]:
+def _visible(folder: str | os.PathLike[str]) -> list[str]:
     """The names of the files of a folder, without hidden ones and folders."""
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_file())
@@ -119,7 +119,7 @@ def _chosen(headers: Sequence[SliceHeader], series: str | None, name: str) -> li
     if None in found:
         raise FileError(f"{one_line(found[None][0].path)}: does not say which series it is of; {AGAIN}")
     if series is None and len(found) == 1:
-        return headers
+        return found[headers[0].series]
     if series in found:
         return found[series]
     listed = ", ".join(f"{one_line(uid, 70)} ({_described(each)})" for uid, each in list(found.items())[:SHOWN])
@@ -155,7 +155,11 @@ def _check_alike(slices: Sequence[Slice], name: str) -> None:
         if len(values) > 1:
             raise FileError(f"{name}: its slices are of {len(values)} {what}; give each kind a folder of its own")
     sides = np.array([first.header.columns - 1, first.header.rows - 1])
-    for what, of_slice in (("sizes of pixels", lambda each: each.spacing), ("orientations", lambda each: each.axes)):
+    ways: dict[str, Callable[[Slice], np.ndarray]] = {
+        "sizes of pixels": lambda each: each.spacing,
+        "orientations": lambda each: each.axes,
+    }
+    for what, of_slice in ways.items():
         kinds: list[Slice] = []
         for each in slices:
             # How far the last pixel of a slice would be misplaced, in pixels.
@@ -276,8 +280,8 @@ def _notes(first: Slice, affine: np.ndarray, away: float) -> list[str]:
 def _positive(text: str | None) -> float | None:
     """A length; spacings of nuclear medicine may be negative, which tells an order that positions tell better."""
     try:
-        value = abs(float(text))
-    except (TypeError, ValueError):
+        value = abs(float(text or ""))
+    except ValueError:
         return None
     return value if np.isfinite(value) and value else None
 

@@ -58,15 +58,14 @@ def checked_slice(header: SliceHeader) -> Slice:
     """
     name = one_line(header.path)
     _check_voxels(header, name)
-    position, orientation = (_numbers(header.position, 3), _numbers(header.orientation, 6))
-    spacing = _numbers(header.pixel_spacing, 2)
-    for values, what in (
-        (position, "where it lies (ImagePositionPatient)"),
-        (orientation, "how it lies (ImageOrientationPatient)"),
-        (spacing, "how large its pixels are (PixelSpacing)"),
-    ):
-        if values is None:
-            raise FileError(f"{name}: does not say {what}; {AGAIN}")
+    position, orientation, spacing = (
+        _said(text, count, what, name)
+        for text, count, what in (
+            (header.position, 3, "where it lies (ImagePositionPatient)"),
+            (header.orientation, 6, "how it lies (ImageOrientationPatient)"),
+            (header.pixel_spacing, 2, "how large its pixels are (PixelSpacing)"),
+        )
+    )
     directions = orientation.reshape(2, 3).T
     lengths = np.linalg.norm(directions, axis=0)
     if np.abs(lengths - 1).max() > MAX_NOT_UNIT or abs(directions[:, 0] @ directions[:, 1]) > MAX_NOT_UNIT:
@@ -101,6 +100,13 @@ def _check_voxels(header: SliceHeader, name: str) -> None:
         promised = header.rows * header.columns * bits // 8
         if header.voxels != promised + promised % 2:
             raise FileError(f"{name}: has {header.voxels} bytes of voxels, its header promises {promised}; {AGAIN}")
+
+
+def _said(text: str | None, count: int, what: str, name: str) -> np.ndarray:
+    values = _numbers(text, count)
+    if values is None:
+        raise FileError(f"{name}: does not say {what}; {AGAIN}")
+    return values
 
 
 def _numbers(text: str | None, count: int) -> np.ndarray | None:

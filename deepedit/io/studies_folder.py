@@ -184,7 +184,7 @@ class _Listing:
     def _note(self, path: Path, what: str) -> None:
         self.notes.append(f"{one_line(path.relative_to(self.folder), 200)}: left out: {what}")
 
-    def _entries(self, room: str) -> Sequence[os.DirEntry[str]]:
+    def _entries(self, room: str | Path) -> Sequence[os.DirEntry[str]]:
         try:
             with os.scandir(self.folder / room) as entries:
                 return list(entries)

@@ -147,7 +147,7 @@ class DicomStore:
                 source.file_meta = pydicom.dataset.FileMetaDataset()
                 source.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
                 by_uid[str(source.SOPInstanceUID)] = source
-            order = [read_header(path).instance for path in like.slices]
+            order = [read_header(path).instance or "" for path in like.slices]
             if not by_uid.keys() >= set(order):
                 raise Unavailable("the DICOM store has another series of this name by now; open it again")
             with by_highdicom("the segmentation", "cannot be made a DICOM SEG of its series"):
@@ -170,8 +170,8 @@ class DicomStore:
             with self._asked() as client, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 for number, given in enumerate(client.iter_series(self._study_of(client, uid), uid)):
-                    file = pydicom.dataset.FileDataset(None, {}, preamble=bytes(128))
-                    file.update({tag: given[tag] for tag in KEPT if tag in given})
+                    file = pydicom.dataset.FileDataset("", {}, preamble=bytes(128))
+                    file.update({given[tag].tag: given[tag] for tag in KEPT if tag in given})
                     file.file_meta = pydicom.dataset.FileMetaDataset()
                     file.file_meta.TransferSyntaxUID = given.file_meta.TransferSyntaxUID
                     file.file_meta.MediaStorageSOPClassUID = given.SOPClassUID

@@ -255,17 +255,17 @@ class Studies:
             self._facts.set(facts_key(case.name, tag), {})  # they were about the label that is replaced
             self._folder.forget()
             if self.store is not None and tag == FINAL and case.image[0].parent == self.store.folder:
-                self._send(case, values)
+                self._send(self.store, case, values)
         return case.name
 
-    def _send(self, case: Case, values: np.ndarray) -> None:
+    def _send(self, store: DicomStore, case: Case, values: np.ndarray) -> None:
         """Store a label map in the DICOM store, from which its image is.
 
         With the ranks of the labels it is a binary segmentation, which all viewers know; there, names count.
         """
         try:
             names = dict(enumerate(self.labels.names, 1))
-            self.store.send(case.name, self.labels.to_classes(values), read_volume(case.image[0]), names)
+            store.send(case.name, self.labels.to_classes(values), read_volume(case.image[0]), names)
         except DeepEditError as error:
             raise Unavailable(
                 f"the label is kept in the folder of studies, and not stored with its series: {error}"
