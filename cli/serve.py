@@ -43,6 +43,12 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
         help="of the DICOMweb service of a DICOM store, whose series are cases, too; for OHIF",
     )
     add(
+        "--dicomweb-login",
+        type=Path,
+        metavar="FILE",
+        help="whose one line logs in to that store: user:password, or a bearer token",
+    )
+    add(
         "--cache",
         type=positive,
         default=20.0,
@@ -138,16 +144,21 @@ def _store(chosen: argparse.Namespace) -> Any:
     if chosen.dicomweb is None:
         return None
     from deepedit.io.studies_folder import FETCHED
+    from deepedit.server.access import is_loopback
     from deepedit.server.dicomweb import DicomStore
 
     parts = urlsplit(chosen.dicomweb)
     if parts.username or parts.password:  # which everybody on the machine could read in the list of processes
         raise UsageError(
-            "--dicomweb: has a name and a password in it; it is no address as http://localhost:8042/dicom-web"
+            "--dicomweb: has a name and a password in it, which --dicomweb-login takes from a file; it is no address "
+            "as http://localhost:8042/dicom-web"
         )
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(f"--dicomweb {one_line(chosen.dicomweb)}: is no address as http://localhost:8042/dicom-web")
-    return DicomStore(chosen.dicomweb, chosen.studies / FETCHED, int(chosen.cache * 2**30), say)
+    if chosen.dicomweb_login and parts.scheme == "http" and not is_loopback(parts.hostname):
+        say("note: what --dicomweb-login holds is sent without encryption; use an address that begins with https")
+    limit = int(chosen.cache * 2**30)
+    return DicomStore(chosen.dicomweb, chosen.studies / FETCHED, limit, say, chosen.dicomweb_login)
 
 
 def _name_to_enter(host: str, names: Sequence[str]) -> str:
@@ -179,6 +190,8 @@ def _check(chosen: argparse.Namespace) -> None:
         )
     if chosen.dicomweb is not None and chosen.studies is None:
         raise UsageError("--dicomweb: give --studies FOLDER as well, where series are kept and labels are submitted to")
+    if chosen.dicomweb is None and chosen.dicomweb_login is not None:
+        raise UsageError("--dicomweb-login: give --dicomweb URL as well, the address of the store")
     if chosen.studies is not None and not chosen.studies.is_dir():
         problem = "is not a folder" if chosen.studies.exists() else "no such folder; check the path"
         raise FileError(f"--studies {one_line(chosen.studies)}: {problem}")

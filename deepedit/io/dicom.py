@@ -61,8 +61,7 @@ def read_volume(folder: str | os.PathLike[str], series: str | None = None) -> Vo
 def _alike(slices: Sequence[SliceHeader]) -> Iterator[tuple[int, Sequence[SliceHeader]]]:
     """Neighbouring slices that are stored and scaled alike, and the number of the first; not too many at once."""
     start = 0
-    columns, rows = slices[0].sides
-    most = max(1, CHUNK // (rows * columns))
+    most = max(1, CHUNK // (slices[0].rows * slices[0].columns))
     for _, group in groupby(slices, _storage):
         headers = list(group)
         for first in range(0, len(headers), most):
@@ -70,7 +69,7 @@ def _alike(slices: Sequence[SliceHeader]) -> Iterator[tuple[int, Sequence[SliceH
         start += len(headers)
 
 
-def _storage(header: SliceHeader) -> tuple[object, ...]:
+def _storage(header: SliceHeader) -> tuple[Any, ...]:
     scaling = (header.slope, header.intercept)
     return header.syntax, header.bits_allocated, header.bits_stored, header.signed, scaling
 

@@ -68,7 +68,8 @@ class SliceHeader:
     Attributes:
         path: the file.
         syntax: the transfer syntax.
-        samples, rows, columns, bits_allocated, bits_stored, high_bit, signed: numbers of the image pixel module.
+        samples, rows, columns, bits_allocated, bits_stored, high_bit, signed: numbers of the image pixel module; 0
+            where one that has to be above 0 is not there.
         has_lut: whether values are mapped by a table.
         has_frame_groups: whether it is one of the enhanced formats, in which one file holds many slices.
         voxels: bytes of the voxels; None if there are none, and -1 if they are compressed.
@@ -97,19 +98,12 @@ class SliceHeader:
     slope: str | None = None
     lossy: str | None = None
     samples: int | None = None
-    rows: int | None = None
-    columns: int | None = None
-    bits_allocated: int | None = None
-    bits_stored: int | None = None
+    rows: int = 0
+    columns: int = 0
+    bits_allocated: int = 0
+    bits_stored: int = 0
     high_bit: int | None = None
     signed: int | None = None
-
-    @property
-    def sides(self) -> tuple[int, int]:
-        """Columns and rows of a file that is known to say them."""
-        assert self.columns is not None
-        assert self.rows is not None
-        return self.columns, self.rows
 
 
 def is_dicom(path: str | os.PathLike[str]) -> bool:

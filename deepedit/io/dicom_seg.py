@@ -18,6 +18,7 @@ from deepedit.errors import FileError
 from deepedit.files import one_line, open_for_reading, replace_by_file
 from deepedit.io.codes import TISSUE, Code, Term
 from deepedit.io.dicom_header import AGAIN, is_dicom
+from deepedit.io.dicom_sheared import sheared_label_map
 from deepedit.io.nifti_affine import check_affine
 from deepedit.io.values import checked_labels, foreground_values, label_values
 from deepedit.volume import Volume
@@ -59,11 +60,10 @@ def read_label(path: str | os.PathLike[str]) -> Volume:
         segmentation = hd.seg.segread(path)
         if segmentation.segmentation_type == hd.seg.SegmentationTypeValues.FRACTIONAL:
             raise FileError(f"{name}: holds fractions, not labels; export it as a binary segmentation or a label map")
-        volume = _volume(segmentation, name)
+        data, affine = _label_map(segmentation, name)
         numbers = [int(number) for number in segmentation.segment_numbers if number]
         names = {number: str(segmentation.get_segment_description(number).segment_label) for number in numbers}
-    # Axes of highdicom: frames, rows, columns. Its frames may run against their normal, to be right-handed in its way.
-    data, affine = volume.array.transpose(2, 1, 0), volume.affine[:, [2, 1, 0, 3]]
+    # Frames of highdicom may run against their normal, to be right-handed in its way.
     if np.linalg.det(affine[:3, :3]) < 0:
         data = data[:, :, ::-1]
         affine = affine.copy()
@@ -144,6 +144,7 @@ def segmentation_of(
         _segment(hd, number, value, text, (terms or {}).get(text, TISSUE), automatic)
         for number, (value, text) in enumerate(sorted(names.items()), 1)
     ]
+    measures = _measures(hd, like)
     binary = sorted(names) == list(range(1, len(names) + 1))
     segmentation = hd.seg.Segmentation(
         source_images=sources,
@@ -158,13 +159,16 @@ def segmentation_of(
         manufacturer_model_name=PROGRAM,
         software_versions=version("deepedit"),
         device_serial_number="none",
-        pixel_measures=_measures(hd, like),
+        pixel_measures=measures,
         content_label="SEGMENTATION",
         content_description="Segmentation",
         series_description="Segmentation",
         omit_empty_frames=bool(labels.any()),
     )
     segmentation.ContentCreatorName = ""
+    # Of frames that are not straight behind each other highdicom leaves it out, and empty frames need not be there.
+    spacing = measures[0].SpacingBetweenSlices
+    segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = spacing
     return segmentation
 
 
@@ -177,18 +181,23 @@ def refuse_without_series(path: str | os.PathLike[str], has_series: bool) -> Non
         )
 
 
-def _volume(segmentation: Any, name: str) -> Any:
-    """The label map of all segments, with the affine of its voxels."""
+def _label_map(segmentation: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """``[X, Y, Z]``, the label map of all segments, and its affine to LPS mm."""
     try:
-        return segmentation.get_volume(combine_segments=True)
+        try:
+            volume = segmentation.get_volume(combine_segments=True)
+        except RuntimeError as error:
+            sheared = None if "overlap" in str(error) else sheared_label_map(segmentation, name)
+            if sheared is None:
+                raise
+            return sheared
+        # Axes of highdicom: frames, rows, columns.
+        return volume.array.transpose(2, 1, 0), volume.affine[:, [2, 1, 0, 3]]
     except RuntimeError as error:
         if "overlap" in str(error):
             what = "its segments overlap, and a voxel has one label; export them apart, or as a label map"
         else:
-            what = (
-                "its frames do not lie straight behind each other at even distances, as with gantry tilt; "
-                "use another format, such as .nii.gz"
-            )
+            what = "its frames do not lie behind each other at even distances; use another format, such as .nii.gz"
         raise FileError(f"{name}: {what}") from error
 
 

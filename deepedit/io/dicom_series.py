@@ -80,7 +80,7 @@ def find_series(folder: str | os.PathLike[str], series: str | None = None) -> Se
     notes += more
     if any(each.header.lossy == "01" for each in slices):
         notes.append("its voxels were compressed with loss")
-    shape = (*slices[0].header.sides, len(slices))
+    shape = (slices[0].header.columns, slices[0].header.rows, len(slices))
     affine = LPS @ affine
     check_affine(affine, name)
     return Series(tuple(each.header for each in slices), Geometry(shape, affine, 1, notes=tuple(notes)))
@@ -111,7 +111,7 @@ def _headers(folder: Path, name: str) -> tuple[list[SliceHeader], list[str]]:
     return headers, notes
 
 
-def _chosen(headers: list[SliceHeader], series: str | None, name: str) -> list[SliceHeader]:
+def _chosen(headers: Sequence[SliceHeader], series: str | None, name: str) -> list[SliceHeader]:
     """The headers of the one series, or of the one that is asked for."""
     found: dict[str | None, list[SliceHeader]] = {}
     for header in headers:
@@ -119,7 +119,7 @@ def _chosen(headers: list[SliceHeader], series: str | None, name: str) -> list[S
     if None in found:
         raise FileError(f"{one_line(found[None][0].path)}: does not say which series it is of; {AGAIN}")
     if series is None and len(found) == 1:
-        return headers
+        return found[headers[0].series]
     if series in found:
         return found[series]
     listed = ", ".join(f"{one_line(uid, 70)} ({_described(each)})" for uid, each in list(found.items())[:SHOWN])
@@ -154,12 +154,12 @@ def _check_alike(slices: Sequence[Slice], name: str) -> None:
     ):
         if len(values) > 1:
             raise FileError(f"{name}: its slices are of {len(values)} {what}; give each kind a folder of its own")
-    sides = np.array(first.header.sides) - 1
-    looked_at: dict[str, Callable[[Slice], np.ndarray]] = {
+    sides = np.array([first.header.columns - 1, first.header.rows - 1])
+    ways: dict[str, Callable[[Slice], np.ndarray]] = {
         "sizes of pixels": lambda each: each.spacing,
         "orientations": lambda each: each.axes,
     }
-    for what, of_slice in looked_at.items():
+    for what, of_slice in ways.items():
         kinds: list[Slice] = []
         for each in slices:
             # How far the last pixel of a slice would be misplaced, in pixels.
@@ -222,7 +222,7 @@ def _affine(slices: Sequence[Slice], name: str) -> tuple[np.ndarray, list[str]]:
     places[:, 2] -= np.arange(count)
     if not np.abs(places).max() <= MAX_MISFIT_VOXELS:
         raise FileError(f"{name}: {_why_uneven(origins @ first.normal, places)}")
-    sides = np.array(first.header.sides) - 1
+    sides = np.array([first.header.columns - 1, first.header.rows - 1])
     turned = [np.linalg.solve(affine[:3, :3], (each.axes - first.axes) * sides).sum(axis=1) for each in slices]
     away = max(np.abs(places).max(), np.abs(places + turned).max())
     return affine, _notes(first, affine, away)

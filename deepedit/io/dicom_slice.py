@@ -58,14 +58,14 @@ def checked_slice(header: SliceHeader) -> Slice:
     """
     name = one_line(header.path)
     _check_voxels(header, name)
-    position, orientation = (_numbers(header.position, 3), _numbers(header.orientation, 6))
-    spacing = _numbers(header.pixel_spacing, 2)
-    if position is None:
-        raise FileError(f"{name}: does not say where it lies (ImagePositionPatient); {AGAIN}")
-    if orientation is None:
-        raise FileError(f"{name}: does not say how it lies (ImageOrientationPatient); {AGAIN}")
-    if spacing is None:
-        raise FileError(f"{name}: does not say how large its pixels are (PixelSpacing); {AGAIN}")
+    position, orientation, spacing = (
+        _said(text, count, what, name)
+        for text, count, what in (
+            (header.position, 3, "where it lies (ImagePositionPatient)"),
+            (header.orientation, 6, "how it lies (ImageOrientationPatient)"),
+            (header.pixel_spacing, 2, "how large its pixels are (PixelSpacing)"),
+        )
+    )
     directions = orientation.reshape(2, 3).T
     lengths = np.linalg.norm(directions, axis=0)
     if np.abs(lengths - 1).max() > MAX_NOT_UNIT or abs(directions[:, 0] @ directions[:, 1]) > MAX_NOT_UNIT:
@@ -97,9 +97,16 @@ def _check_voxels(header: SliceHeader, name: str) -> None:
     if not known or header.signed not in (0, 1):
         raise FileError(f"{name}: its values take {stored} of {bits} bits, which is not read; {AGAIN}")
     if header.syntax in NATIVE:
-        promised = header.rows * header.columns * (bits or 0) // 8
+        promised = header.rows * header.columns * bits // 8
         if header.voxels != promised + promised % 2:
             raise FileError(f"{name}: has {header.voxels} bytes of voxels, its header promises {promised}; {AGAIN}")
+
+
+def _said(text: str | None, count: int, what: str, name: str) -> np.ndarray:
+    values = _numbers(text, count)
+    if values is None:
+        raise FileError(f"{name}: does not say {what}; {AGAIN}")
+    return values
 
 
 def _numbers(text: str | None, count: int) -> np.ndarray | None:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deepedit.errors import DeepEditError
 from deepedit.server import data, editing, inference, login, ohif, pages, tasks
 from deepedit.server.access import Access
+from deepedit.server.page_files import SAFE
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
 
@@ -111,7 +112,7 @@ class Guard:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> Response | None:
         headers, access = Headers(scope=scope), self.access
         host, origin = headers.get("host", ""), headers.get("origin")
         if not access.knows_host(host):
@@ -139,7 +140,10 @@ class Guard:
             return None
         if shown:
             access.count_wrong(address)
-        return refused(401, "log in first: the password is the server's token", {"WWW-Authenticate": "Bearer"})
+        asks = {"WWW-Authenticate": "Bearer"}
+        if ohif.is_shown(path, headers):
+            return HTMLResponse(ohif.LOG_IN.format("../" * (path.count("/") - 1) or "./"), 401, {**asks, **SAFE})
+        return refused(401, "log in first: the password is the server's token", asks)
 
 
 def refused(

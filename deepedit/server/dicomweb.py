@@ -4,6 +4,7 @@ Of a series that is fetched, the disk gets what makes the image, and nothing of 
 Source: DICOM PS3.18, https://dicom.nema.org/medical/dicom/current/output/html/part18.html.
 """
 
+import logging
 import re
 import shutil
 import tempfile
@@ -22,6 +23,7 @@ from deepedit.files import make_folder, one_line
 from deepedit.io.dicom_header import MODALITY_LUT, NUMBERS, TEXTS, VOXELS, read_header
 from deepedit.io.dicom_seg import by_highdicom, segmentation_of
 from deepedit.server.errors import NotFound, Unavailable
+from deepedit.server.store_login import REFUSED, StoreLogin
 from deepedit.volume import Volume
 
 UID = re.compile(r"[0-9]{1,30}(\.[0-9]{1,40}){1,20}")
@@ -38,6 +40,9 @@ IMAGES = ("CT", "MR", "PT", "NM")
 LISTED_SECONDS = 30.0
 """How long the list of series counts as new."""
 
+# Used by the client, and would print a traceback for each try that fails.
+logging.getLogger("retrying").addHandler(logging.NullHandler())
+
 
 def is_uid(text: str) -> bool:
     """Whether a text could be the SeriesInstanceUID of a series."""
@@ -52,18 +57,27 @@ class DicomStore:
         folder: for the series that are fetched, a folder for each, by its UID.
         limit: bytes that those may take together.
         say: is told, in a line, what was removed to keep within the limit.
+        login: a file with what the store asks for, as for `StoreLogin`; None where it asks for nothing.
 
     Raises:
-        DeepEditError: if the extra ``dicom`` is not installed.
+        DeepEditError: if the extra ``dicom`` is not installed, or the file does not log in.
     """
 
-    def __init__(self, url: str, folder: Path, limit: int, say: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        limit: int,
+        say: Callable[[str], None] = lambda line: None,
+        login: Path | None = None,
+    ) -> None:
         try:
             import dicomweb_client  # noqa: F401
             import highdicom  # noqa: F401
         except ImportError as error:
             raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[dicom]' brings it") from error
         self.url, self.folder = url.rstrip("/"), folder
+        self.login = None if login is None else StoreLogin(login, url)
         for left in folder.glob(".deepedit-*.tmp") if folder.is_dir() else ():
             shutil.rmtree(left, ignore_errors=True)  # of a server that was killed
         self._limit, self._say = limit, say
@@ -141,6 +155,11 @@ class DicomStore:
                 segmentation = segmentation_of(sources, labels, like, names, automatic=False)
             client.store_instances([segmentation])
 
+    def refusal(self) -> Unavailable:
+        """The error to raise where the store lets this server not in."""
+        mend = "start it with --dicomweb-login" if self.login is None else "renew the file of --dicomweb-login"
+        return Unavailable(f"the DICOM store does not let this server in; {mend}")
+
     def _fetch(self, uid: str, target: Path) -> None:
         import pydicom
 
@@ -151,8 +170,8 @@ class DicomStore:
             with self._asked() as client, warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 for number, given in enumerate(client.iter_series(self._study_of(client, uid), uid)):
-                    file = pydicom.dataset.FileDataset(None, {}, preamble=bytes(128))  # type: ignore[arg-type]  # of no file yet
-                    file.update({pydicom.tag.Tag(tag): given[tag] for tag in KEPT if tag in given})
+                    file = pydicom.dataset.FileDataset("", {}, preamble=bytes(128))
+                    file.update({given[tag].tag: given[tag] for tag in KEPT if tag in given})
                     file.file_meta = pydicom.dataset.FileMetaDataset()
                     file.file_meta.TransferSyntaxUID = given.file_meta.TransferSyntaxUID
                     file.file_meta.MediaStorageSOPClassUID = given.SOPClassUID
@@ -189,12 +208,19 @@ class DicomStore:
     def _asked(self) -> Iterator[Any]:
         """A client of the store; what goes wrong becomes one sentence, without what the store says of a patient."""
         from dicomweb_client import DICOMwebClient
-        from requests import RequestException
+        from requests import RequestException, Session
 
         try:
-            yield DICOMwebClient(self.url)
+            with Session() as session:
+                session.auth = self.login
+                client = DICOMwebClient(self.url, session)
+                # Someone waits: by itself it would try for half a minute.
+                client.set_http_retry_params(max_attempts=3, wait_exponential_multiplier=250)
+                yield client
         except RequestException as error:
             status = getattr(error.response, "status_code", None)
+            if status in REFUSED:
+                raise self.refusal() from error
             answer = f"answers {status}" if status else "does not answer"
             raise Unavailable(f"the DICOM store {answer}; try again, or look whether it runs") from error
         except (ValueError, TypeError, KeyError, AttributeError) as error:

@@ -5,7 +5,7 @@ OHIF asks the server that it came from for DICOMweb below ``/proxy/dicom``.
 
 import importlib.util
 import mimetypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,11 +15,21 @@ from starlette.concurrency import run_in_threadpool
 
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound, Unavailable
+from deepedit.server.store_login import REFUSED
 
 FORWARDED = ("accept", "content-type")
 CHUNK = 2**18
 ADDRESS = "MONAILABEL_SERVER_URL"
 """The cookie in which OHIF's extension of MONAI Label keeps the address of its server."""
+
+LOG_IN = """\
+<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<title>DeepEdit</title>
+<p>Log in at <a href="{}">the page of this server</a> first, and then open this address again.</p>
+"""
+"""What a browser shows in the place of OHIF, which knows of no log-in, and so shows the cookie of that of the page."""
 
 TYPES = {".js": "text/javascript", ".mjs": "text/javascript", ".wasm": "application/wasm", ".css": "text/css"}
 """Types that browsers insist on, whatever the system says of these endings."""
@@ -60,9 +70,14 @@ def routes(store: DicomStore) -> APIRouter:
             raise NotFound("there is nothing at this address")
         body = await request.body() if stores else None
         headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
-        return await run_in_threadpool(_forwarded, f"{store.url}/{path}", request.url.query, headers, body)
+        return await run_in_threadpool(_forwarded, store, path, request.url.query, headers, body)
 
     return router
+
+
+def is_shown(path: str, headers: Mapping[str, str]) -> bool:
+    """Whether the answer to a request is what a browser shows as OHIF, and not a file or an image that it asks for."""
+    return (path == "/ohif" or path.startswith("/ohif/")) and "text/html" in headers.get("accept", "")
 
 
 def ohif_folder() -> Path | None:
@@ -75,16 +90,26 @@ def ohif_folder() -> Path | None:
     return None
 
 
-def _forwarded(url: str, query: str, headers: dict[str, str], body: bytes | None) -> Response:
+def _forwarded(store: DicomStore, path: str, query: str, headers: dict[str, str], body: bytes | None) -> Response:
     import requests
 
     try:
-        method = "GET" if body is None else "POST"
         answer = requests.request(
-            method, url, params=query, headers=headers, data=body, stream=True, timeout=60, allow_redirects=False
+            "GET" if body is None else "POST",
+            f"{store.url}/{path}",
+            params=query,
+            headers=headers,
+            data=body,
+            auth=store.login,
+            stream=True,
+            timeout=60,
+            allow_redirects=False,
         )
     except requests.RequestException as error:
         raise Unavailable("the DICOM store does not answer; look whether it runs") from error
+    if answer.status_code in REFUSED:  # the server itself, and not who asks it
+        answer.close()
+        raise store.refusal()
 
     def parts() -> Iterator[bytes]:
         with answer:

@@ -46,6 +46,14 @@ def axial(tmp_path):
     return read_volume(save_series(tmp_path / "series", noise()))
 
 
+def tilted(place, tilt):
+    """The affine of a series whose slices are shifted against each other, by mm along columns and rows."""
+    affine = PLACES[place].copy()
+    directions = affine[:3, :2] / np.linalg.norm(affine[:3, :2], axis=0)
+    affine[:3, 2] += directions @ tilt
+    return affine
+
+
 def frames_by_hand(path, like):
     """The label map of a segmentation on the grid of its image, put together from frames, positions and numbers."""
     file = pydicom.dcmread(path)
@@ -166,16 +174,29 @@ class TestWriting:
         assert_allclose(label.spacing, image.spacing, rtol=1e-6)
         assert_array_equal(placed(label, image), labels)
 
-    def test_of_a_series_of_one_slice_and_of_a_tilted_one(self, tmp_path):
-        affine = PLACES["axial"].copy()
-        affine[1, 2] = 0.7
-        for name, shape in (("one", (20, 16, 1)), ("tilted", SHAPE)):
-            image = read_volume(save_series(tmp_path / name, noise(shape), affine))
-            labels = np.zeros(shape, np.uint8)
-            labels[2:5, 3:6, shape[2] // 2 :] = 1
-            write_label(tmp_path / f"{name}.dcm", labels, image)
-            assert_array_equal(frames_by_hand(tmp_path / f"{name}.dcm", image), labels)
-        refused(read_label, tmp_path / "tilted.dcm", "its frames do not lie straight behind each other", "gantry tilt")
+    def test_of_a_series_of_one_slice(self, tmp_path):
+        image = read_volume(save_series(tmp_path / "one", noise((20, 16, 1))))
+        labels = np.zeros(image.shape, np.uint8)
+        labels[2:5, 3:6] = 1
+        write_label(tmp_path / "one.dcm", labels, image)
+        assert_array_equal(frames_by_hand(tmp_path / "one.dcm", image), labels)
+        assert_array_equal(read_label(tmp_path / "one.dcm").data, labels)
+
+    @pytest.mark.parametrize("values", [(1, 2), (1, 5)], ids=["binary", "labelmap"])
+    @pytest.mark.parametrize("place", PLACES)
+    @pytest.mark.parametrize("tilt", [(0, 0.7), (0.4, -0.9)])
+    def test_of_a_series_with_gantry_tilt(self, tmp_path, place, tilt, values):
+        image = read_volume(save_series(tmp_path / "series", noise(), tilted(place, tilt)))
+        for name, kept in (("whole", slice(2, 6)), ("gaps", [2, 5]), ("one", [4])):
+            labels = np.zeros(SHAPE, np.uint8)
+            labels[..., kept] = boxes(values)[..., kept]
+            path = tmp_path / f"{name}.dcm"
+            write_label(path, labels, image, dict.fromkeys(values, "thing"))
+            assert_array_equal(frames_by_hand(path, image), labels)
+            assert_array_equal(read_label_on(image, path, DEFAULT_READING).data, labels)
+        label = read_label(tmp_path / "gaps.dcm")
+        assert label.shape == (*SHAPE[:2], 4)
+        assert_allclose(label.affine[:3, :3], image.affine[:3, :3], atol=1e-6)
 
     def test_names_that_dicom_cannot_hold_are_cut(self, tmp_path, axial):
         write_label(tmp_path / "seg.dcm", boxes(), axial, {1: "a" * 70, 2: "b\\c"})
@@ -251,6 +272,37 @@ class TestReading:
         label = read_label(self.write(tmp_path / "seg.dcm", axial, labels.T, "BINARY", [1]))
         assert label.shape == (*SHAPE[:2], 6)
         assert_array_equal(placed(label, axial), labels)
+
+    @pytest.mark.parametrize("change", ["moved", "apart", "doubled", "turned", "uneven"])
+    def test_tilted_frames_that_make_no_grid_are_refused(self, tmp_path, change):
+        image = read_volume(save_series(tmp_path / "series", noise(), tilted("axial", (0, 0.7))))
+        write_label(tmp_path / "seg.dcm", boxes((1,)), image)
+        file = pydicom.dcmread(tmp_path / "seg.dcm")
+        shared = file.SharedFunctionalGroupsSequence[0]
+        position = file.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence[0].ImagePositionPatient
+        if change == "moved":
+            position[1] += 0.4
+        elif change == "apart":
+            position[2] += 0.4
+        elif change == "doubled":
+            other = file.PerFrameFunctionalGroupsSequence[0].PlanePositionSequence[0].ImagePositionPatient
+            position[2] = other[2]
+        elif change == "turned":
+            shared.PlaneOrientationSequence[0].ImageOrientationPatient = [0, 1, 0, 0, 0, 1]
+        else:
+            shared.PixelMeasuresSequence[0].SpacingBetweenSlices = 4
+        file.save_as(tmp_path / "seg.dcm")
+        refused(read_label, tmp_path / "seg.dcm", "its frames do not lie behind each other at even distances")
+
+    def test_tilted_segments_that_overlap_are_refused(self, tmp_path):
+        image = read_volume(save_series(tmp_path / "series", noise(), tilted("axial", (0, 0.7))))
+        write_label(tmp_path / "seg.dcm", boxes(), image)
+        file = pydicom.dcmread(tmp_path / "seg.dcm")
+        frames = file.pixel_array.copy()
+        frames[:, 2:9, 2:9] = 1
+        file.PixelData = pydicom.pixels.pack_bits(frames)
+        file.save_as(tmp_path / "seg.dcm")
+        refused(read_label, tmp_path / "seg.dcm", "its segments overlap")
 
     def test_what_is_no_segmentation_is_refused(self, tmp_path, axial):
         refused(read_label, axial.slices[0].rename(tmp_path / "slice.dcm"), "cannot be read as DICOM SEG")

@@ -15,7 +15,7 @@ for package in ("dicomweb_client", "highdicom"):
     pytest.importorskip(package, reason=f"{package} is not installed; the extra dicom brings it")
 
 from dicomweb_client import DICOMwebClient  # noqa: E402
-from requests import RequestException  # noqa: E402
+from requests import RequestException, Session  # noqa: E402
 
 PLUGINS = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 ORTHANC = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin")
@@ -25,8 +25,12 @@ needs_orthanc = pytest.mark.skipif(
 
 
 @contextmanager
-def orthanc(folder: Path, files: Sequence) -> Iterator[str]:
-    """The URL of the DICOMweb service of a store that has these data sets of pydicom."""
+def orthanc(folder: Path, files: Sequence, login: tuple[str, str] | None = None) -> Iterator[str]:
+    """The URL of the DICOMweb service of a store that has these data sets of pydicom.
+
+    Args:
+        login: the user and the password that it asks for.
+    """
     folder.mkdir()
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -36,7 +40,8 @@ def orthanc(folder: Path, files: Sequence) -> Iterator[str]:
         "IndexDirectory": str(folder / "db"),
         "HttpPort": port,
         "RemoteAccessAllowed": False,
-        "AuthenticationEnabled": False,
+        "AuthenticationEnabled": login is not None,
+        "RegisteredUsers": dict([login] if login else []),
         "DicomServerEnabled": False,
         "Plugins": [str(PLUGINS)],
         "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
@@ -46,7 +51,9 @@ def orthanc(folder: Path, files: Sequence) -> Iterator[str]:
         process = subprocess.Popen([ORTHANC, folder / "orthanc.json"], stdout=log, stderr=log)
     url = f"http://127.0.0.1:{port}/dicom-web"
     try:
-        client = DICOMwebClient(url)
+        session = Session()
+        session.auth = tuple(each.encode() for each in login) if login else None
+        client = DICOMwebClient(url, session)
         end = time.monotonic() + 30
         while True:
             try:

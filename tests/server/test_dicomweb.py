@@ -1,6 +1,7 @@
 """A server beside a real DICOM store: series are fetched, answered as OHIF wants it, and labels stored with them."""
 
 import http.client
+import json
 import sys
 from urllib.parse import unquote
 
@@ -9,14 +10,16 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deepedit.errors import DeepEditError
-from deepedit.io.volumes import read_label, read_volume
+from deepedit.io.volumes import read_label, read_label_on, read_volume, write_label
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound, Unavailable
 from deepedit.server.studies import Studies
+from deepedit.volume import DEFAULT_READING
 from deepedit_cli import serve
 from tests.io.dicom_files import PATIENT, PLACES, datasets, save
 from tests.server.live import model_that_obeys, named, serving, shown
 from tests.server.orthanc import DICOMwebClient, needs_orthanc, orthanc
+from tests.server.page_client import Page
 from tests.server.studies_folder import LABELS, label_map, segments
 
 requests = pytest.importorskip("requests", reason="requests is not installed, which the client of DICOMweb needs")
@@ -174,6 +177,52 @@ class TestServer:
         found = np.stack([file.pixel_array for file in ordered])
         agree = (values == found).mean()
         assert agree > 0.95
+
+    @pytest.mark.parametrize("place", ["axial", "oblique", "sagittal"])
+    def test_the_page_and_a_viewer_store_their_labels_with_the_series(self, live, series, store, tmp_path, place):
+        name, study = uid(series[place]), str(series[place][0].StudyInstanceUID)
+        client = DICOMwebClient(store)
+
+        def segmentations():
+            listed = client.search_for_series(study, search_filters={"Modality": "SEG"})
+            return {each["0020000E"]["Value"][0] for each in listed}
+
+        page = Page(live.url, {"image": name})
+        classes = page.segment([{"clicks": [["left", [3, 4, 5]]]}])
+        image = read_volume(live.service.studies.images(name)[0])
+        for number in (1, 2):
+            before = segmentations()
+            if number == 1:
+                answer = page.post("/api/submit", [{"clicks": [["left", [3, 4, 5]]]}])
+            else:
+                classes = np.where(classes == 1, 2, classes == 2)
+                write_label(tmp_path / "sent.nii.gz", classes, image)
+                params = json.dumps({"label_info": [{"name": "left"}, {"name": "right lung"}]})
+                with (tmp_path / "sent.nii.gz").open("rb") as file:
+                    fields = {"label": ("sent.nii.gz", file), "params": (None, params)}
+                    answer = requests.put(f"{live.url}/datastore/label?image={name}", files=fields, timeout=60)
+                assert answer.status_code == 200, answer.text
+            assert number == 2 or (answer.status, answer.json) == (200, {"image": name})
+            (new,) = segmentations() - before
+            (stored,) = client.retrieve_series(study, new)
+            assert stored.PatientName == PATIENT["PatientName"]
+            assert [each.SegmentLabel for each in stored.SegmentSequence] == ["left", "right lung"]
+            stored.save_as(tmp_path / "stored.dcm", enforce_file_format=True)
+            on_image = read_label_on(image, tmp_path / "stored.dcm", DEFAULT_READING)
+            assert_array_equal(on_image.data, classes)
+            final = read_label(live.service.studies.label(name))
+            assert_array_equal(final.data, live.service.labels.to_values(classes))
+        assert not [line for line in live.said if any(text in line for text in TOLD)]
+
+    def test_the_page_tells_that_the_store_is_gone_and_the_label_kept(self, live, series):
+        name = uid(series["axial"])
+        page = Page(live.url, {"image": name})
+        assert page.segment([]).any()
+        live.service.store.url = "http://127.0.0.1:9/nothing"
+        answer = page.post("/api/submit", [])
+        assert answer.status == 503
+        assert answer.detail.startswith("the label is kept in the folder of studies, and not stored with its series: ")
+        assert read_label(live.service.studies.label(name)).data.any()
 
     def test_the_next_sample_is_a_series_of_a_study(self, live, series):
         answers = [requests.post(f"{live.url}/activelearning/first", json={}, timeout=60).json() for _ in series]

@@ -8,6 +8,7 @@ import pytest
 from deepedit.server import cookies, page_files
 from deepedit.server.access import Access
 from deepedit.server.cookies import Logins
+from deepedit.server.dicomweb import DicomStore
 from tests.server.live import model_that_obeys, named, serving, write_image
 from tests.server.page_client import Page, ask
 
@@ -211,3 +212,21 @@ def test_without_a_token_there_is_nothing_to_log_in_to(page, studies, tmp_path):
         assert "Set-Cookie" not in answer.headers
         assert ask(live.url, "GET", "/", key="x").headers["Location"] == "./"
         assert ask(live.url, "POST", "/logout").status == 200
+
+
+def test_ohif_and_the_store_behind_the_server_want_the_cookie(studies, tmp_path):
+    pytest.importorskip("dicomweb_client", reason="dicomweb_client is not installed; the extra dicom brings it")
+    pytest.importorskip("highdicom", reason="highdicom is not installed; the extra dicom brings it")
+    store = DicomStore("http://127.0.0.1:9/nothing", studies / "kept", 1)
+    shown = {"Accept": "text/html,application/xhtml+xml"}
+    with serving(named(model_that_obeys(), tmp_path), studies, Access(TOKEN), store=store) as live:
+        for path, up in (("/ohif", "./"), ("/ohif/", "../"), ("/ohif/viewer/a", "../../")):
+            answer = ask(live.url, "GET", path, headers=shown)
+            assert (answer.status, answer.headers["Content-Type"].split(";")[0]) == (401, "text/html")
+            assert f'<a href="{up}">the page of this server</a>'.encode() in answer.body
+        cookie = headers_with(logged_in(live))
+        for path in ("/ohif/app-config.js", "/proxy/dicom/qido/studies", "/proxy/dicom/wado/studies/1"):
+            assert ask(live.url, "GET", path).detail.startswith("log in first")
+            assert ask(live.url, "GET", path, headers=cookie).status in (200, 404, 503)
+        assert ask(live.url, "POST", "/proxy/dicom/stow/studies", b"x").status == 401
+        assert ask(live.url, "GET", "/ohif/", headers=cookie | shown).status in (200, 404)
