@@ -25,6 +25,7 @@ export const state = {
   login: false, // the server asks for its token
   busy: null, // what else is under way, in words: {words, share}
   message: null, // {text, error}
+  training: false, // the model is being fine-tuned
   label: 1, // rank of the chosen label, 0 the background
   mode: "click",
   grouping: false, // clicks are collected until they are sent together
