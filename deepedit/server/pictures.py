@@ -40,7 +40,7 @@ class Picture:
 
 class Pictures:
     """Images that pages look at, read once for as long as their files stay the same. All methods may be called by any
-    thread; one image is read at a time.
+    thread; one image is read at a time, and those that were read are told meanwhile.
 
     Args:
         limit: bytes that they may take; the least recently used are dropped, but never the newest.
@@ -48,7 +48,7 @@ class Pictures:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._reading = threading.Lock()
+        self._reading, self._lock = threading.Lock(), threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[Picture, ...]] = OrderedDict()
 
     def of(self, images: Sequence[Path], reading: Reading, channel: int = 0) -> Picture:
@@ -62,16 +62,27 @@ class Pictures:
             DeepEditError: if there is no such channel.
         """
         key = (reading, *map(identity, images))
-        with self._reading:
-            if key not in self._kept:
-                self._kept[key] = _pictures(read_image(images, reading), images[0].name)
-            self._kept.move_to_end(key)
-            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > self._limit:
-                self._kept.popitem(last=False)
-            channels = self._kept[key]
+        channels = self._found(key)
+        if channels is None:
+            with self._reading:
+                # It may have been read while this call waited.
+                channels = self._found(key) or self._keep(key, _pictures(read_image(images, reading), images[0].name))
         if not 0 <= channel < len(channels):
             raise DeepEditError(f"there is no channel {channel}; the image has {len(channels)}, counted from 0")
         return channels[channel]
+
+    def _found(self, key: Hashable) -> tuple[Picture, ...] | None:
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+            return self._kept.get(key)
+
+    def _keep(self, key: Hashable, pictures: tuple[Picture, ...]) -> tuple[Picture, ...]:
+        with self._lock:
+            self._kept[key] = pictures
+            while len(self._kept) > 1 and sum(map(_bytes, self._kept.values())) > self._limit:
+                self._kept.popitem(last=False)
+        return pictures
 
 
 def _bytes(pictures: Sequence[Picture]) -> int:

@@ -1,5 +1,8 @@
 """Images as a page shows them: where each voxel lies, what it is worth, and how few bytes it takes."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -156,6 +159,31 @@ def test_an_image_is_read_once_until_it_changes(tmp_path, monkeypatch):
     files[0].write_bytes(b"no image")
     with pytest.raises(FileError):
         kept.of(files[:1], DEFAULT_READING)
+
+
+def test_an_image_that_was_read_is_told_while_another_is_read(tmp_path, monkeypatch):
+    data = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
+    files = [write(tmp_path / f"{n}.nii", data + n) for n in range(2)]
+    kept, begun, go_on = Pictures(2**30), threading.Event(), threading.Event()
+    kept.of(files[:1], DEFAULT_READING)
+    reads = []
+    real = pictures.read_image
+
+    def waiting(*arguments):
+        reads.append(arguments)
+        begun.set()
+        go_on.wait(60)
+        return real(*arguments)
+
+    monkeypatch.setattr(pictures, "read_image", waiting)
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(kept.of, files[1:], DEFAULT_READING) for _ in range(2)]
+        begun.wait(60)
+        assert kept.of(files[:1], DEFAULT_READING).facts["range"] == [data.min(), data.max()]
+        go_on.set()
+        first, second = (each.result() for each in both)
+    assert first is second
+    assert len(reads) == 1
 
 
 def test_a_tenth_of_a_degree_is_oblique():
