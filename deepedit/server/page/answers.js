@@ -6,7 +6,7 @@
 
 import * as server from "./server.js";
 import { putBox } from "./slices.js";
-import { extendsWork, say, state, takeBack, update } from "./state.js";
+import { drawNow, extendsWork, say, state, takeBack, update } from "./state.js";
 
 const PROGRESS_EVERY = 250;
 const PROBE_EVERY = 1000;
@@ -76,6 +76,7 @@ function take(answer, work, since) {
   const version = (state.answered?.version ?? 0) + 1;
   update({ answered: { work, known, ranks, volumes, changed, version, since, seconds } });
   tell(notes ?? []);
+  if (!document.hidden) drawNow();
 }
 
 let told = "";

@@ -42,7 +42,7 @@ export const state = {
 };
 
 const listeners = [];
-let scheduled = false;
+let frame = null;
 
 /** Have a function called, once a frame at most, after something changed. */
 export function onChange(listener) {
@@ -52,12 +52,14 @@ export function onChange(listener) {
 /** Change what the page knows; it is drawn with the next frame. */
 export function update(changes = {}) {
   Object.assign(state, changes);
-  if (scheduled) return;
-  scheduled = true;
-  requestAnimationFrame(() => {
-    scheduled = false;
-    for (const listener of listeners) listener();
-  });
+  frame ??= requestAnimationFrame(drawNow);
+}
+
+/** Draw what has changed at once, so that the next frame shows it already. */
+export function drawNow() {
+  if (frame !== null) cancelAnimationFrame(frame);
+  frame = null;
+  for (const listener of listeners) listener();
 }
 
 /** Say something to the user; an error stays until it is closed or something else is said. */
