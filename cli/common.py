@@ -20,13 +20,14 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from deepedit import __version__
 from deepedit.defaults import OVERLAP
 from deepedit.errors import DeepEditError, FileError
 from deepedit.plan import MAX_SPACING, MIN_SPACING
 
+T = TypeVar("T")
 USER_ERROR = 2
 INTERRUPTED = 130
 
@@ -36,7 +37,7 @@ OPTIONS = {
         for name in (
             *("accumulate", "affine", "amp", "batch_size", "checkpointing", "click_probability", "device", "epochs"),
             *("init_weights", "labels", "learning_rate", "limit", "max_clicks", "max_minutes", "network", "patch_size"),
-            *("resume", "seed", "spacing", "split", "split_seed", "studies", "units", "workers"),
+            *("resume", "seed", "series", "spacing", "split", "split_seed", "studies", "units", "workers"),
         )
     },
     "cache": "--cache-dir",
@@ -101,7 +102,7 @@ def on_terminal() -> bool:
     return sys.stderr.isatty()
 
 
-def progress(items: Iterable, description: str, total: int | None = None, unit: str = "case") -> Iterator:
+def progress(items: Iterable[T], description: str, total: int | None = None, unit: str = "case") -> Iterator[T]:
     """Iterate over `items`: with a progress bar on a terminal; elsewhere without, as the caller prints lines."""
     if not on_terminal():
         yield from items
@@ -189,7 +190,7 @@ def device(text: str) -> str:
     return text
 
 
-def _triple(text: str, read: Callable[[str], Any]) -> tuple:
+def _triple(text: str, read: Callable[[str], Any]) -> tuple[Any, ...]:
     values = tuple(read(part.strip()) for part in text.split(","))
     if len(values) not in (1, 3):
         raise argparse.ArgumentTypeError(f"{text!r} is not one number, or three with commas between, as 1.5,1.5,3")
@@ -283,7 +284,7 @@ def add_passes(options: argparse.ArgumentParser) -> None:
     )
 
 
-def add_reading(options: argparse.ArgumentParser, default: str) -> None:
+def add_reading(options: argparse._ActionsContainer, default: str) -> None:
     """Add ``--affine`` and ``--units``, which say how headers are read that contradict themselves or are wrong."""
     options.add_argument(
         "--affine", choices=("sform", "qform"), help=f"which affine is used if an image has both (default: {default})"
@@ -301,7 +302,7 @@ def chosen_reading(options: Any, default: Any) -> Any:
     return replace(default, **given)
 
 
-def refuse_existing(path: str | os.PathLike, overwrite: bool) -> None:
+def refuse_existing(path: str | os.PathLike[str], overwrite: bool) -> None:
     """Refuse to overwrite an existing file, before long work begins.
 
     Raises:

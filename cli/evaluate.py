@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from deepedit import __version__
 from deepedit.defaults import MAX_CLICKS, TOLERANCE
@@ -32,6 +32,9 @@ from deepedit_cli.common import (
     run,
     say,
 )
+
+if TYPE_CHECKING:  # importing it for good would make --help wait for torch
+    from deepedit.evaluation import Row
 
 PROGRAM = "deepedit-evaluate"
 # For the largest case beside the smallest: many clicks and labels on a CPU.
@@ -107,7 +110,8 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
         mapping=mapping,
         same_grid=options.same_grid,
     )
-    rows, failures = [], {}
+    rows: list[Row] = []
+    failures: dict[str, str] = {}
     for outcome in progress(outcomes, PROGRAM, len(cases)) if ranks.first else outcomes:
         rows += outcome.rows
         if outcome.failure is not None:

@@ -120,7 +120,9 @@ def _repaired(summary: Summary) -> str:
     shown = _shown(summary, first=1)
     lines = [["Repaired share", *_clicks_head(shown)]]
     for curve in (*summary.labels, summary.mean):
+        assert curve.repaired is not None  # it is there with the oracle
         lines.append([curve.label, *(_percent(curve.repaired[clicks]) for clicks in shown)])
+    assert summary.mean.oracle_dice is not None
     lines.append(["the oracle's Dice", *(f"{summary.mean.oracle_dice[clicks]:.3f}" for clicks in shown)])
     notes = ["the oracle: each click repairs the whole error that it stands in; the share: what Dice gains of its gain"]
     if any("-" in line[1:] for line in lines):
@@ -213,7 +215,7 @@ def _plot(axis: Any, summary: Summary, score: str) -> None:
         axis.plot(clicks, _drawn(summary.mean, score), color="black", linewidth=2.2, label="mean")
     if score == "dice" and summary.mean.oracle_dice is not None:
         axis.plot(clicks, summary.mean.oracle_dice, linestyle=(0, (4, 2)), color="0.35", label="mean of the oracle")
-    if score == "repaired" and all(share is None for share in summary.mean.repaired):
+    if score == "repaired" and all(share is None for share in summary.mean.repaired or ()):
         axis.text(0.5, 0.5, "nothing to repair", transform=axis.transAxes, ha="center", color="0.4")
     axis.set_ylim(max(lowest - 0.03, 0) if score != "repaired" else min(lowest - 0.03, 0), highest + 0.005)
     axis.set_xlabel("clicks")

@@ -15,8 +15,9 @@ import numpy as np
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line, replace_atomically
 from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
+from deepedit.io.codes import Term, read_codes
 from deepedit.io.msd import read_case
-from deepedit.io.suffixes import LABELS_WRITTEN
+from deepedit.io.suffixes import DICOM, LABELS_WRITTEN, ending
 from deepedit.io.volumes import write_volume
 from deepedit.plan import Labels
 from deepedit.volume import Volume
@@ -35,7 +36,7 @@ from deepedit_cli.common import (
     run,
     say,
 )
-from deepedit_cli.infer_jobs import Job, find_jobs
+from deepedit_cli.infer_jobs import Job, find_jobs, is_single
 
 if TYPE_CHECKING:  # importing them for good would make --help wait for torch
     import torch
@@ -54,6 +55,7 @@ examples:
       --click spleen:120,85,40 --click background:90,80,40 --preview seg.png
   deepedit-infer --model RUN/model.pt --input case.nii.gz --output better.nii.gz \\
       --initial-segmentation seg.nii.gz --clicks case.mrk.json
+  deepedit-infer --model RUN/model.pt --input SERIES_FOLDER --output seg.dcm --codes dataset.json
   deepedit-infer --model RUN/model.pt --input imagesTs --output segmentations --clicks clicks
 """
 
@@ -66,7 +68,8 @@ def infer(argv: Sequence[str] | None) -> int:
     """Segment the images that the arguments name, and return the exit status."""
     options = _parse(argv)
     clicks = [parse_click(text, options.space) for text in options.click]
-    if Path(options.input).is_dir() and clicks:
+    single = is_single(options)
+    if clicks and not single:
         raise UsageError(f"--click belongs to one image, and {options.input} is a folder; use --clicks FOLDER")
     # Late, so that --help does not wait for torch.
     from deepedit.inference.failure import no_memory, why_it_failed
@@ -81,12 +84,12 @@ def infer(argv: Sequence[str] | None) -> int:
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     mapping = chosen_mapping(options, model.plan.labels)
     jobs = find_jobs(options, model.plan.image_channels)
-    single = not Path(options.input).is_dir()
+    terms = _terms(options, jobs, model.plan.labels)
     session = InteractiveSession(model, options.amp, options.overlap, options.skip_air, options.tta)
     if single:
         try:
             with _bar(on_terminal()) as on_progress:
-                done = segment(session, jobs[0], clicks, mapping, options.same_grid, on_progress)
+                done = segment(session, jobs[0], clicks, mapping, options.same_grid, on_progress, terms)
         except (MemoryError, RuntimeError) as error:
             if reason := no_memory(error):
                 raise DeepEditError(f"{one_line(options.input)}: {reason}") from error
@@ -96,7 +99,7 @@ def infer(argv: Sequence[str] | None) -> int:
     failed = 0
     for job in progress(jobs, PROGRAM):
         try:
-            done = segment(session, job, clicks, mapping, options.same_grid)
+            done = segment(session, job, clicks, mapping, options.same_grid, terms=terms)
         except Exception as error:  # whatever fails, it costs only this image
             failed += 1
             complain(PROGRAM, job.naming(why_it_failed(error)))
@@ -114,6 +117,7 @@ def segment(
     mapping: Mapping[int, str] | None = None,
     same_grid: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
+    terms: Mapping[str, Term] | None = None,
 ) -> str:
     """Segment one image, write all files that the job asks for, and return a line about the result.
 
@@ -123,6 +127,7 @@ def segment(
         clicks: clicks to give after those of the job's file.
         mapping, same_grid: for the initial segmentation, see `InteractiveSession.set_segmentation`.
         on_progress: called with the numbers of windows that are done and that are needed in all.
+        terms: coded terms of labels, for a DICOM SEG.
 
     Raises:
         DeepEditError: if something fails; the message names the file.
@@ -137,10 +142,10 @@ def segment(
         session.set_segmentation(job.initial, mapping, same_grid)
     # Before the clicks: all of it is wanted in the end, and then they need not be answered twice.
     session.predict(on_progress)
-    from_file = [] if job.clicks is None else read_clicks(job.clicks, plan.labels.names)
-    for click in from_file:
-        with _naming(job.clicks):
-            session.add_click(click.position, click.label, click.space)
+    if job.clicks is not None:
+        for click in read_clicks(job.clicks, plan.labels.names):
+            with _naming(job.clicks):
+                session.add_click(click.position, click.label, click.space)
     for click in clicks:
         with _naming(job.case.image[0]):
             session.add_click(click.position, click.label, click.space)
@@ -148,10 +153,24 @@ def segment(
     _tell(job, session.notes)
     _write_extras(session, job, volume, result)
     # Last, so that if the segmentation exists, all other files do, too.
-    session.save(job.output)
+    session.save(job.output, terms)
     done = f"{job.output}: {_volumes(result, volume, plan.labels)}"
     count = len(session.clicks)
     return f"{done} ({count} click{'s' * (count != 1)}, {time.perf_counter() - start:.1f} s)"
+
+
+def _terms(options: argparse.Namespace, jobs: Sequence[Job], labels: Labels) -> dict[str, Term] | None:
+    """The coded terms of labels, and a note on those that have none."""
+    if options.codes is None:
+        return None
+    if not any(ending(job.output.name, (DICOM,)) for job in jobs):
+        raise UsageError("--codes is for DICOM SEG; let the name of the output end in .dcm, or leave it out")
+    terms = read_codes(options.codes)
+    without = [label for label in labels.names if label not in terms]
+    if without:
+        listed = ", ".join(one_line(label, 60) for label in without)
+        complain(PROGRAM, f"note: {one_line(options.codes)}: no code for {listed}; called tissue in the DICOM SEG")
+    return terms
 
 
 @contextlib.contextmanager
@@ -199,11 +218,15 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser(PROGRAM, DESCRIPTION, EXAMPLES)
     options.add_argument("--model", required=True, metavar="MODEL", help="model.pt, as deepedit-train writes it")
     options.add_argument(
-        "--input", required=True, metavar="IMAGE|FOLDER", help="image: NIfTI, NRRD, MetaImage or Analyze; or a folder"
+        "--input",
+        required=True,
+        metavar="IMAGE|FOLDER",
+        help="image: NIfTI, NRRD, MetaImage, Analyze or a DICOM series; or a folder",
     )
     options.add_argument(
         "--output", required=True, metavar="SEG|FOLDER", help="its ending says in which format; or a folder"
     )
+    options.add_argument("--series", metavar="UID", help="which DICOM series, where the input folder holds several")
     options.add_argument(
         "--ending",
         choices=LABELS_WRITTEN,
@@ -226,6 +249,9 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="segmentation that the clicks correct")
     add_start(options)
+    options.add_argument(
+        "--codes", metavar="FILE", help="JSON with coded terms of the labels, for a DICOM SEG; may be a dataset.json"
+    )
     options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
     options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write an image with a channel for each class")
     options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from deepedit.errors import DatasetError, FileError
 from deepedit.files import make_folder, one_line
+from deepedit.io.dicom_seg import refuse_without_series
+from deepedit.io.dicom_series import is_series
 from deepedit.io.left_out import left_out, some
 from deepedit.io.msd import case_of_image, find_images
 from deepedit.io.pairing import Case, volume_files
-from deepedit.io.suffixes import IMAGES, IMAGES_WRITTEN, LABELS, LABELS_WRITTEN, ending
+from deepedit.io.suffixes import DICOM, IMAGES, IMAGES_WRITTEN, LABELS, LABELS_WRITTEN, ending
 from deepedit.io.volumes import check_name
 from deepedit_cli.common import UsageError, complain, refuse_existing
 
@@ -53,16 +55,26 @@ def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     Raises:
         DeepEditError: if something is missing or does not match, would be overwritten, or cannot be written.
     """
-    if Path(options.input).is_dir():
-        jobs = _folder_jobs(options, image_channels)
-    else:
-        jobs = [_single_job(options, image_channels)]
+    jobs = [_single_job(options, image_channels)] if is_single(options) else _folder_jobs(options, image_channels)
     _check_outputs(jobs, options.overwrite)
     return jobs
 
 
+def is_single(options: argparse.Namespace) -> bool:
+    """Whether the input is one image: a file, or the folder of a DICOM series.
+
+    Raises:
+        UsageError: if a series is to be chosen where there is none to choose from.
+    """
+    folder = Path(options.input)
+    single = not folder.is_dir() or is_series(folder)
+    if options.series is not None and not (single and folder.is_dir()):
+        raise UsageError(f"--series: {one_line(folder)} is no folder with files of DICOM series; leave it out")
+    return single
+
+
 def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
-    case = case_of_image(Path(options.input), image_channels)
+    case = case_of_image(Path(options.input), image_channels, options.series)
     output = Path(options.output)
     if output.is_dir():
         output = output / (case.name + (options.ending or FOLDER_ENDING))
@@ -113,7 +125,7 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     jobs = [
         Job(
             case,
-            beside("output", case, options.ending or FOLDER_ENDING),
+            Path(options.output) / (case.name + (options.ending or FOLDER_ENDING)),
             clicks.get(case.name),
             initial.get(case.name),
             beside("save_clicks", case, ".json"),
@@ -206,6 +218,8 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             if not os.access(path.parent, os.W_OK):
                 raise FileError(f"{one_line(path)}: its folder may not be written to; choose another")
         check_name(job.output, LABELS_WRITTEN)
+        if ending(job.output.name, (DICOM,)):
+            refuse_without_series(job.output, job.case.image[0].is_dir())
         if job.probabilities is not None:
             check_name(job.probabilities, IMAGES_WRITTEN)
 

@@ -3,7 +3,7 @@
 import argparse
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line, pasted, replace_atomically
@@ -88,7 +88,7 @@ def write_imported(path: Path, model: "Model") -> None:
     named = ", ".join(f"{name}={value}" for name, value in zip(plan.labels.names, plan.labels.values, strict=True))
     edits = "takes a" if plan.previous else "takes no"
     say(
-        f"wrote {path}: {named}; resizes images to {' x '.join(map(str, plan.fixed_shape))} voxels, {edits} "
+        f"wrote {path}: {named}; resizes images to {' x '.join(map(str, plan.fixed_shape or ()))} voxels, {edits} "
         "segmentation to correct"
     )
     say(f"try it: {spelt('deepedit-infer')} {pasted('--model', path)} --input IMAGE --output SEGMENTATION")
@@ -153,7 +153,7 @@ def _export_monai(arguments: argparse.Namespace) -> None:
     say(f"load it into: monai.networks.nets.DynUNet({how})")
 
 
-def _strides(text: str) -> list:
+def _strides(text: str) -> list[Any]:
     """Strides as MONAI's users write them: ``1,2,2,2,2,(2,2,1)``."""
     try:
         entries = json.loads(f"[{text.replace('(', '[').replace(')', ']')}]")

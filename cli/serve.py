@@ -9,6 +9,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from deepedit.errors import DeepEditError, FileError
@@ -19,6 +20,7 @@ EPILOG = """\
 examples:
   deepedit-serve --model run/model.pt --image case.nii.gz --open
   deepedit-serve --model run/model.pt --studies Task09_Spleen
+  deepedit-serve --model run/model.pt --studies cases --dicomweb http://localhost:8042/dicom-web
   deepedit-serve --model run/model.pt --studies cases --host 0.0.0.0 --token token.txt
 """
 
@@ -35,6 +37,18 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     shown.add_argument("--studies", type=Path, metavar="FOLDER", help="images, and label maps where there are some")
     shown.add_argument("--image", type=Path, nargs="+", metavar="FILE", help="one image, or a file for each channel")
     add("--open", action="store_true", help="open the page in a browser")
+    add(
+        "--dicomweb",
+        metavar="URL",
+        help="of the DICOMweb service of a DICOM store, whose series are cases, too; for OHIF",
+    )
+    add(
+        "--cache",
+        type=positive,
+        default=20.0,
+        metavar="GIB",
+        help="of the series fetched from it (default: %(default)s)",
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
     add("--port", type=count, default=8000, help="default: %(default)s; 0 takes one that is free")
     who = options.add_mutually_exclusive_group()
@@ -61,6 +75,7 @@ def serve(argv: Sequence[str] | None) -> None:
         raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[server]' brings it") from error
     from deepedit.server.access import Access, accepted_hosts, read_token
     from deepedit.server.app import create_app
+    from deepedit.server.ohif import ohif_folder
     from deepedit.server.one_image import folder_of
     from deepedit.server.service import Service, load_models
 
@@ -70,6 +85,7 @@ def serve(argv: Sequence[str] | None) -> None:
         frozenset(map(_origin, chosen.allow_origin)),
     )
     memory = int(chosen.memory * 2**30)
+    store = _store(chosen)
     models = load_models(chosen.model, chosen.studies, chosen.device, say)
     with ExitStack() as stack:
         listening = stack.enter_context(_listen(chosen.host, chosen.port))
@@ -79,7 +95,7 @@ def serve(argv: Sequence[str] | None) -> None:
             stack.callback(scratch.close)
             studies, trains = scratch.path / "studies", False
         stores = chosen.studies is not None
-        service = Service(models, studies, access, memory, trains, chosen.adopt, chosen.device, say, stores)
+        service = Service(models, studies, access, memory, trains, chosen.adopt, chosen.device, say, stores, store)
         stack.callback(service.close)
         config = uvicorn.Config(
             create_app(service),
@@ -91,6 +107,8 @@ def serve(argv: Sequence[str] | None) -> None:
         port = listening.getsockname()[1]
         url = f"http://{_name_to_enter(chosen.host, chosen.allow_host)}:{port}/"
         say(f"serving at {url}; open this address in a browser, or enter it in 3D Slicer's module MONAILabel")
+        if store is not None and ohif_folder() is not None:
+            say(f"OHIF is at {url}ohif/")
         if chosen.open:
             _open(url if access.logins is None else f"{url}?key={access.logins.one_time_key()}")
         # The server ends by itself at SIGTERM, and then passes the signal on, which would make the end an error.
@@ -113,6 +131,23 @@ def _open(url: str) -> None:
         say("no browser was found here; open the page yourself")
     once = " (this address logs in once, within ten minutes)" if "?key=" in url else ""
     say(f"the page: {url}{once}")
+
+
+def _store(chosen: argparse.Namespace) -> Any:
+    """The DICOM store that is named, if one is."""
+    if chosen.dicomweb is None:
+        return None
+    from deepedit.io.studies_folder import FETCHED
+    from deepedit.server.dicomweb import DicomStore
+
+    parts = urlsplit(chosen.dicomweb)
+    if parts.username or parts.password:  # which everybody on the machine could read in the list of processes
+        raise UsageError(
+            "--dicomweb: has a name and a password in it; it is no address as http://localhost:8042/dicom-web"
+        )
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(f"--dicomweb {one_line(chosen.dicomweb)}: is no address as http://localhost:8042/dicom-web")
+    return DicomStore(chosen.dicomweb, chosen.studies / FETCHED, int(chosen.cache * 2**30), say)
 
 
 def _name_to_enter(host: str, names: Sequence[str]) -> str:
@@ -142,6 +177,8 @@ def _check(chosen: argparse.Namespace) -> None:
             f"--host {chosen.host} can be reached from other machines: give --token FILE, or --allow-anyone on a "
             "network where everybody may see the images"
         )
+    if chosen.dicomweb is not None and chosen.studies is None:
+        raise UsageError("--dicomweb: give --studies FOLDER as well, where series are kept and labels are submitted to")
     if chosen.studies is not None and not chosen.studies.is_dir():
         problem = "is not a folder" if chosen.studies.exists() else "no such folder; check the path"
         raise FileError(f"--studies {one_line(chosen.studies)}: {problem}")

@@ -199,7 +199,12 @@ def work(
         shown = [bar.show] if bar.bar else []
         if progress_file is not None and ranks.first:
             shown.append(ProgressFile(progress_file))
-        finished = training.train(lambda progress: [show(progress) for show in shown], stop, lines=bar.bar is None)
+
+        def show_all(progress: Any) -> None:
+            for show in shown:
+                show(progress)
+
+        finished = training.train(show_all, stop, lines=bar.bar is None)
     if not finished:
         training.say(f"stopped; go on with: {spelt('deepedit-train')} {pasted('--output', folder)} --resume")
         return INTERRUPTED
@@ -278,11 +283,11 @@ def phantom(target: Path, seed: int) -> None:
         write_phantom(target, seed=seed)
 
 
-def _preparing(cases: Iterable, count: int) -> Iterable:
+def _preparing(cases: Iterable[Any], count: int) -> Iterable[Any]:
     return progress(cases, "preparing", count)
 
 
-def _unseen(cases: Iterable, count: int) -> Iterable:
+def _unseen(cases: Iterable[Any], count: int) -> Iterable[Any]:
     return cases
 
 
@@ -290,7 +295,7 @@ class _Bar:
     """A tqdm bar that shows the share of the run that is over; on a terminal only."""
 
     def __init__(self, share: float, shown: bool) -> None:
-        self.bar = None
+        self.bar: Any = None  # one of tqdm's
         if shown and on_terminal():
             from tqdm import tqdm
 

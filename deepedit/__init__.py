@@ -1,6 +1,16 @@
 """Interactive 3D segmentation: one network that segments by itself, from clicks, and by correction."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for editors and type checkers; `__getattr__` does the same on demand
+    from deepedit.clicks import Clicks, chessboard_distance, error_regions, render_guidance, sample_clicks
+    from deepedit.evaluation import evaluate_dataset
+    from deepedit.inference.session import InteractiveSession
+    from deepedit.io.volumes import read_volume, write_label
+    from deepedit.network.checkpoint import load_model, save_model
+    from deepedit.network.export import export_torchscript
+    from deepedit.network.unet import ResidualUNet
+    from deepedit.volume import Volume
 
 __version__ = "0.1.0"
 
@@ -21,7 +31,22 @@ _PUBLIC = {
     "write_label": "deepedit.io.volumes",
 }
 
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "Clicks",
+    "InteractiveSession",
+    "ResidualUNet",
+    "Volume",
+    "chessboard_distance",
+    "error_regions",
+    "evaluate_dataset",
+    "export_torchscript",
+    "load_model",
+    "read_volume",
+    "render_guidance",
+    "sample_clicks",
+    "save_model",
+    "write_label",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,22 +1,38 @@
 """Boxes of voxels: a slice with start and stop along each axis."""
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
 
-Box = tuple[slice, slice, slice]
+Box = tuple[slice, ...]
+T = TypeVar("T")
+
+
+def three(values: Iterable[T]) -> tuple[T, T, T]:
+    """One value for each spatial axis, as a tuple. A ValueError is raised if there are more, or fewer."""
+    x, y, z = values
+    return x, y, z
 
 
 def bounding_box(mask: np.ndarray) -> Box | None:
     """Smallest box that holds all of a mask ``[X, Y, Z]``; None if the mask is empty."""
-    across = mask.any(0)
+    across = np.any(mask, axis=0)
     spans = []
-    for profile in (mask.any((1, 2)), across.any(1), across.any(0)):
+    for profile in (np.any(mask, axis=(1, 2)), np.any(across, axis=1), np.any(across, axis=0)):
         hit = np.flatnonzero(profile)
         if not len(hit):
             return None
         spans.append(slice(int(hit[0]), int(hit[-1]) + 1))
     return tuple(spans)
+
+
+def bounding_box_of_some(mask: np.ndarray) -> Box:
+    """`bounding_box` of a mask that is known to hold a voxel."""
+    box = bounding_box(mask)
+    if box is None:
+        raise ValueError("the mask is empty")
+    return box
 
 
 def grown(box: Box, margin: int, shape: Sequence[int]) -> Box:

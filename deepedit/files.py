@@ -41,7 +41,7 @@ def pasted(option: str, value: object) -> str:
     return f"{option}{'=' if text.startswith('-') else ' '}{shlex.quote(text)}"
 
 
-def open_for_reading(path: str | os.PathLike) -> BinaryIO:
+def open_for_reading(path: str | os.PathLike[str]) -> BinaryIO:
     """A regular file, opened to be read.
 
     Raises:
@@ -66,7 +66,7 @@ def open_for_reading(path: str | os.PathLike) -> BinaryIO:
 
 
 @contextmanager
-def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def replace_atomically(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary stream that becomes the file `path` when the block ends well, and vanishes when it does not.
 
     The bytes go to a hidden temporary file in the same folder, reach the disk, and are then renamed: a reader sees
@@ -81,7 +81,7 @@ def replace_atomically(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def replace_by_file(path: str | os.PathLike, ending: str = "") -> Iterator[Path]:
+def replace_by_file(path: str | os.PathLike[str], ending: str = "") -> Iterator[Path]:
     """As `replace_atomically`, for a writer that wants a path: that of an empty temporary file, with this ending."""
     name = one_line(path)
     try:
@@ -109,7 +109,7 @@ def replace_by_file(path: str | os.PathLike, ending: str = "") -> Iterator[Path]
             os.unlink(temporary)
 
 
-def make_folder(path: str | os.PathLike) -> None:
+def make_folder(path: str | os.PathLike[str]) -> None:
     """Make a folder and those above it, where they are missing.
 
     Raises:
@@ -153,7 +153,7 @@ def _why_not_written(error: Exception) -> str:
     return f"{reason}; nothing was left behind"
 
 
-def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileError) -> dict[str, Any]:
+def read_json(path: str | os.PathLike[str], error_type: type[DeepEditError] = FileError) -> dict[str, Any]:
     """The object in a JSON file that may be hostile.
 
     Args:
@@ -167,7 +167,7 @@ def read_json(path: str | os.PathLike, error_type: type[DeepEditError] = FileErr
     return parse_json(read_small(path, error_type), one_line(path), error_type)
 
 
-def read_small(path: str | os.PathLike, error_type: type[DeepEditError] = FileError) -> bytes:
+def read_small(path: str | os.PathLike[str], error_type: type[DeepEditError] = FileError) -> bytes:
     """The content of a file of text, such as JSON.
 
     Raises:
@@ -221,8 +221,10 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
         seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
-        raise ValueError(f"the key {twice!r} appears twice in one object")
+        for key, _ in pairs:
+            if key in seen:
+                raise ValueError(f"the key {key!r} appears twice in one object")
+            seen.add(key)
     return entries
 
 

@@ -6,6 +6,7 @@ import reprlib
 import unicodedata
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -158,7 +159,7 @@ class MergePolicy:
             raise ValueError("enforce of a merge policy must be true or false")
 
     @classmethod
-    def from_dict(cls, entries: Mapping) -> "MergePolicy":
+    def from_dict(cls, entries: Mapping[str, Any]) -> "MergePolicy":
         """The policy in the dictionary of a plan; entries of rules that are no more are left out."""
         entries = dict(entries)
         if "ownership" in entries:  # as first written in format 3, when agreement was no share of what is expected
@@ -219,12 +220,12 @@ class Plan:
         if self.ignore is not None and (type(self.ignore) is not int or self.ignore in (0, *self.labels.values)):
             raise ValueError("the value to ignore must be a whole number that is no label's")
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, entries: Mapping) -> "Plan":
+    def from_dict(cls, entries: Mapping[str, Any]) -> "Plan":
         """The plan that `to_dict` wrote.
 
         Raises:
@@ -254,7 +255,7 @@ class Plan:
             raise ModelError(f"the preprocessing plan is damaged: {error}") from error
 
 
-def _list(entries: object) -> list | tuple:
+def _list(entries: object) -> list[Any] | tuple[Any, ...]:
     # A tensor may be gone through as well, and a few bytes of a file make one of a billion entries.
     if not isinstance(entries, list | tuple):
         raise TypeError("a list is something else")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -40,6 +41,7 @@ class Volume:
         other_affines: those that the header states besides, where it contradicts itself.
         names: those that the file gives to the values of a label map, as segmentations of 3D Slicer do.
         notes: what was taken for something else than the file says, or passed over, in a line each.
+        slices: the files of a DICOM series, one for each voxel along the last axis, which results then refer to.
     """
 
     data: np.ndarray
@@ -48,6 +50,7 @@ class Volume:
     other_affines: tuple[np.ndarray, ...] = ()
     notes: tuple[str, ...] = ()
     names: Mapping[int, str] = field(default_factory=dict)
+    slices: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         if self.data.ndim not in (3, 4):

@@ -1,5 +1,6 @@
 """What `import deepedit` gives, and what it costs."""
 
+import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,14 @@ def test_every_public_name_is_there():
     for name in deepedit.__all__:
         assert getattr(deepedit, name) is not None
     assert set(dir(deepedit)) == set(deepedit.__all__)
+
+
+def test_editors_are_told_of_the_names_that_are_there():
+    """What is imported for type checkers alone is what `__getattr__` gives, from the same modules."""
+    (shown,) = [node for node in ast.parse(Path(deepedit.__file__).read_text()).body if isinstance(node, ast.If)]
+    told = {name.name: node.module for node in shown.body for name in node.names}
+    assert set(told) == set(deepedit.__all__)
+    assert told == deepedit._PUBLIC
 
 
 def test_importing_the_package_waits_for_nothing_heavy():

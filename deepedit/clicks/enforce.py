@@ -94,7 +94,9 @@ def _border(shape: Sequence[int]) -> Tensor:
 
 def _logits_at(logits: Tensor, batch: Tensor, voxels: Tensor) -> Tensor:
     """``[N, ..., C]`` float32: logits ``[B, C, X, Y, Z]`` in the samples ``[N]`` at voxels ``[N, ..., 3]``."""
-    return logits[(batch.view(-1, *[1] * (voxels.ndim - 2)), slice(None), *voxels.unbind(-1))].float()
+    samples = batch.view(-1, *[1] * (voxels.ndim - 2))
+    x, y, z = voxels.unbind(-1)
+    return logits[samples, :, x, y, z].float()
 
 
 def _missing(

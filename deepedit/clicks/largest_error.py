@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from torch import Tensor
 
-from deepedit.boxes import Box, bounding_box, within
+from deepedit.boxes import Box, bounding_box, bounding_box_of_some, three, within
 from deepedit.clicks import dispatch
 from deepedit.devices import upload
 
@@ -36,7 +36,7 @@ class ErrorComponent:
         # volume.
         depth = ndimage.distance_transform_edt(np.pad(self.mask, 1))[1:-1, 1:-1, 1:-1]
         deepest = np.unravel_index(depth.argmax(), depth.shape)
-        return tuple(int(index + span.start) for index, span in zip(deepest, self.box, strict=True))
+        return three(int(index + span.start) for index, span in zip(deepest, self.box, strict=True))
 
     def counts_for(self, prediction: np.ndarray) -> int:
         """The `counted_class` of a click in the deepest voxel, if ``[X, Y, Z]`` class indices are shown."""
@@ -69,7 +69,7 @@ def largest_error_click(
     segmentation, 2021, with all classes instead of one object.
     """
     for component in error_components(prediction, label):
-        if not used_up or component.counts_for(prediction) not in used_up:
+        if not used_up or component.counts_for(np.asarray(prediction)) not in used_up:
             return component.deepest_voxel, component.label
     return None
 
@@ -96,7 +96,8 @@ def error_components(prediction: Tensor | np.ndarray, label: Tensor | np.ndarray
     if box is None:
         return
     codes = np.where(wrong[box], label[box].astype(np.int64) + 1, 0)
-    regions, owners, numbers, sizes, firsts = [], [], [], [], []
+    regions: list[tuple[int, Box, np.ndarray]] = []
+    owners, numbers, sizes, firsts = [], [], [], []
     for code, part in enumerate(ndimage.find_objects(codes), start=1):
         if part is None:
             continue
@@ -113,7 +114,7 @@ def error_components(prediction: Tensor | np.ndarray, label: Tensor | np.ndarray
         of, this = int(owner[index]), int(number[index])
         true_class, part, numbered = regions[of]
         if not rank:  # mostly all that is asked for, and found sooner than the boxes of thousands of components
-            inner = bounding_box(numbered == this)
+            inner = bounding_box_of_some(numbered == this)
         else:
             if of not in boxes:
                 boxes[of] = ndimage.find_objects(numbered)

@@ -116,7 +116,11 @@ def per_sample(generator: Randomness, samples: int, device: torch.device) -> lis
 
 
 def _listed(generator: Randomness, samples: int) -> list[torch.Generator | None]:
-    sources = [generator] * samples if generator is None or isinstance(generator, torch.Generator) else list(generator)
+    sources: list[torch.Generator | None]
+    if generator is None or isinstance(generator, torch.Generator):  # noqa: SIM108  # its types would be joined
+        sources = [generator] * samples
+    else:
+        sources = [*generator]
     if len(sources) != samples:
         raise ValueError(f"one generator for each of {samples} samples is needed; got {len(sources)}")
     return sources

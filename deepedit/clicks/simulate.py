@@ -97,7 +97,11 @@ class _Intent:
 
 
 def _host_generators(generator: Randomness, samples: int) -> list[torch.Generator | None]:
-    sources = [generator] * samples if generator is None or isinstance(generator, torch.Generator) else list(generator)
+    sources: list[torch.Generator | None]
+    if generator is None or isinstance(generator, torch.Generator):  # noqa: SIM108  # its types would be joined
+        sources = [generator] * samples
+    else:
+        sources = [*generator]
     if len(sources) != samples or any(source is not None and source.device.type != "cpu" for source in sources):
         raise ValueError(f"one generator, or one for each of {samples} samples, on the CPU is needed; got {sources}")
     return sources
@@ -184,6 +188,7 @@ def _fused_candidates(
 ) -> _Candidates:
     """`_candidates`, computed by the fused kernels on a GPU."""
     kernels, device = dispatch.kernels_for(label.shape, label.device), label.device
+    assert kernels is not None
     columns = [samples, [intent.redundant for intent in intents], [intent.evenly for intent in intents]]
     rows, right, evenly = upload(columns, device, torch.int64)
     seeds = draw_seeds([intent.source for intent in intents], len(intents), device)

@@ -27,7 +27,7 @@ class Clicks:
     batch: Tensor
     label: Tensor
     position: Tensor
-    valid: Tensor | None = None
+    valid: Tensor = None  # type: ignore[assignment]  # a tensor from __post_init__ on
 
     def __post_init__(self) -> None:
         batch, label, position = (

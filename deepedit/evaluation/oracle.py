@@ -31,7 +31,9 @@ def oracle_dice(
         nothing is wrong any more.
     """
     # Slab by slab, since bincount makes a copy with 8 bytes a voxel.
-    size = sum(np.bincount(slab.ravel(), minlength=num_classes) for slab in truth)
+    size = np.zeros(num_classes, np.int64)
+    for slab in truth:
+        size += np.bincount(slab.ravel(), minlength=num_classes)
     wrong = classes != truth
     missed = np.bincount(truth[wrong], minlength=num_classes)
     excess = np.bincount(classes[wrong], minlength=num_classes)

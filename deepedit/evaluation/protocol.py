@@ -18,7 +18,8 @@ from deepedit.inference.failure import why_it_failed
 from deepedit.inference.initial import named_values
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.grids import misfit, near_misfit
-from deepedit.io.msd import Case, read_case
+from deepedit.io.msd import read_case
+from deepedit.io.pairing import Case
 from deepedit.io.volumes import read_label_on
 from deepedit.metrics import dice, surface_dice
 from deepedit.network.checkpoint import Model
@@ -110,6 +111,7 @@ def evaluate_dataset(
     rows = []
 
     def begin(case: Case, truth: np.ndarray) -> None:
+        assert initial is not None
         start = initial_segmentation(initial, case, truth, model.plan.labels, seed)
         given = (None, False) if isinstance(initial, Corruption) else (mapping, same_grid)
         session.set_segmentation(start, *given)
@@ -180,16 +182,17 @@ def _evaluate_case(
 
     scores: list[list[tuple[float, float]]] = []
     rounds: list[tuple[bool | None, bool | None, float | None, ClickEffect | None]] = []
-    before = oracle = None
+    before: np.ndarray | None = None
+    oracle: np.ndarray | None = None
     limits = protocol.max_clicks, protocol.max_clicks_per_label
     first = redundant_click(truth) if protocol.perfect else None
     for each in annotate(session, truth, limits[0], unknown, first=first, max_per_class=limits[1]):
         if before is None and protocol.oracle:
             oracle = oracle_dice(each.classes, truth, labels.num_classes, *limits)
-        known = (before, scores[-1]) if scores else None
+        known = None if before is None else (before, scores[-1])
         scores.append(_scores(each.classes, truth, labels, spacing, protocol.tolerance, known))
         obeyed = effect = None
-        if each.voxel is not None:
+        if before is not None and each.voxel is not None and each.label is not None:
             obeyed = bool(each.classes[each.voxel] == each.label)
             effect = click_effect(before, each.classes, truth, each.voxel, each.label, labels)
         rounds.append((obeyed, each.obeyed_alone, each.seconds, effect))
@@ -197,13 +200,15 @@ def _evaluate_case(
 
     rows = []
     for clicks in range(protocol.max_clicks + 1):
-        *of_click, effect = rounds[clicks] if clicks < len(rounds) else (None,) * 4
-        if effect is not None:
+        obeyed, alone, seconds, effect = rounds[clicks] if clicks < len(rounds) else (None, None, None, None)
+        if effect is not None and before is not None:
             effect = replace(effect, kept=bool(before[effect.voxel] == labels.index(effect.label)))
         shown = scores[min(clicks, len(scores) - 1)]
         best = (None,) * len(shown) if oracle is None else oracle[min(clicks, len(oracle) - 1)].tolist()
         for name, (label_dice, label_nsd), label_oracle in zip(labels.names, shown, best, strict=True):
-            rows.append(Row(case.name, name, clicks, label_dice, label_nsd, *of_click, effect, label_oracle))
+            rows.append(
+                Row(case.name, name, clicks, label_dice, label_nsd, obeyed, alone, seconds, effect, label_oracle)
+            )
     return rows
 
 

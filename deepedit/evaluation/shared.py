@@ -6,7 +6,7 @@ from typing import Any
 
 from deepedit.evaluation.protocol import evaluate_dataset
 from deepedit.evaluation.rows import Row
-from deepedit.io.msd import Case
+from deepedit.io.pairing import Case
 from deepedit.network.checkpoint import Model
 from deepedit.ranks import Ranks
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from deepedit.boxes import Box, bounding_box, grown
+from deepedit.boxes import Box, bounding_box_of_some, grown
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.pairing import Case, volume_files
@@ -43,7 +43,9 @@ class Corruption:
 Start = None | str | Path | Corruption
 
 
-def initial_segmentation(start: Start, case: Case, truth: np.ndarray, labels: Labels, seed: int) -> Path | np.ndarray:
+def initial_segmentation(
+    start: str | Path | Corruption, case: Case, truth: np.ndarray, labels: Labels, seed: int
+) -> Path | np.ndarray:
     """The initial segmentation of a case, in a form for `InteractiveSession.set_segmentation`.
 
     Args:
@@ -134,5 +136,5 @@ def _bisect(inner: torch.Tensor, num_classes: int, corruption: Corruption, seed:
 
 def _around_labels(truth: np.ndarray) -> Box:
     """The box of all labels with a margin of half its longest side. Errors occur only there, and a box saves time."""
-    box = bounding_box(truth > 0)
+    box = bounding_box_of_some(truth > 0)
     return grown(box, max(span.stop - span.start for span in box) // 2, truth.shape)

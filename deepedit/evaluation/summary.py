@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
 from deepedit.evaluation.oracle import repaired_share
-from deepedit.evaluation.rows import ClickEffect, Row
+from deepedit.evaluation.rows import Row
 from deepedit.plan import BACKGROUND
 
 AUC_CLICKS = 5
@@ -108,7 +109,7 @@ class Summary:
     mean: Curve
     clicks: ClickSummary
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         """Plain numbers, strings, lists and dictionaries, fit for JSON."""
         return asdict(self)
 
@@ -186,7 +187,7 @@ def _clicks_to_reach(curves: np.ndarray, dice: float) -> ClicksToReach:
 def _click_summary(rows: Iterable[Row], max_clicks: int) -> ClickSummary:
     """From one row for each click."""
     rows = list(rows)
-    clicks: list[ClickEffect] = [row.click for row in rows]
+    clicks = [row.click for row in rows if row.click is not None]
     removing = [click for click in clicks if click.label == BACKGROUND and click.region]
     return ClickSummary(
         count=len(clicks),
@@ -205,6 +206,6 @@ def _click_summary(rows: Iterable[Row], max_clicks: int) -> ClickSummary:
     )
 
 
-def _mean(values: Iterable[float]) -> float | None:
-    values = list(values)
-    return float(np.mean(values)) if values else None
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return float(np.mean(known)) if known else None

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch import Tensor
 
+from deepedit.boxes import Box
 from deepedit.inference.locks import Locks
 from deepedit.io.click_files import PointClick
-from deepedit.transforms.geometry import Box
 
 Triple = tuple[int, int, int]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from deepedit.boxes import three
 from deepedit.errors import ClickError
 from deepedit.inference.history import Click
 from deepedit.inference.segmentation import Segmentation
@@ -45,9 +46,9 @@ def locate_click(
             f"the click at {where} outside the image of {' x '.join(map(str, volume.shape))} voxels; "
             "check its position and its space"
         )
-    voxel = tuple(nearest_voxel(exact).tolist())
+    voxel = three(nearest_voxel(exact).tolist())
     place, target = grid.points_to_network(voxel), preprocess.click(voxel, grid)
-    return Click(given, label, voxel, tuple(place.tolist()), tuple(target.tolist()))
+    return Click(given, label, voxel, three(place.tolist()), three(target.tolist()))
 
 
 def refuse_locked(click: Click, state: Segmentation, names: Sequence[str]) -> None:
@@ -64,5 +65,5 @@ def refuse_locked(click: Click, state: Segmentation, names: Sequence[str]) -> No
         )
 
 
-def _point(position: Sequence[float]) -> str:
+def _point(position: Sequence[float] | np.ndarray) -> str:
     return "(" + ", ".join(f"{value:g}" for value in np.asarray(position, dtype=float).round(1)) + ")"

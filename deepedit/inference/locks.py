@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from deepedit.boxes import Box
 from deepedit.transforms.geometry import GridMap
 
 
@@ -24,7 +25,7 @@ class Locks:
     on_network: Tensor
 
     @staticmethod
-    def dtype(num_classes: int) -> type:
+    def dtype(num_classes: int) -> type[np.uint8] | type[np.int16]:
         """The integer type of `voxels`."""
         return np.uint8 if num_classes < 256 else np.int16
 
@@ -38,11 +39,11 @@ class Locks:
         cls, classes: frozenset[int], shown: np.ndarray, grid: GridMap, num_classes: int, like: Tensor
     ) -> "Locks":
         """Locks of all voxels that have certain classes on the image's own grid; otherwise as `of`."""
-        table = np.zeros(num_classes, cls.dtype(num_classes))
+        table: np.ndarray = np.zeros(num_classes, cls.dtype(num_classes))
         table[list(classes)] = np.array(list(classes)) + 1
         return cls.of(classes, table[shown], grid, num_classes, like)
 
-    def keep(self, shown: np.ndarray, wanted: np.ndarray, box: tuple[slice, slice, slice]) -> np.ndarray:
+    def keep(self, shown: np.ndarray, wanted: np.ndarray, box: Box) -> np.ndarray:
         """The classes that are wanted in a box of the image's own grid, or shown where a lock forbids them."""
         closed = np.isin(wanted, list(self.classes)) & (wanted != shown)
         return np.where((self.voxels[box] > 0) | closed, shown, wanted)

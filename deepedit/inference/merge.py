@@ -80,8 +80,8 @@ def merge(
         reach = _reach(initial, answer, policy)
         if edited is not None:
             reach = torch.where(edited, reach, math.inf)
-        table = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid & newest))
-        weight = within_reach(*table, reach, answer.shape[2:], policy.softness)
+        position, counts = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid & newest))
+        weight = within_reach(position, counts, reach, answer.shape[2:], policy.softness)
         weight = weight if rim is None else weight.mul_(rim)
     if weight is None:
         after = answer.clone()

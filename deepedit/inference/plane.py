@@ -45,7 +45,8 @@ class Plane:
 
     def pixels(self, scale: float) -> tuple[int, int]:
         """Width and height at a scale in pixels per mm, before halving."""
-        return tuple(FINE * max(1, round(side * scale)) for side in self.size_mm)
+        width, height = (FINE * max(1, round(side * scale)) for side in self.size_mm)
+        return width, height
 
     def grey(self, image: np.ndarray, low: float, high: float, scale: float) -> np.ndarray:
         """``[H, W, 3]`` float32 in [0, 255]."""

@@ -9,7 +9,8 @@ from deepedit.colours import colour
 from deepedit.inference.plane import Mark, Plane
 from deepedit.io.click_files import PointClick
 from deepedit.plan import Labels
-from deepedit.transforms.geometry import closest_canonical, nearest_voxel, to_voxel
+from deepedit.transforms.geometry import nearest_voxel, to_voxel
+from deepedit.transforms.orientation import closest_canonical
 from deepedit.volume import Volume
 
 PAPER, INK, FAINT = (14, 15, 18), (225, 228, 232), (190, 195, 202)
@@ -90,7 +91,7 @@ def preview(
     for click in clicks:
         voxel = nearest_voxel(to_voxel(click.position, click.space, volume.affine))[list(permutation)]
         size = np.array(volume.shape)[list(permutation)]
-        marks.append((np.where(flips, size - 1 - voxel, voxel), labels.index(click.label)))
+        marks.append((np.where(flips, size - 1 - voxel, voxel).tolist(), labels.index(click.label)))
     return overlay(
         image.transpose(permutation)[backwards],
         [labels.to_classes(segmentation).transpose(permutation)[backwards]],

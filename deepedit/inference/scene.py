@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.boxes import Box, overlap
+from deepedit.boxes import Box, overlap, three
 from deepedit.defaults import OVERLAP
 from deepedit.inference.history import Click
 from deepedit.inference.locks import Locks
@@ -47,7 +47,7 @@ class Scene:
     @property
     def shape(self) -> Triple:
         """Of the network's grid."""
-        return tuple(self.image.shape[1:])
+        return three(self.image.shape[1:])
 
     @property
     def num_classes(self) -> int:

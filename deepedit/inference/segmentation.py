@@ -52,10 +52,18 @@ class Segmentation:
     def begin(cls, scene: Scene, watch: Watch = UNWATCHED) -> "Segmentation":
         """The automatic result, or the initial segmentation."""
         if scene.initial is None:
-            passes = {"overlap": scene.overlap, "amp": scene.amp, "skip_air": scene.skip_air, "tta": scene.tta}
-            logits = to_keep(sliding_window(scene.model, scene.image, **passes, watch=watch))
-            return cls(scene, logits.to(scene.image.device))
+            logits = sliding_window(
+                scene.model,
+                scene.image,
+                overlap=scene.overlap,
+                amp=scene.amp,
+                skip_air=scene.skip_air,
+                tta=scene.tta,
+                watch=watch,
+            )
+            return cls(scene, to_keep(logits).to(scene.image.device))
         policy = scene.model.plan.merge
+        assert scene.initial_on_network is not None
         initial = logits_of_initial(scene.initial_on_network[None], scene.num_classes, policy)
         if scene.locks is not None:
             initial = keep_locked(initial.float(), scene.locks.on_network[None], policy.margin).half()
@@ -158,6 +166,7 @@ class Segmentation:
         change, scene = Change(self.locks, relocks=True), self.scene
         try:
             self.remember_lock(Locked.of(label, voxels))
+            assert self.locks is not None
             held = self.locks.voxels
             # The logits follow, so that the network is shown the same as the user.
             differs = (self.locks.on_network > 0) & (self.locks.on_network - 1 != self.classes)
@@ -188,11 +197,12 @@ class Segmentation:
         if isinstance(step, Locked):
             held = self.locks.voxels.copy() if self.locks else np.zeros(step.shape, Locks.dtype(num_classes))
             held[step.voxels & (held == 0)] = step.label + 1
-            classes = {step.label, *(self.locks.classes if self.locks else ())}
+            classes = frozenset((step.label, *(self.locks.classes if self.locks else ())))
         else:
+            assert self.locks is not None
             held = np.where(self.locks.voxels == step.label + 1, 0, self.locks.voxels)
             classes = self.locks.classes - {step.label}
-        self.locks = Locks.of(frozenset(classes), held, grid, num_classes, self.logits) if classes else None
+        self.locks = Locks.of(classes, held, grid, num_classes, self.logits) if classes else None
 
     def _is_known(self, place: Box) -> bool:
         """Whether the network has been asked for all of a part of its grid."""
@@ -204,6 +214,7 @@ class Segmentation:
         place = scene.place(start)
         answer = predict_alone(scene.model, scene.image, None, None, start, scene.window, scene.amp, scene.tta)
         answer = to_keep(crop(answer, start, scene.shape))
+        assert self.known is not None
         logits = torch.where(self.known[place], self.logits[(slice(None), *place)], answer)
         earlier = self._replace(place, logits, [])
         self.known[place] = True
@@ -237,7 +248,7 @@ class Segmentation:
             scene.model.plan.merge,
             places=places,
             rim=None if scene.is_one_window else rim_weight(place, scene.shape, device),
-            initial=None if scene.initial is None else scene.initial_on_network[place][None],
+            initial=None if scene.initial_on_network is None else scene.initial_on_network[place][None],
             locked=None if self.locks is None else self.locks.on_network[place][None],
         )
         row = {click.voxel: number for number, click in enumerate(obeyed)}

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from deepedit.boxes import Box
 from deepedit.defaults import OVERLAP
 from deepedit.errors import ClickError, DeepEditError, ModelError
 from deepedit.files import one_line
@@ -22,10 +23,10 @@ from deepedit.inference.sliding_window import window_shape
 from deepedit.inference.timeline import Timeline
 from deepedit.inference.watch import IsCancelled, OnProgress, Watch
 from deepedit.io.click_files import PointClick
+from deepedit.io.codes import Term
 from deepedit.io.volumes import read_volume, write_label
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import at_precision, pick_device
-from deepedit.transforms.geometry import Box
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
 
@@ -86,7 +87,7 @@ class InteractiveSession:
     ) -> None:
         self.model = model
         self._answering = replace(model, network=at_precision(model.network, model.device, amp))
-        self._passes = {"amp": amp, "overlap": overlap, "skip_air": skip_air, "tta": tta}
+        self._passes: dict[str, Any] = {"amp": amp, "overlap": overlap, "skip_air": skip_air, "tta": tta}
         self._preprocess = Preprocessor(model.plan, model.device)
         self._volume: Volume | None = None
         self._timeline: Timeline | None = None
@@ -108,7 +109,7 @@ class InteractiveSession:
         """Start over with another image.
 
         Args:
-            image: a file, a volume, or an array ``[X, Y, Z]`` or ``[C, X, Y, Z]``.
+            image: a file, the folder of a DICOM series, a volume, or an array ``[X, Y, Z]`` or ``[C, X, Y, Z]``.
             affine: ``[4, 4]``, voxels to RAS mm, of an array; 1 mm and RAS without it.
 
         A file is read as ``model.plan.reading`` says; to choose otherwise, give what `read_volume` returns.
@@ -149,11 +150,10 @@ class InteractiveSession:
                 "fine-tune it, or leave the segmentation out and click"
             )
         plan = self.model.plan
-        image = self._require_image()
+        image, scene = self._require_image(), self._require_timeline().scene
         notes: list[str] = []
         initial = initial_classes(segmentation, image, plan.labels, plan.reading, notes.append, mapping, same_grid)
         classes = frozenset(plan.labels.index(label) for label in locked)
-        scene = self._timeline.scene
         locks = Locks.of_labels(classes, initial, scene.grid, scene.num_classes, scene.image) if classes else None
         self._start_over(initial, notes, locks)
 
@@ -181,7 +181,7 @@ class InteractiveSession:
             box: slices into the image's grid, as of `add_click`; all of it unless given.
         """
         state = self._require_timeline().state
-        result = np.broadcast_to(np.uint8(0), self._volume.shape) if state is None else state.result
+        result = np.broadcast_to(np.uint8(0), self._require_image().shape) if state is None else state.result
         return self.model.plan.labels.to_values(result if box is None else result[box])
 
     def add_click(
@@ -248,11 +248,11 @@ class InteractiveSession:
         Raises:
             ClickError: if there is no such click.
         """
-        self._require_image()
+        timeline = self._require_timeline()
         count = len(self.clicks)
         if not 0 <= number < count:
             raise ClickError(f"there is no click {number}; there are {count}, counted from 0")
-        return self._timeline.remove(number, Watch(on_progress, cancelled))
+        return timeline.remove(number, Watch(on_progress, cancelled))
 
     def lock(self, label: str, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> None:
         """Approve a label: no answer takes a voxel from it or gives it one, until it is unlocked.
@@ -375,15 +375,17 @@ class InteractiveSession:
             ``[X, Y, Z]`` float32 for one label, else ``[L + 1, X, Y, Z]``, the background first. Largest for the
             label that `predict` shows.
         """
-        state = self._require_timeline().whole(Watch(on_progress, cancelled))
+        timeline = self._require_timeline()
+        state = timeline.whole(Watch(on_progress, cancelled))
         index = None if label is None else [self.model.plan.labels.index(label)]
-        result = self._preprocess.probabilities_to_native(state.logits, self._timeline.scene.grid, index, state.result)
+        result = self._preprocess.probabilities_to_native(state.logits, timeline.scene.grid, index, state.result)
         return result if label is None else result[0]
 
     def uncertainty(self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None) -> np.ndarray:
         """``[X, Y, Z]`` float32 in [0, 1]: the entropy of the classes as a share of its largest possible value."""
-        state = self._require_timeline().whole(Watch(on_progress, cancelled))
-        return self._preprocess.uncertainty_to_native(state.logits, self._timeline.scene.grid)
+        timeline = self._require_timeline()
+        state = timeline.whole(Watch(on_progress, cancelled))
+        return self._preprocess.uncertainty_to_native(state.logits, timeline.scene.grid)
 
     def volumes(
         self, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
@@ -392,24 +394,30 @@ class InteractiveSession:
         result = self._require_timeline().whole(Watch(on_progress, cancelled)).result
         return self.volumes_of(np.bincount(result.ravel(), minlength=self.model.plan.labels.num_classes))
 
-    def volumes_of(self, counts: Sequence[int]) -> dict[str, LabelVolume]:
+    def volumes_of(self, counts: Sequence[int] | np.ndarray) -> dict[str, LabelVolume]:
         """As `volumes`, for whoever has counted the voxels of each class already. Never asks the network."""
         timeline, labels = self._require_timeline(), self.model.plan.labels
-        voxel = abs(np.linalg.det(self._volume.affine[:3, :3])) / 1000
+        voxel = abs(np.linalg.det(self._require_image().affine[:3, :3])) / 1000
         changes = timeline.done[-1].change.voxels if timeline.done else (0,) * labels.num_classes
         return {
             name: LabelVolume(float(counts[index] * voxel), float(changes[index] * voxel))
             for index, name in enumerate(labels.names, start=1)
         }
 
-    def save(self, path: str | Path) -> None:
+    def save(self, path: str | Path, terms: Mapping[str, Term] | None = None) -> None:
         """Write the segmentation on the image's own grid; the ending of the name says in which format.
 
-        A ``.seg.nrrd`` has all labels of the model as segments, with their names.
+        A ``.seg.nrrd`` has all labels of the model as segments, with their names; so has a ``.dcm``, which is a DICOM
+        SEG, and needs an image that was read from a DICOM series.
+
+        Args:
+            terms: coded terms of labels for a DICOM SEG, as `deepedit.io.codes.read_codes` reads them.
         """
         labels = self.model.plan.labels
         names = dict(zip(labels.values, labels.names, strict=True))
-        write_label(path, self.predict(), self._require_image(), names)
+        timeline = self._require_timeline()
+        automatic = not timeline.done and timeline.scene.initial is None
+        write_label(path, self.predict(), self._require_image(), names, terms, automatic)
 
     def save_session(
         self, path: str | Path, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
@@ -442,7 +450,7 @@ class InteractiveSession:
         other = copy.copy(self)
         other.notes, other._segmentation_notes = notes, []
         other._open(volume)
-        read_session(path, other._timeline, other._digest, self.model, other._located)
+        read_session(path, other._require_timeline(), other._digest, self.model, other._located)
         self.__dict__.update(other.__dict__)
 
     def _read(self, image: str | Path | Volume | np.ndarray, affine: np.ndarray | None) -> tuple[Volume, list[str]]:
@@ -466,9 +474,9 @@ class InteractiveSession:
 
     def _start_over(self, initial: np.ndarray | None, notes: list[str], locks: Locks | None = None) -> None:
         """Begin anew from an initial segmentation, or without; `notes` are of that."""
-        self._timeline = Timeline(replace(self._timeline.scene, initial=initial, locks=locks))
+        self._timeline = Timeline(replace(self._require_timeline().scene, initial=initial, locks=locks))
         if locks is not None:  # clicks are held against what is shown
-            self._timeline.whole()
+            self._require_timeline().whole()
         self.notes = [note for note in self.notes if note not in self._segmentation_notes]
         self._segmentation_notes = notes
         for note in notes:
@@ -485,6 +493,7 @@ class InteractiveSession:
 
     def _require_timeline(self) -> Timeline:
         self._require_image()
+        assert self._timeline is not None
         return self._timeline
 
     def _locked(self) -> frozenset[int]:
@@ -499,9 +508,11 @@ class InteractiveSession:
         except (TypeError, ValueError, OverflowError) as error:
             raise ClickError(f"a click is three numbers; got {position!r}") from error
         click = self._located(PointClick(label, (x, y, z), space))
-        if self._timeline.state is not None:
-            refuse_locked(click, self._timeline.state, self.model.plan.labels.class_names)
+        state = self._require_timeline().state
+        if state is not None:
+            refuse_locked(click, state, self.model.plan.labels.class_names)
         return click
 
     def _located(self, given: PointClick) -> Click:
-        return locate_click(given, self._volume, self._timeline.scene.grid, self._preprocess, self._note)
+        grid = self._require_timeline().scene.grid
+        return locate_click(given, self._require_image(), grid, self._preprocess, self._note)

@@ -43,7 +43,7 @@ def image_digest(volume: Volume) -> str:
     # As float32, so that it does not matter whether an image comes as a file or as an array of another type. A plane at
     # a time: files come with the first axis adjacent in memory.
     for plane in np.moveaxis(data, -1, 0):
-        digest.update(np.ascontiguousarray(plane, dtype="<f4"))
+        digest.update(np.ascontiguousarray(plane, dtype="<f4").data)
     return digest.hexdigest()
 
 
@@ -67,8 +67,8 @@ def write_session(path: str | Path, timeline: Timeline, image: str, model: Model
     Raises:
         FileError: if it cannot be written; nothing is lost then.
     """
-    state, scene, names = timeline.state, timeline.scene, model.plan.labels.class_names
-    arrays = {"result": state.result, "logits": state.logits.cpu().numpy()}
+    state, scene, names = timeline.whole(), timeline.scene, model.plan.labels.class_names
+    arrays: dict[str, Any] = {"result": state.result, "logits": state.logits.cpu().numpy()}
     if timeline.done:
         first = timeline.before_all()
         arrays |= {"first_result": first.result, "first_logits": first.logits.cpu().numpy()}

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from deepedit.boxes import overlap as box_overlap
+from deepedit.boxes import three
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.defaults import OVERLAP
 from deepedit.devices import upload
@@ -150,7 +151,7 @@ def predict_alone(
     Returns:
         ``[L + 1, *window]`` float32; the first voxels along each axis are of the first answer alone.
     """
-    starts = [tuple(start), *([tuple(place + 1 for place in start)] if tta else [])]
+    starts = [three(start), *([three(place + 1 for place in start)] if tta else [])]
     groups = _groups(starts, window, model.plan, image.device)
     first, *second = (
         logits for each in groups for logits in predict_windows(model, image, clicks, previous, each, window, amp)
@@ -179,13 +180,15 @@ def windows_at_once(window: Sequence[int], plan: Plan, device: torch.device) -> 
     return max(2, VALUES_AT_ONCE // (channels * math.prod(window)))
 
 
-def _groups(starts: Sequence[Triple], window: Sequence[int], plan: Plan, device: torch.device) -> list:
+def _groups(
+    starts: Sequence[Triple], window: Sequence[int], plan: Plan, device: torch.device
+) -> list[Sequence[Triple]]:
     """The windows, as many together as go through the network at once."""
     at_once = windows_at_once(window, plan, device)
     return [starts[first : first + at_once] for first in range(0, len(starts), at_once)]
 
 
-def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Sequence[int]) -> Triple:
+def window_shape(shape: Sequence[int], patch_size: Sequence[int], divisor: Triple) -> Triple:
     """Sides of the windows for a volume: its own, rounded up to `divisor`, where near the patch's, else the patch's.
 
     Never so few voxels that the network's deepest level would be a single one.
@@ -211,7 +214,7 @@ def window_starts(shape: Sequence[int], window: Sequence[int], overlap: float = 
 
 def window_around(voxel: Sequence[int], shape: Sequence[int], window: Sequence[int]) -> Triple:
     """First voxel of the window with a voxel as near to its centre as the volume allows."""
-    return tuple(
+    return three(
         (size - side) // 2 if size <= side else min(max(index - side // 2, 0), size - side)
         for index, size, side in zip(voxel, shape, window, strict=True)
     )

@@ -45,7 +45,7 @@ class Timeline:
             self.state = Segmentation.begin(self.scene, watch)
         elif self.is_partial:
             steps = [entry.step for entry in self.done]
-            watch.expect(sum(map(self.state.windows, steps)))
+            watch.expect(sum(self._begun.windows(step) for step in steps))
             first = Segmentation.begin(self.scene, watch)
             state = first.copy()
             self._become(state, self._made(steps, state, [], watch), first)
@@ -75,7 +75,7 @@ class Timeline:
             return None
         newest, undone = self.done[-1], self.undone
         if newest.change.kept:
-            self.state.swap(newest.change)
+            self._begun.swap(newest.change)
             self.done.pop()
             box = newest.change.box
         else:
@@ -91,18 +91,18 @@ class Timeline:
             return None
         entry = self.undone[-1]
         if entry.change.kept:
-            self.state.swap(entry.change)
+            self._begun.swap(entry.change)
         else:
-            watch.expect(self.state.windows(entry.step))
-            entry = Entry(entry.step, self.state.apply(entry.step, clicks_of(self.done), watch))
-        self._append(entry, self.state)
+            watch.expect(self._begun.windows(entry.step))
+            entry = Entry(entry.step, self._begun.apply(entry.step, clicks_of(self.done), watch))
+        self._append(entry, self._begun)
         self.undone.pop()
         return entry.change.redraw
 
     def remove(self, number: int, watch: Watch = UNWATCHED) -> Box | None:
         """Take a click away, as if it had never been; the steps after it are made anew."""
         index, steps = without_click([entry.step for entry in self.done], number)
-        watch.expect(sum(map(self.state.windows, steps)))
+        watch.expect(sum(self._begun.windows(step) for step in steps))
         state, before = self._before(index, watch)
         done = self._made(steps, state, before, watch)
         first = self.first if all(entry.change.kept for entry in done) else self.before_all()
@@ -113,7 +113,7 @@ class Timeline:
     def back_to(self, count: int, watch: Watch = UNWATCHED) -> None:
         """Take all steps but the first so many back, for good. If that fails, or is cancelled, some of them may be."""
         while len(self.done) > count and self.done[-1].change.kept:
-            self.state.swap(self.done[-1].change)
+            self._begun.swap(self.done[-1].change)
             self.done.pop()
         if len(self.done) > count:
             state, done = self._before(count, watch)
@@ -139,13 +139,20 @@ class Timeline:
         """The segmentation before the first step; a copy, if it is not held."""
         return self.first or self._before(0, UNWATCHED)[0]
 
+    @property
+    def _begun(self) -> Segmentation:
+        """The segmentation, which is there as soon as a step has been made."""
+        assert self.state is not None
+        return self.state
+
     def _before(self, index: int, watch: Watch) -> tuple[Segmentation, list[Entry]]:
         """The segmentation before a step, a copy, and the steps before that."""
         if all(entry.change.kept for entry in self.done[index:]):
-            state = self.state.copy()
+            state = self._begun.copy()
             for entry in reversed(self.done[index:]):
                 state.swap(replace(entry.change))
             return state, self.done[:index]
+        assert self.first is not None  # which is held from when the change of a step is forgotten
         state, steps = self.first.copy(), [entry.step for entry in self.done[:index]]
         watch.expect(sum(map(state.windows, steps)))
         return state, self._made(steps, state, [], watch)
@@ -164,7 +171,7 @@ class Timeline:
 
     def _become(self, state: Segmentation, done: list[Entry], first: Segmentation | None) -> Box | None:
         """Go on from another segmentation, with the one before its first step."""
-        changed = bounding_box(state.result != self.state.result)
+        changed = bounding_box(state.result != self._begun.result)
         self.state, self.done = state, done
         self.first = None if all(entry.change.kept for entry in done) else first
         return changed

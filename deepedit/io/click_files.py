@@ -15,6 +15,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from deepedit.boxes import three
 from deepedit.errors import ClickError, FileError
 from deepedit.files import brief, one_line, parse_json, read_small, replace_atomically
 from deepedit.io.click_tables import SLICER_SPACES, read_points
@@ -41,7 +42,7 @@ class PointClick:
     space: str
 
 
-def read_clicks(path: str | os.PathLike, labels: Sequence[str] | None = None) -> list[PointClick]:
+def read_clicks(path: str | os.PathLike[str], labels: Sequence[str] | None = None) -> list[PointClick]:
     """The clicks in a file of any of these formats, in the order of the file.
 
     Args:
@@ -72,7 +73,7 @@ def read_clicks(path: str | os.PathLike, labels: Sequence[str] | None = None) ->
     return _monai_clicks(content, known, name)
 
 
-def write_clicks(path: str | os.PathLike, clicks: Iterable[PointClick]) -> None:
+def write_clicks(path: str | os.PathLike[str], clicks: Iterable[PointClick]) -> None:
     """Write clicks in the format of this package, atomically.
 
     The space of the first click is written at the top of the file; a click in another space has a space of its own.
@@ -118,7 +119,7 @@ def _monai_clicks(content: dict[str, Any], known: list[str] | None, name: str) -
         if not isinstance(positions, list):
             raise FileError(
                 f"{name}: not a file of clicks: {one_line(key, 60)} should be a list of positions; "
-                "write clicks as README.md shows, or export them from 3D Slicer"
+                "write clicks as docs/segmenting.md shows, or export them from 3D Slicer"
             )
         label = key
         if key == MONAI_FOREGROUND and known and key not in known:
@@ -213,7 +214,7 @@ def _position(position: Any, where: str) -> tuple[float, float, float]:
     # Compared before it becomes a float: an integer of a thousand digits does not.
     if not numbers or len(position) != 3 or not all(abs(number) <= MAX_COORDINATE for number in position):
         raise ClickError(f"{where}: its position {brief(position)} is not three numbers (within 10 million)")
-    return tuple(float(number) for number in position)
+    return three(float(number) for number in position)
 
 
 def _space(space: Any, where: str) -> str:

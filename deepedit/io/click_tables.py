@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from deepedit.errors import FileError
 from deepedit.files import brief
@@ -31,7 +32,7 @@ class Point:
     """
 
     label: str | None
-    position: list
+    position: list[Any]
     space: str
     line: int
 

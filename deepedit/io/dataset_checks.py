@@ -11,9 +11,10 @@ from pathlib import Path
 from deepedit.errors import FileError
 from deepedit.files import one_line
 from deepedit.io.grids import misfit, near_misfit
+from deepedit.io.nifti_header import Geometry
 from deepedit.io.values import foreground_values
 from deepedit.io.volumes import read_geometry, read_label, read_label_on
-from deepedit.volume import DEFAULT_READING, Reading
+from deepedit.volume import DEFAULT_READING, Reading, Volume
 
 
 @dataclass
@@ -42,12 +43,12 @@ def check_cases(
 ) -> list[CaseReport]:
     """A report for each pair of image files and label file, in order."""
     with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-        return list(pool.map(lambda pair: _check_case(folder, *pair, reading), cases))
+        return list(pool.map(lambda pair: _check_case(folder, pair[0], pair[1], reading), cases))
 
 
 def _check_case(folder: Path, images: tuple[Path, ...], label: Path, reading: Reading) -> CaseReport:
     report = CaseReport()
-    grids = []
+    grids: list[tuple[Path, Geometry | Volume]] = []
     for path in images:
         try:
             grids.append((path, read_geometry(path, reading.affine, reading.units)))

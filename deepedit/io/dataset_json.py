@@ -119,7 +119,7 @@ def _labels(entries: Any, problems: list[str]) -> dict[str, int] | None:
             problem = f"label {name} with value {value} is there twice"
         if problem:
             problems.append(f"dataset.json: {problem}")
-        else:
+        elif value is not None:
             labels[name] = value
     labels.pop(BACKGROUND, None)
     if not set(labels) - {IGNORE} and len(problems) == before:
@@ -215,7 +215,8 @@ def _pairs(folder: Path, content: dict[str, Any], problems: list[str]) -> list[t
         if outside:
             problems.append(f"dataset.json: {one_line(outside[0], 100)} is not a path inside of the dataset's folder")
         else:
-            pairs.append((tuple(paths[:-1]), paths[-1]))
+            *inside, last = [path for path in paths if path is not None]
+            pairs.append((tuple(inside), last))
     return pairs or None
 
 

@@ -27,7 +27,7 @@ LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from RAS, and to it
 COLOURS = ("RGB-color", "HSV-color", "XYZ-color", "RGBA-color")
 
 
-def read_geometry(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -> Geometry:
+def read_geometry(path: str | os.PathLike[str], reading: Reading = DEFAULT_READING) -> Geometry:
     """Shape, affine and number of channels of a file, of which only the header is read.
 
     Args:
@@ -40,7 +40,7 @@ def read_geometry(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -
         return geometry
 
 
-def read_volume(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -> Volume:
+def read_volume(path: str | os.PathLike[str], reading: Reading = DEFAULT_READING) -> Volume:
     """An image on its own grid: float32 ``[X, Y, Z]``, or ``[C, X, Y, Z]`` for several channels.
 
     Channels are the components of a voxel, or the fourth axis.
@@ -59,7 +59,7 @@ def read_volume(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -> 
     return Volume(data, geometry.affine, None, geometry.other_affines, geometry.notes)
 
 
-def read_label(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -> Volume:
+def read_label(path: str | os.PathLike[str], reading: Reading = DEFAULT_READING) -> Volume:
     """A label map on its own grid: ``[X, Y, Z]`` of uint8, int16 or int32, the first of these that holds every value.
 
     The layers of a ``.seg.nrrd`` become one map, and the names of its segments the names of their values.
@@ -84,7 +84,7 @@ def read_label(path: str | os.PathLike, reading: Reading = DEFAULT_READING) -> V
     return Volume(data, geometry.affine, None, geometry.other_affines, geometry.notes, names)
 
 
-def read_segments(path: str | os.PathLike) -> tuple[Segment, ...]:
+def read_segments(path: str | os.PathLike[str]) -> tuple[Segment, ...]:
     """The segments of a ``.seg.nrrd``, in its order; only the header is read.
 
     Raises:
@@ -95,7 +95,7 @@ def read_segments(path: str | os.PathLike) -> tuple[Segment, ...]:
 
 
 def write_label(
-    path: str | os.PathLike, labels: np.ndarray, like: Volume, names: Mapping[int, str] | None = None
+    path: str | os.PathLike[str], labels: np.ndarray, like: Volume, names: Mapping[int, str] | None = None
 ) -> None:
     """Write a label map on the grid of `like`, compressed, in the smallest unsigned type that holds its values.
 
@@ -114,7 +114,7 @@ def write_label(
     _write(path, labels.T, like.affine, False, fields)
 
 
-def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
+def write_volume(path: str | os.PathLike[str], data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
     """Write numbers, such as probabilities, on the grid of `like`; otherwise as `write_label`.
 
     Args:
@@ -131,7 +131,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike, reading: Reading) -> Iterator[tuple[Any, Geometry, Header]]:
+def _opened(path: str | os.PathLike[str], reading: Reading) -> Iterator[tuple[Any, Geometry, Header]]:
     """A reader of SimpleITK that has read the header, the geometry, and what the checks found; errors get the name."""
     path, name = Path(path), one_line(path)
     open_for_reading(path).close()
@@ -142,7 +142,7 @@ def _opened(path: str | os.PathLike, reading: Reading) -> Iterator[tuple[Any, Ge
     sitk = simpleitk(name)
     header = check_header(path)
     reader = sitk.ImageFileReader()
-    reader.SetImageIO(IO.get(FORMAT.get(ending(path.name, READ)), "NiftiImageIO"))
+    reader.SetImageIO(IO.get(FORMAT.get(ending(path.name, READ), ""), "NiftiImageIO"))
     is_nifti = header.start[344:347] == b"ni1"
     geometry = parse_header(header.start, name, reading, pair=True)[1] if is_nifti else None
     with quiet(sitk), named(name):
@@ -220,13 +220,15 @@ def _shaped(array: np.ndarray, geometry: Geometry) -> np.ndarray:
     return array.T
 
 
-def _segments(reader: Any, path: str | os.PathLike, name: str) -> tuple[Segment, ...]:
+def _segments(reader: Any, path: str | os.PathLike[str], name: str) -> tuple[Segment, ...]:
     if ending(Path(path).name, READ) != SEGMENTATION:
         return ()
     return parse_segments({key: reader.GetMetaData(key) for key in reader.GetMetaDataKeys() if key.isprintable()}, name)
 
 
-def _write(path: str | os.PathLike, array: np.ndarray, affine: np.ndarray, vector: bool, fields: Mapping) -> None:
+def _write(
+    path: str | os.PathLike[str], array: np.ndarray, affine: np.ndarray, vector: bool, fields: Mapping[str, Any]
+) -> None:
     """Write ``[Z, Y, X]``, or ``[Z, Y, X, C]`` where `vector`."""
     name, end = one_line(path), ending(Path(path).name, READ)
     sitk = simpleitk(name)

@@ -15,6 +15,7 @@ ITK_PREFIX = re.compile(r"^(\[nrrd\] |(itk::|ITK )ERROR: )?(\w+\(0x[0-9a-f]+\): 
 
 _quieting = threading.Lock()
 _quiet_readers = 0
+_before: Any = None  # whether ITK printed warnings before
 
 
 def simpleitk(name: str) -> Any:
@@ -65,10 +66,10 @@ def _reason(error: Exception) -> str:
 @contextmanager
 def quiet(sitk: Any) -> Iterator[None]:
     """A context in which ITK prints no warnings; several threads may be in it at once."""
-    global _quiet_readers
+    global _quiet_readers, _before
     with _quieting:
         if not _quiet_readers:
-            quiet.before = sitk.ProcessObject.GetGlobalWarningDisplay()
+            _before = sitk.ProcessObject.GetGlobalWarningDisplay()
             sitk.ProcessObject.SetGlobalWarningDisplay(False)
         _quiet_readers += 1
     try:
@@ -77,4 +78,4 @@ def quiet(sitk: Any) -> Iterator[None]:
         with _quieting:
             _quiet_readers -= 1
             if not _quiet_readers:
-                sitk.ProcessObject.SetGlobalWarningDisplay(quiet.before)
+                sitk.ProcessObject.SetGlobalWarningDisplay(_before)

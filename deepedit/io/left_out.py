@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deepedit.files import one_line
-from deepedit.io.suffixes import FORMATS, IMAGES, LABELS, READ, SEGMENTATION, ending, voxel_files
+from deepedit.io.dicom_series import is_series
+from deepedit.io.suffixes import DICOM, FORMATS, IMAGES, LABELS, READ, SEGMENTATION, ending, voxel_files
 
 OTHER_IMAGES = (
     *(".hdr.gz", ".img.gz", ".img", ".mgz", ".mgh", ".mnc", ".gipl"),
-    *(".dcm", ".nii.bz2", ".nii.xz", ".nii.zip", ".nii.zst"),
+    *(".nii.bz2", ".nii.xz", ".nii.zip", ".nii.zst"),
 )
 """Endings of files that hold images or segmentations, in formats that are not read here."""
 
@@ -32,12 +33,16 @@ def left_out(folder: Path, endings: Sequence[str]) -> str | None:
     volumes = set(endings) <= set(READ)
     voxels = voxel_files(names) if volumes else set()
     names = [name for name in names if not ending(name, endings) and name not in voxels]
+    slices = [name for name in names if volumes and ending(name, (DICOM,))]
+    names = [name for name in names if name not in slices and not (volumes and is_series(folder / name))]
     segmentations = [name for name in names if volumes and ending(name, (SEGMENTATION,))]
     images = [name for name in names if volumes and ending(name, OTHER_IMAGES)]
     others = [name for name in names if name not in images and name not in segmentations]
     parts = []
     if segmentations:
         parts.append(f"{some(segmentations)}, as only images are read here")
+    if slices:
+        parts.append(f"{some(slices)}, as a DICOM series is an image where it has a folder of its own")
     if images:
         parts.append(f"{some(images)}, to be converted to .nii.gz")
     if others:

@@ -24,6 +24,7 @@ from deepedit.io.pairing import (
     channel_groups,
     check_folder,
     pair_files,
+    series_name,
     twice,
     volume_files,
     why_no_cases,
@@ -60,7 +61,7 @@ class Dataset:
 
 
 def find_dataset(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     labels: Mapping[str, int] | None = None,
     reading: Reading = DEFAULT_READING,
 ) -> Dataset:
@@ -83,7 +84,8 @@ def find_dataset(
     folder = Path(folder)
     check_folder(folder)
     description = read_description(folder)
-    problems, warnings = list(description.problems), []
+    problems = list(description.problems)
+    warnings: list[str] = []
     if labels is None:
         problems += description.label_problems
     else:
@@ -93,7 +95,7 @@ def find_dataset(
         problems.append(why_no_cases(folder))
     # Where a case lacks a file, it may be one of those.
     (problems if problems else warnings).extend(left_out_of_dataset(folder))
-    reports = check_cases(folder, [(case.image, case.label) for case in cases], reading)
+    reports = check_cases(folder, [(case.image, case.label_file) for case in cases], reading)
     problems += [problem for report in reports for problem in report.problems]
     channels = usual_channels(reports)
     problems += [
@@ -106,7 +108,8 @@ def find_dataset(
     if labels is not None:
         ignore = labels.get(IGNORE, None if ignore in labels.values() else ignore)
         labels = {name: value for name, value in labels.items() if name != IGNORE}
-    found.pop(ignore, None)
+    if ignore is not None:
+        found.pop(ignore, None)
     complete = all(report.values is not None for report in reports)
     names = shared_names(reports)
     chosen = _choose_labels(labels, description.labels, found, complete, names, problems, warnings)
@@ -130,7 +133,7 @@ def _where_values_are(cases: Sequence[Case], reports: Sequence[CaseReport]) -> d
     places: dict[int, list[str]] = {}
     for case, report in zip(cases, reports, strict=True):
         for value in report.values or ():
-            places.setdefault(value, []).append(one_line(f"{case.label.parent.name}/{case.label.name}", 150))
+            places.setdefault(value, []).append(one_line(f"{case.label_file.parent.name}/{case.label_file.name}", 150))
     return dict(sorted(places.items()))
 
 
@@ -201,7 +204,7 @@ def listed_problems(folder: Path, problems: Sequence[str]) -> str:
     return "\n  ".join(lines)
 
 
-def find_images(folder: str | os.PathLike, image_channels: int | None = None) -> tuple[Case, ...]:
+def find_images(folder: str | os.PathLike[str], image_channels: int | None = None) -> tuple[Case, ...]:
     """The images in a folder, as cases without labels, in the order of their names.
 
     Files ``case_0000``, ``case_0001``, ... are the channels of one case.
@@ -222,18 +225,26 @@ def find_images(folder: str | os.PathLike, image_channels: int | None = None) ->
     if not files:
         others = left_out(folder, IMAGES)
         raise DatasetError(
-            f"{one_line(folder)}: holds no image ({', '.join(IMAGES)})" + (f"; {others}" if others else "")
+            f"{one_line(folder)}: holds no image ({', '.join(IMAGES)}, or a folder with a DICOM series)"
+            + (f"; {others}" if others else "")
         )
     return image_cases(files, image_channels)
 
 
-def case_of_image(image: Path, image_channels: int | None = None) -> Case:
-    """The case that `find_images` would find for an image file among the names in its folder."""
+def case_of_image(image: Path, image_channels: int | None = None, series: str | None = None) -> Case:
+    """The case that `find_images` would find for an image file among the names in its folder.
+
+    Args:
+        image: a file, or the folder of a DICOM series.
+        series: the SeriesInstanceUID of the one that is meant, where the folder holds several.
+    """
+    if image.is_dir():
+        return Case(series_name(image), (image,), series=series)
     if ending(image.name, IMAGES) and image.is_file():
         for case in image_cases(volume_files(image.parent), image_channels):
             if image in case.image:
                 return case
-    return Case(stem(image.name), (image,))
+    return Case(stem(image.name), (image,), series=series)
 
 
 def image_cases(
@@ -273,7 +284,7 @@ def read_case(case: Case, reading: Reading = DEFAULT_READING) -> Volume:
 
 
 def _stacked(case: Case, reading: Reading) -> Volume:
-    first = read_volume(case.image[0], reading.affine, reading.units)
+    first = read_volume(case.image[0], reading.affine, reading.units, case.series)
     if len(case.image) == 1:
         return first
     data = np.empty((len(case.image), *first.shape), np.float32)

@@ -9,7 +9,8 @@ import gzip
 import math
 import os
 import zlib
-from typing import TYPE_CHECKING, BinaryIO
+from io import BufferedIOBase
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 import numpy as np
 
@@ -30,7 +31,7 @@ OTHER_FORMATS = {b"NRRD": "it seems to hold NRRD: name it .nrrd", b"Obje": "it s
 """What to do with a file that begins with the first bytes of another format."""
 
 
-def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Geometry:
+def read_geometry(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Geometry:
     """Shape, affine and number of channels of a NIfTI file, of which only the header is read.
 
     Args:
@@ -44,7 +45,7 @@ def read_geometry(path: str | os.PathLike, affine: str = "sform", units: str = "
         return _read_header(_decompressed(file, path), path, reading)[1]
 
 
-def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_grid(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """The grid of an image, with its header: a volume whose voxels are not read, and count as 0 without taking memory.
 
     Args:
@@ -59,7 +60,7 @@ def read_grid(path: str | os.PathLike, affine: str = "sform", units: str = "head
     return Volume(nothing, geometry.affine, header, geometry.other_affines, geometry.notes)
 
 
-def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_volume(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """An image: its scaled values on its own grid.
 
     Args:
@@ -80,7 +81,7 @@ def read_volume(path: str | os.PathLike, affine: str = "sform", units: str = "he
     return Volume(_shaped(values, geometry), geometry.affine, header, geometry.other_affines, notes)
 
 
-def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "header") -> Volume:
+def read_label(path: str | os.PathLike[str], affine: str = "sform", units: str = "header") -> Volume:
     """A label map on its own grid.
 
     Args:
@@ -100,7 +101,7 @@ def read_label(path: str | os.PathLike, affine: str = "sform", units: str = "hea
     return Volume(data, geometry.affine, header, geometry.other_affines, notes)
 
 
-def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> None:
+def write_label(path: str | os.PathLike[str], labels: np.ndarray, like: Volume) -> None:
     """Write a label map on the grid of `like`: same shape, affine, qform and sform with their codes, units.
 
     The values are stored without scaling, in the smallest unsigned type that holds them. The file is written under a
@@ -119,7 +120,7 @@ def write_label(path: str | os.PathLike, labels: np.ndarray, like: Volume) -> No
     _write(path, labels, labels.dtype, like, compression=6)
 
 
-def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
+def write_volume(path: str | os.PathLike[str], data: np.ndarray, like: Volume, dtype: type = np.float32) -> None:
     """Write numbers, such as probabilities, on the grid of `like`; otherwise as `write_label`.
 
     Args:
@@ -135,7 +136,7 @@ def write_volume(path: str | os.PathLike, data: np.ndarray, like: Volume, dtype:
     _write(path, np.moveaxis(data, 0, -1) if data.ndim == 4 else data, np.dtype(dtype), like, compression=1)
 
 
-def _decompressed(file: BinaryIO, path: str | os.PathLike) -> BinaryIO:
+def _decompressed(file: BinaryIO, path: str | os.PathLike[str]) -> BufferedIOBase:
     """The stream of NIfTI bytes in an open file. Its content, not its name, decides whether it is gzipped."""
     try:
         magic = file.read(2)
@@ -144,10 +145,10 @@ def _decompressed(file: BinaryIO, path: str | os.PathLike) -> BinaryIO:
         raise FileError(f"{one_line(path)}: cannot be read: {error.strerror}") from error
     if not magic:
         raise FileError(f"{one_line(path)}: the file is empty; copy or export it again")
-    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else file
+    return gzip.GzipFile(fileobj=file) if magic == b"\x1f\x8b" else cast(BufferedIOBase, file)
 
 
-def _read_into(stream: BinaryIO, buffer: memoryview, path: str | os.PathLike) -> int:
+def _read_into(stream: BufferedIOBase, buffer: memoryview, path: str | os.PathLike[str]) -> int:
     """Fill `buffer` from `stream` and return the number of bytes read, which is smaller at the end of the file."""
     filled = 0
     try:
@@ -161,17 +162,19 @@ def _read_into(stream: BinaryIO, buffer: memoryview, path: str | os.PathLike) ->
     return filled
 
 
-def _damaged(path: str | os.PathLike, error: Exception) -> str:
+def _damaged(path: str | os.PathLike[str], error: Exception) -> str:
     what = "cut short in its gzip stream" if isinstance(error, EOFError) else f"damaged ({one_line(error, 80)})"
     return f"{one_line(path)}: {what}; copy or export it again"
 
 
-def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) -> tuple["Nifti1Header", Geometry]:
+def _read_header(
+    stream: BufferedIOBase, path: str | os.PathLike[str], reading: Reading
+) -> tuple["Nifti1Header", Geometry]:
     """The header and its geometry; afterwards the stream is at the end of the header."""
     name = one_line(path)
     start = bytearray(4)
     _read_into(stream, memoryview(start), path)
-    rest = bytearray(max(header_size(start) - len(start), 0))
+    rest = bytearray(max(header_size(bytes(start)) - len(start), 0))
     if not rest:
         mend = OTHER_FORMATS.get(bytes(start), "convert it to .nii.gz")
         raise FileError(f"{name}: this is not a NIfTI file; {mend}")
@@ -181,7 +184,7 @@ def _read_header(stream: BinaryIO, path: str | os.PathLike, reading: Reading) ->
 
 
 def _read_stored(
-    path: str | os.PathLike, reading: Reading
+    path: str | os.PathLike[str], reading: Reading
 ) -> tuple["Nifti1Header", Geometry, Layout, np.ndarray, tuple[str, ...]]:
     """Header, geometry, layout, stored voxels (flat, in file order, in native byte order), and notes."""
     name = one_line(path)
@@ -192,7 +195,7 @@ def _read_stored(
         count = math.prod(geometry.shape) * geometry.channels
         length = count * layout.dtype.itemsize
         size = os.fstat(file.fileno()).st_size
-        if layout.offset + length > size * (1 if stream is file else MAX_DEFLATE_RATIO):
+        if layout.offset + length > size * (MAX_DEFLATE_RATIO if isinstance(stream, gzip.GzipFile) else 1):
             raise FileError(f"{name}: cut short: its header promises {length} bytes of voxels; copy or export it again")
         refuse_too_large(count * (layout.dtype.itemsize + 5), geometry.shape, geometry.channels, name)
         try:
@@ -200,7 +203,7 @@ def _read_stored(
         except MemoryError as error:
             raise FileError(f"{name}: too large for this machine's memory; crop or resample it") from error
         _skip(stream, layout.offset - header.sizeof_hdr, path)
-        found = _read_into(stream, memoryview(buffer), path)
+        found = _read_into(stream, buffer.data, path)
         if found < length:
             raise FileError(
                 f"{name}: cut short: {found} bytes of voxels, its header promises {length}; copy or export it again"
@@ -210,7 +213,7 @@ def _read_stored(
     return header, geometry, layout, stored.astype(layout.dtype.newbyteorder("="), copy=False), notes
 
 
-def _after_the_voxels(stream: BinaryIO, path: str | os.PathLike) -> list[str]:
+def _after_the_voxels(stream: BufferedIOBase, path: str | os.PathLike[str]) -> list[str]:
     """Read to the end, where gzip compares its checksum. Returns a note if other bytes follow the gzip data."""
     try:
         stream.read(1)
@@ -223,7 +226,7 @@ def _after_the_voxels(stream: BinaryIO, path: str | os.PathLike) -> list[str]:
     return []
 
 
-def _skip(stream: BinaryIO, count: int, path: str | os.PathLike) -> None:
+def _skip(stream: BufferedIOBase, count: int, path: str | os.PathLike[str]) -> None:
     """Skip `count` bytes, or up to the end of the file."""
     waste = memoryview(bytearray(min(count, CHUNK)))
     while count > 0 and (moved := _read_into(stream, waste[:count], path)):
@@ -237,7 +240,7 @@ def _shaped(values: np.ndarray, geometry: Geometry) -> np.ndarray:
     return np.moveaxis(values.reshape((*geometry.shape, geometry.channels), order="F"), -1, 0)
 
 
-def _write(path: str | os.PathLike, data: np.ndarray, dtype: np.dtype, like: Volume, compression: int) -> None:
+def _write(path: str | os.PathLike[str], data: np.ndarray, dtype: np.dtype, like: Volume, compression: int) -> None:
     """Write ``[X, Y, Z]`` or ``[X, Y, Z, C]`` as one NIfTI file, equal bytes for equal input."""
     end = ending(os.fspath(path), NIFTI)
     if not end:
@@ -252,7 +255,7 @@ def _write(path: str | os.PathLike, data: np.ndarray, dtype: np.dtype, like: Vol
             _write_to(file, header, data)
 
 
-def _write_to(stream: BinaryIO, header: "Nifti1Header", data: np.ndarray) -> None:
+def _write_to(stream: BinaryIO | gzip.GzipFile, header: "Nifti1Header", data: np.ndarray) -> None:
     stream.write(header.binaryblock)
     stream.write(bytes(header.single_vox_offset - header.sizeof_hdr))  # says: no extensions
     for trailing in np.ndindex(data.shape[:1:-1]):  # a slice at a time: no second copy of a large volume

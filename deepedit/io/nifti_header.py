@@ -7,10 +7,11 @@ import itertools
 import math
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deepedit.boxes import three
 from deepedit.errors import FileError
 from deepedit.io.nifti_affine import placement
 from deepedit.volume import AFFINES, UNITS, Reading, Volume
@@ -78,7 +79,7 @@ def parse_header(raw: bytes, name: str, reading: Reading, pair: bool = False) ->
     """
     import nibabel as nib
 
-    kind = nib.Nifti1Header if len(raw) == NIFTI1_SIZE else nib.Nifti2Header
+    kind: Any = nib.Nifti1Header if len(raw) == NIFTI1_SIZE else nib.Nifti2Header
     endian = "<" if raw[:4] == len(raw).to_bytes(4, "little") else ">"
     # nibabel's own check would mend some faults silently and log others to the terminal; ours follow.
     header = kind(raw, endianness=endian, check=False)
@@ -102,7 +103,7 @@ def voxel_layout(header: "Nifti1Header", name: str) -> Layout:
     slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not math.isfinite(slope):  # the standard's way to say: not scaled
         slope, intercept = 1.0, 0.0
-    notes = ()
+    notes: tuple[str, ...] = ()
     if math.isnan(intercept) and slope == 1:  # some writers mean by it that nothing is added
         intercept, notes = 0.0, ("its header adds NaN to values that it does not scale; nothing is added",)
     if not math.isfinite(intercept):
@@ -140,7 +141,7 @@ def new_header(shape: tuple[int, ...], dtype: np.dtype, like: Volume) -> "Nifti1
 
     source = like.header if isinstance(like.header, nib.Nifti1Header) else None
     fits_nifti1 = max(shape) <= np.iinfo(np.int16).max
-    kind = nib.Nifti2Header if isinstance(source, nib.Nifti2Header) or not fits_nifti1 else nib.Nifti1Header
+    kind: Any = nib.Nifti2Header if isinstance(source, nib.Nifti2Header) or not fits_nifti1 else nib.Nifti1Header
     header = kind(endianness="<")
     header.set_data_dtype(dtype.newbyteorder("<"))
     header.set_data_shape(shape)
@@ -199,4 +200,4 @@ def _shape(header: "Nifti1Header", name: str) -> tuple[tuple[int, int, int], int
     if len(shape) > 4:
         sides = " x ".join(map(str, shape))
         raise FileError(f"{name}: this is a {len(shape)}D image ({sides}); 3D, or 4D with channels last, is needed")
-    return tuple(shape[:3]), math.prod(shape[3:])
+    return three(shape[:3]), math.prod(shape[3:])

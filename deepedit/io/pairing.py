@@ -2,6 +2,7 @@
 
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 from deepedit.errors import DatasetError
 from deepedit.files import one_line
 from deepedit.io.dataset_json import Description
-from deepedit.io.suffixes import FORMATS, IMAGES, LABELS, READ, ending, stem
+from deepedit.io.dicom_series import is_series
+from deepedit.io.suffixes import FORMATS, IMAGES, LABELS, ending, stem
 
 
 @dataclass(frozen=True)
@@ -18,13 +20,22 @@ class Case:
 
     Attributes:
         name: unique in its dataset; the name of the file without its ending and channel number.
-        image: one file, or one file for each channel.
+        image: one file, or one file for each channel; a DICOM series is the folder of its files.
         label: the label file; None if there is none.
+        series: the SeriesInstanceUID of the one to read of a folder that holds several DICOM series.
     """
 
     name: str
     image: tuple[Path, ...]
     label: Path | None = None
+    series: str | None = None
+
+    @property
+    def label_file(self) -> Path:
+        """The label file of a case that has to have one."""
+        if self.label is None:
+            raise DatasetError(f"{one_line(self.name)}: has no label file")
+        return self.label
 
 
 def check_folder(folder: Path) -> None:
@@ -44,7 +55,7 @@ def check_folder(folder: Path) -> None:
 
 def volume_files(folder: Path, endings: Sequence[str] = IMAGES) -> dict[str, list[Path]]:
     """The images, or label maps, of a folder by their names without ending, except hidden files. A name may have
-    several files, one for each ending."""
+    several files, one for each ending. A folder in it that holds a DICOM series is an image of its own name."""
     files: dict[str, list[Path]] = {}
     try:
         entries = sorted(os.listdir(folder))
@@ -53,15 +64,24 @@ def volume_files(folder: Path, endings: Sequence[str] = IMAGES) -> dict[str, lis
     except OSError as error:
         raise DatasetError(f"{one_line(folder)}: cannot be listed: {error.strerror}") from error
     for entry in entries:
-        if ending(entry, endings) and not entry.startswith("."):
+        if entry.startswith("."):
+            continue
+        if ending(entry, endings):
             files.setdefault(stem(entry), []).append(folder / entry)
+        elif endings is IMAGES and is_series(folder / entry):
+            files.setdefault(series_name(folder / entry), []).append(folder / entry)
     return files
+
+
+def series_name(folder: Path) -> str:
+    """The name of the case that a folder with a DICOM series is, in composed Unicode: that of the folder."""
+    return unicodedata.normalize("NFC", Path(os.path.abspath(folder)).name)
 
 
 def twice(paths: Sequence[Path]) -> str:
     """A message about files whose names differ in their endings only."""
     name = stem(paths[0].name)
-    endings = [path.name[-len(ending(path.name, READ)) :] for path in paths]
+    endings = [path.name[len(stem(path.name)) :] or "a folder of DICOM files" for path in paths]
     return f"{one_line(name)} is there as {' and as '.join(endings)}; keep one"
 
 

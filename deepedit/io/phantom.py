@@ -11,6 +11,7 @@ import secrets
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1),
 
 
 def write_phantom(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike[str],
     num_cases: int = 24,
     seed: int = 0,
     shape: Sequence[int] | None = None,
@@ -97,11 +98,11 @@ def make_case(
     if spacing is None:
         in_plane, between = rng.uniform(2.6, 3.2), rng.uniform(2.8, 3.6)
         spacing = [between if axis == 2 else in_plane for axis in axes] if shape is None else view / np.array(shape)
-    spacing = np.array(spacing, dtype=np.float64)
+    voxel = np.array(spacing, dtype=np.float64)
     if shape is None:
-        shape = np.maximum(np.rint(view * rng.uniform(0.95, 1.1, 3) / spacing), 8)
+        shape = np.maximum(np.rint(view * rng.uniform(0.95, 1.1, 3) / voxel), 8).tolist()
     shape = tuple(int(side) for side in shape)
-    affine = _affine(rng, orientation, shape, spacing)
+    affine = _affine(rng, orientation, shape, voxel)
     image, labels = np.empty(shape, np.int16), np.empty(shape, np.uint8)
     scale = float(np.min(np.array(shape) * spacing / view))
     _paint(rng, affine, scale, image, labels)
@@ -167,7 +168,7 @@ def _paint(rng: np.random.Generator, affine: np.ndarray, scale: float, image: np
         labels[..., index] = plane
 
 
-def _description(cases: Sequence[str]) -> dict:
+def _description(cases: Sequence[str]) -> dict[str, Any]:
     files = [f"{case}.nii.gz" for case in cases]
     return {
         "name": "Phantom",

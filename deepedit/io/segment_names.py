@@ -29,7 +29,7 @@ def contradicting_names(cases: Sequence[Case], reports: Sequence[CaseReport], la
     problems = []
     first: dict[int, tuple[str, str]] = {}
     for case, report in zip(cases, reports, strict=True):
-        place = f"{one_line(case.label.parent.name)}/{one_line(case.label.name)}"
+        place = f"{one_line(case.label_file.parent.name)}/{one_line(case.label_file.name)}"
         for value in report.values or ():
             name = report.names.get(value)
             if name is None:

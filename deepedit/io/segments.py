@@ -102,8 +102,8 @@ def segment_fields(labels: np.ndarray, names: Mapping[int, str] | None) -> dict[
     }
     for number, (value, name) in enumerate(names.items()):
         key = f"Segment{number}_"
-        here = bounding_box(labels == value) if value in there else ()
-        extent = [edge for span in here for edge in (span.start, span.stop - 1)] or [0, -1] * 3
+        here = bounding_box(labels == value) if value in there else None
+        extent = [edge for span in here or () for edge in (span.start, span.stop - 1)] or [0, -1] * 3
         fields |= {
             key + "ID": f"Segment_{value}",
             key + "Name": name,

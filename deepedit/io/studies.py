@@ -65,7 +65,7 @@ def find_labelled_studies(
     foreground = {name: value for name, value in labels.items() if value != 0 and name != IGNORE}
     labelled = _labelled(folder, cases, foreground, warnings)
     found = [*labelled, *_still_there(labelled, earlier, warnings)]
-    reports = check_cases(folder, [(case.image, case.label) for case in found], reading)
+    reports = check_cases(folder, [(case.image, case.label_file) for case in found], reading)
     usable: list[Case] = []
     good: list[CaseReport] = []
     for case, report in zip(found, reports, strict=True):
@@ -104,7 +104,7 @@ def _labelled(folder: Path, cases: Sequence[Case], labels: Mapping[str, int], wa
     if len(labelled) < len(cases):
         warnings.append(f"{len(cases) - len(labelled)} of {len(cases)} cases have no label map to train on; left out")
     if other:
-        trusted = [case for case in labelled if case.label.parent != folder / DATASET_LABELS]
+        trusted = [case for case in labelled if case.label_file.parent != folder / DATASET_LABELS]
         if len(trusted) < len(labelled):
             warnings.append(
                 f"{DATASET_LABELS}: left out, as dataset.json says {', '.join(map(one_line, other[:5]))}, and the "
@@ -121,7 +121,7 @@ def _still_there(labelled: Sequence[Case], earlier: Sequence[Case], warnings: li
     namesakes: list[str] = []
     gone: list[Path] = []
     for case in earlier:
-        missing = [path for path in (*case.image, case.label) if not os.path.isfile(path)]
+        missing = [path for path in (*case.image, case.label_file) if not os.path.exists(path)]
         if case.name not in images:
             gone += missing[:1]
             there += [] if missing else [case]
@@ -143,26 +143,26 @@ def _about_values(
     """Notes on values that are no label, labels that are in no file, and files without foreground."""
     known = set(labels.values())
     strange = [
-        (case, [value for value in report.values if value not in known])
+        (case, [value for value in report.values or () if value not in known])
         for case, report in zip(cases, reports, strict=True)
-        if not known.issuperset(report.values)
+        if not known.issuperset(report.values or ())
     ]
     notes = []
     if strange:
         case, values = strange[0]
         more = f" (and {len(strange) - 1} more likewise)" if len(strange) > 1 else ""
         notes.append(
-            f"{one_line(case.label.name)}: {', '.join(map(str, values[:5]))} is no value of a label; it becomes "
+            f"{one_line(case.label_file.name)}: {', '.join(map(str, values[:5]))} is no value of a label; it becomes "
             f"background{more}"
         )
-    present = {value for report in reports for value in report.values}
+    present = {value for report in reports for value in report.values or ()}
     notes += [
         f"no label map has the value {value} of {name}" for name, value in foreground.items() if value not in present
     ]
     empty = [
         case.name
         for case, report in zip(cases, reports, strict=True)
-        if set(foreground.values()).isdisjoint(report.values)
+        if set(foreground.values()).isdisjoint(report.values or ())
     ]
     if empty:
         notes.append(f"{some(empty)}: without foreground")

@@ -1,6 +1,7 @@
 """The layout of a folder of studies, in which images and label maps are found by name.
 
 x.nii.gz                  images beside each other, as people and MONAI Label have them
+x/                        or folders with the files of a DICOM series each; these may be in the next ones, too
 imagesTr/, imagesTs/      or as in the Medical Segmentation Decathlon; channels are files x_0000, x_0001, ...
 labelsTr/                 labels of imagesTr; they count as final
 labels/final/             labels that were submitted
@@ -12,19 +13,25 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from deepedit.files import one_line
+from deepedit.io.dicom_series import is_series
 from deepedit.io.left_out import some
 from deepedit.io.msd import image_cases
-from deepedit.io.pairing import Case, check_folder
-from deepedit.io.suffixes import IMAGES, READ, SEGMENTATION, ending, stem
+from deepedit.io.pairing import Case, check_folder, series_name
+from deepedit.io.suffixes import DICOM, IMAGES, READ, SEGMENTATION, ending, stem
 
-IMAGE_ROOMS = ("imagesTr", "imagesTs", "")
-"""Where images lie; of two images of one name, that in the room named first is taken. The last is the folder itself."""
+FETCHED = os.path.join(".deepedit", "dicomweb")
+"""The folder for the series that a server has fetched from a DICOM store."""
+
+IMAGE_ROOMS = ("imagesTr", "imagesTs", "", FETCHED)
+"""Where images lie; of two images of one name, that in the room named first is taken. The empty one is the folder
+itself."""
 
 DATASET_LABELS, LABELS = "labelsTr", "labels"
 FINAL, ORIGINAL = "final", "original"
-LABEL_ENDINGS = (*IMAGES, SEGMENTATION)
+LABEL_ENDINGS = (*IMAGES, SEGMENTATION, DICOM)
 """Of two label maps of one name, that whose ending comes first is taken: NIfTI, which is what the server writes."""
 
 REPLACED = "replaced"
@@ -44,7 +51,7 @@ class StudiesFolder:
         labels: for each tag the label files in ``labels/<tag>``, by id.
         dataset_labels: the label files in ``labelsTr``, by id.
         notes: a line about each file that is left out and should perhaps not be.
-        empty: whether there are empty files, which are left out until they are written.
+        empty: whether there are empty files or folders, which are left out until they are filled.
     """
 
     cases: Mapping[str, Case]
@@ -63,8 +70,8 @@ class StudiesFolder:
 def read_studies_folder(folder: Path, image_channels: int | None = None) -> StudiesFolder:
     """Find the images and label maps of a folder of studies.
 
-    Hidden files, files with other endings, empty files and folders are no images. Where two images have one name, one
-    is taken, with a note.
+    Hidden files, files with other endings, empty files and folders are no images, but for folders that hold a DICOM
+    series. Where two images have one name, one is taken, with a note.
 
     Args:
         image_channels: number of channels of the model, as for `find_images`.
@@ -86,7 +93,7 @@ def read_studies_folder(folder: Path, image_channels: int | None = None) -> Stud
                 continue
             cases[case.name] = case
             for path in case.image:
-                ids.setdefault(stem(path.name), case.name)
+                ids.setdefault(series_name(path) if path.is_dir() else stem(path.name), case.name)
     ids |= {name: name for name in cases}
     if alone := sorted(approved - ids.keys()):
         listing.notes.append(f"labels of {some(alone)}: left out, as no image has this name")
@@ -103,7 +110,7 @@ def watched(folder: Path, found: StudiesFolder) -> list[Path]:
     return [folder / room for room in rooms]
 
 
-def natural(name: str) -> tuple:
+def natural(name: str) -> tuple[Any, ...]:
     """A key that sorts names as people do, numbers by their size."""
     parts = re.split("([0-9]+)", name)
     numbered = zip(parts[::2], [*parts[1::2], "0"], strict=True)
@@ -127,7 +134,7 @@ class _Listing:
 
     def files(self, room: str, endings: Sequence[str]) -> dict[str, list[Path]]:
         """For each name without its ending the file that is taken, in a list of its own."""
-        found: dict[str, list[Path]] = {}
+        found = self._series(room) if endings is IMAGES else {}
         folder = self.folder / room
         for entry in sorted(self._entries(room), key=lambda entry: entry.name):
             if entry.name.startswith(".") or not ending(entry.name, endings):
@@ -147,10 +154,24 @@ class _Listing:
                 found.setdefault(stem(entry.name), []).append(path)
         for name, paths in found.items():
             if len(paths) > 1:
-                taken, *others = sorted(paths, key=lambda path: (endings.index(ending(path.name, READ)), path.name))
+                taken, *others = sorted(paths, key=lambda path: (_rank(path, endings), path.name))
                 for path in others:
                     self.leave_out(path, taken)
                 found[name] = [taken]
+        return found
+
+    def _series(self, room: str) -> dict[str, list[Path]]:
+        """The folders in a room that hold a DICOM series, by their names; the rooms themselves are none."""
+        found: dict[str, list[Path]] = {}
+        for entry in self._entries(room):
+            is_room = not room and entry.name in (*IMAGE_ROOMS, DATASET_LABELS, LABELS)
+            if is_room or entry.name.startswith(".") or ending(entry.name, IMAGES) or not entry.is_dir():
+                continue
+            path = self.folder / room / entry.name
+            if is_series(path) and _is_text(entry.name):
+                found.setdefault(series_name(path), []).append(path)
+            elif not any(self._entries(path)):
+                self.empty = True
         return found
 
     def tags(self) -> list[str]:
@@ -163,7 +184,7 @@ class _Listing:
     def _note(self, path: Path, what: str) -> None:
         self.notes.append(f"{one_line(path.relative_to(self.folder), 200)}: left out: {what}")
 
-    def _entries(self, room: str) -> Sequence[os.DirEntry]:
+    def _entries(self, room: str) -> Sequence[os.DirEntry[str]]:
         try:
             with os.scandir(self.folder / room) as entries:
                 return list(entries)
@@ -172,6 +193,12 @@ class _Listing:
         except OSError as error:
             self._note(self.folder / room, f"cannot be listed: {error.strerror}")
             return []
+
+
+def _rank(path: Path, endings: Sequence[str]) -> int:
+    """Of two files of one name the one with the lower rank is taken; a folder has no ending, and comes last."""
+    end = ending(path.name, READ)
+    return endings.index(end) if end in endings else len(endings)
 
 
 def _is_text(name: str) -> bool:

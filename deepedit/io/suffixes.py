@@ -11,16 +11,18 @@ IMAGES = (*NIFTI, ".nrrd", ".nhdr", ".mha", ".mhd", ".hdr")
 """Endings of images. ``.hdr`` is the header of an Analyze pair, ``.nhdr`` and ``.mhd`` are headers with the voxels in
 another file."""
 
-LABELS = (SEGMENTATION, *IMAGES)
-"""Endings of label maps: those of images, and that of the segmentations of 3D Slicer, which are no images."""
+DICOM = ".dcm"
+LABELS = (SEGMENTATION, *IMAGES, DICOM)
+"""Endings of label maps: those of images, and those of segmentations of 3D Slicer and of DICOM, which are no images. An
+image of DICOM is a folder, whatever its files are called."""
 
 READ = (*LABELS, ".img")
 """Endings of all files that may be named to be read. The ``.img`` of a pair is not listed beside its ``.hdr``."""
 
-LABELS_WRITTEN = (*NIFTI, SEGMENTATION, ".nrrd", ".mha")
+LABELS_WRITTEN = (*NIFTI, SEGMENTATION, ".nrrd", ".mha", DICOM)
 IMAGES_WRITTEN = (*NIFTI, ".nrrd", ".mha")
 
-FORMATS = "NIfTI, NRRD, MetaImage and Analyze"
+FORMATS = "DICOM, NIfTI, NRRD, MetaImage and Analyze"
 
 VOXELS_OF = {
     ".hdr": (".img",),
@@ -47,7 +49,10 @@ def stem(name: str) -> str:
 
 
 def parts(path: Path) -> tuple[Path, ...]:
-    """The files that hold an image: its own, and that of its voxels where it is a header of its own."""
+    """The files that hold an image: its own, and that of its voxels where it is a header of its own; or all of a folder
+    that holds a DICOM series."""
+    if path.is_dir():
+        return tuple(sorted(each for each in path.iterdir() if each.is_file()))
     end = ending(path.name, READ)
     start = path.name[: len(path.name) - len(end)]
     voxels = (path.with_name(start + each) for each in VOXELS_OF.get(end, ()))

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 MAX_LEVELS = 16  # each halves the image: no volume has room for more
 
@@ -11,7 +12,8 @@ Triple = tuple[int, int, int]
 
 def triple(value: int | Sequence[int]) -> Triple:
     """Three ints, one for each axis, from one int for all axes or from three."""
-    return (value,) * 3 if isinstance(value, int) else tuple(value)
+    x, y, z = (value,) * 3 if isinstance(value, int) else value
+    return x, y, z
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,9 @@ class UNetConfig:
     @property
     def divisor(self) -> Triple:
         """Each side of an input must be a multiple of this, in voxels."""
-        return tuple(math.prod(triple(stride)[axis] for stride in self.strides) for axis in range(3))
+        return triple([math.prod(triple(stride)[axis] for stride in self.strides) for axis in range(3)])
 
-    def to_dict(self) -> dict:
+    def to_dict(self) -> dict[str, Any]:
         return asdict(self)
 
 
@@ -61,8 +63,8 @@ def more_than_one_voxel(sides: Sequence[int], divisor: Triple) -> Triple:
 
     Norms cannot work with a single voxel. Four voxels do as well as eight and cost half.
     """
-    sides = tuple(sides)
-    return (sides[0], 2 * sides[1], 2 * sides[2]) if sides == divisor else sides
+    x, y, z = sides
+    return (x, 2 * y, 2 * z) if (x, y, z) == divisor else (x, y, z)
 
 
 def _is_side(entry: object) -> bool:

@@ -5,7 +5,7 @@ import pickle
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ STORAGES = {
 LISTS = ("build_intlist", "build_tensorlist", "build_doublelist", "build_boollist")
 
 
-def is_archive(stream: BinaryIO) -> bool:
+def is_archive(stream: IO[bytes]) -> bool:
     """Whether a file is a TorchScript archive. A file of ``torch.save`` is a zip archive, too, but holds no code."""
     if not zipfile.is_zipfile(stream):
         return False
@@ -37,7 +37,7 @@ def is_archive(stream: BinaryIO) -> bool:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
-def read_archive(stream: BinaryIO) -> dict[str, Tensor]:
+def read_archive(stream: IO[bytes]) -> dict[str, Tensor]:
     """Parameters and buffers by their names in the network. A module with two names is listed under the first one.
 
     Raises:
@@ -67,7 +67,7 @@ class _Unpickler(pickle.Unpickler):
         archive, folder: the archive, and the folder in it that holds the tensors' bytes.
     """
 
-    def __init__(self, stream: BinaryIO, archive: zipfile.ZipFile, folder: str) -> None:
+    def __init__(self, stream: IO[bytes], archive: zipfile.ZipFile, folder: str) -> None:
         super().__init__(stream)
         self.archive, self.folder = archive, folder
         self.storages: dict[str, Tensor] = {}
@@ -99,7 +99,7 @@ class _Unpickler(pickle.Unpickler):
         return self.storages[name]
 
 
-def _rebuild(storage: Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> Tensor:
+def _rebuild(storage: Tensor, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Tensor:
     # A stride of 0 would make a few bytes look like terabytes.
     if math.prod(size) > len(storage):
         raise ModelError("a tensor of the archive is larger than its bytes")

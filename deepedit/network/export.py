@@ -3,6 +3,7 @@
 import json
 import warnings
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -28,7 +29,7 @@ def export_torchscript(model: Model, path: str | Path) -> None:
     with warnings.catch_warnings():
         # torch announces that tracing will be removed one day, and warns about the norms' checks of shapes, whose
         # outcome is the same for every input.
-        for category in (DeprecationWarning, FutureWarning, torch.jit.TracerWarning):
+        for category in (DeprecationWarning, FutureWarning, torch.jit._trace.TracerWarning):
             warnings.simplefilter("ignore", category)
         traced = torch.jit.trace(network, example_input(model), check_trace=False)
         with replace_atomically(path) as stream:
@@ -57,7 +58,7 @@ def example_input(model: Model, batch: int = 1) -> torch.Tensor:
     return torch.zeros(batch, model.network.in_channels, *sides, device=model.device)
 
 
-def metadata(model: Model) -> dict:
+def metadata(model: Model) -> dict[str, Any]:
     """What another program must know to make the network's input and to interpret its logits."""
     return {
         "plan": model.plan.to_dict(),

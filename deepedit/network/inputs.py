@@ -2,11 +2,14 @@
 
 import contextlib
 import copy
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from deepedit.plan import Plan
+
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def input_channels(image_channels: int, num_classes: int, previous: bool = True) -> int:
@@ -65,13 +68,13 @@ def _cpu_has_bfloat16() -> bool:
     return any(check is not None and check() for check in checks)
 
 
-def mixed_precision(device: torch.device, amp: str = "auto") -> contextlib.AbstractContextManager:
+def mixed_precision(device: torch.device, amp: str = "auto") -> contextlib.AbstractContextManager[object]:
     """A context in which a network runs at the precision of `autocast_dtype`."""
     dtype = autocast_dtype(device, amp)
     return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
-def at_precision(network: nn.Module, device: torch.device, amp: str = "auto") -> nn.Module:
+def at_precision(network: Network, device: torch.device, amp: str = "auto") -> Network:
     """The network in its fastest form, for as long as its weights do not change: on a GPU a copy at the precision of
     `autocast_dtype`, so that no layer has to convert anything; elsewhere the network itself."""
     dtype = autocast_dtype(device, amp) if device.type == "cuda" else None

@@ -246,8 +246,8 @@ def _inverse(order: Sequence[int]) -> list[int]:
     return sorted(range(len(order)), key=order.__getitem__)
 
 
-def _compact(sides: Triple) -> int | Triple:
-    return sides[0] if len(set(sides)) == 1 else tuple(sides)
+def _compact(sides: Sequence[int]) -> int | Triple:
+    return sides[0] if len(set(sides)) == 1 else triple(sides)
 
 
 def _plain(entries: Sequence[int | Sequence[int]]) -> str:

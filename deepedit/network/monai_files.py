@@ -19,7 +19,7 @@ LANDMARK = "input_block.conv1.conv.weight"
 """A parameter of every DynUNet. A prefix of its name, such as ``module.``, is the prefix of all names."""
 
 
-def read_dynunet(path: str | os.PathLike) -> dict[str, Tensor]:
+def read_dynunet(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     """The state dict in a file. Nothing in the file is executed.
 
     Args:

@@ -120,7 +120,7 @@ def build_network(in_channels: int, out_channels: int, config: UNetConfig, seed:
 
 
 def convolution(in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple = 1) -> nn.Conv3d:
-    padding = tuple(side // 2 for side in triple(kernel))
+    padding = triple([side // 2 for side in triple(kernel)])
     return nn.Conv3d(in_channels, out_channels, triple(kernel), triple(stride), padding, bias=False)
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deepedit.errors import FileError
 from deepedit.files import one_line
@@ -88,7 +89,7 @@ class Access:
         _remember(self._wrong, address, [*recent[-ATTEMPTS:], now])
 
 
-def _remember(known: dict, address: str, what: object) -> None:
+def _remember(known: dict[str, Any], address: str, what: object) -> None:
     known.pop(address, None)
     known[address] = what
     while len(known) > MOST_ADDRESSES:

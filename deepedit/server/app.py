@@ -12,9 +12,10 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deepedit.errors import DeepEditError
-from deepedit.server import data, editing, inference, login, pages, tasks
+from deepedit.server import data, editing, inference, login, ohif, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.service import VERSION, Service
 from deepedit.server.uploads import Counted, refuse_announced
@@ -48,6 +49,8 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(pages.routes(service))
     app.include_router(editing.routes(service))
     app.include_router(login.routes(service.access))
+    if service.store is not None:
+        app.include_router(ohif.routes(service.store))
     _tell_errors(app)
     if service.access.origins:
         app.add_middleware(
@@ -70,13 +73,13 @@ class Failures:
         say: is told where it happened, but not what an exception says: that may hold what is in a file.
     """
 
-    def __init__(self, app: Callable, say: Callable[[str], None]) -> None:
+    def __init__(self, app: ASGIApp, say: Callable[[str], None]) -> None:
         self.app, self.say = app, say
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answered = False
 
-        async def sending(message: dict) -> None:
+        async def sending(message: Message) -> None:
             nonlocal answered
             answered = True
             await send(message)
@@ -101,14 +104,14 @@ class Guard:
         access: what is asked for.
     """
 
-    def __init__(self, app: Callable, access: Access) -> None:
+    def __init__(self, app: ASGIApp, access: Access) -> None:
         self.app, self.access = app, access
 
-    async def __call__(self, scope: dict, receive: Callable, send: Callable) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         refusal = self._refusal(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send)
 
-    def _refusal(self, scope: dict) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers, access = Headers(scope=scope), self.access
         host, origin = headers.get("host", ""), headers.get("origin")
         if not access.knows_host(host):
@@ -123,7 +126,7 @@ class Guard:
         preflight = scope["method"] == "OPTIONS" and origin is not None
         if access.token is None or path in OPEN_PATHS or path.startswith(OPEN_FOLDER) or preflight:
             return None
-        if access.logins.admits(headers.get("cookie", "")):
+        if access.logins is not None and access.logins.admits(headers.get("cookie", "")):
             return None
         address = scope["client"][0] if scope.get("client") else ""
         if not access.may_try(address):
@@ -140,7 +143,10 @@ class Guard:
 
 
 def refused(
-    status: int, sentence: str, headers: dict[str, str] | None = None, facts: Mapping[str, str] = MappingProxyType({})
+    status: int,
+    sentence: str,
+    headers: Mapping[str, str] | None = None,
+    facts: Mapping[str, str] = MappingProxyType({}),
 ) -> JSONResponse:
     """An answer that is an error; clients show the sentence to their users, and go by the facts."""
     return JSONResponse({"detail": sentence, **facts}, status, headers)

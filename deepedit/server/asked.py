@@ -37,7 +37,7 @@ class StartSent(Strict):
     """What the steps begin with."""
 
     kind: Literal["automatic", "empty", "submitted label", "original label", "sent"] = "automatic"
-    key: Name | None = Field(None, description="of `PUT api/start`, where the kind is `sent`")
+    key: Name | None = Field(default=None, description="of `PUT api/start`, where the kind is `sent`")
 
 
 class Asked(Strict):

@@ -85,7 +85,9 @@ def framed(header: dict[str, Any], voxels: np.ndarray) -> StreamingResponse:
 
 def streamed(parts: list[bytes | np.ndarray]) -> StreamingResponse:
     """An answer of bytes and arrays in the order of C, which are not copied as a whole."""
-    views = [memoryview(part.reshape(-1).view(np.uint8) if isinstance(part, np.ndarray) else part) for part in parts]
+    views = [
+        part.reshape(-1).view(np.uint8).data if isinstance(part, np.ndarray) else memoryview(part) for part in parts
+    ]
 
     async def content() -> AsyncIterator[memoryview]:
         for view in views:

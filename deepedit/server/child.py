@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 GRACE_SECONDS = 10.0
 """How long a process may take to end after it was asked to: it saves the state of training."""
@@ -23,12 +24,14 @@ GRACE_SECONDS = 10.0
 NICENESS = 10
 
 
-def start(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen:
+def start(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen[bytes]:
     """Start a module in a process of its own, niced, whose lines are added to a file.
 
     The caller keeps ``stdin`` of what is returned open for as long as the process is to live.
     """
-    flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if sys.platform == "win32" else {}
+    flags: dict[str, Any] = {}
+    if sys.platform == "win32":
+        flags = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
     with open(log, "ab") as lines:
         return subprocess.Popen(
             [sys.executable, "-m", "deepedit.server.child", module, *arguments],
@@ -41,7 +44,7 @@ def start(module: str, arguments: Sequence[str], log: Path) -> subprocess.Popen:
         )
 
 
-def end(process: subprocess.Popen, seconds: float = GRACE_SECONDS) -> None:
+def end(process: subprocess.Popen[bytes], seconds: float = GRACE_SECONDS) -> None:
     """Ask a process to end, kill it if it has not after some seconds, and wait until it is gone."""
     with suppress(ProcessLookupError):
         process.terminate()
@@ -50,8 +53,9 @@ def end(process: subprocess.Popen, seconds: float = GRACE_SECONDS) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    with suppress(OSError):
-        process.stdin.close()
+    if process.stdin is not None:
+        with suppress(OSError):
+            process.stdin.close()
 
 
 def _end_with_the_caller() -> None:

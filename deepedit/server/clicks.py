@@ -65,7 +65,7 @@ class Orders:
         total = sum(map(len, clicks.values()))
         best: tuple[int, int] = (0, 0)
         known: list[Placed] = []
-        for order in reversed(orders.values()):
+        for order in reversed([*orders.values()]):
             if (min(len(order), total), -max(len(order) - total, 0)) <= best:
                 continue
             shared = _shared(order, clicks)

@@ -116,8 +116,8 @@ def read_comparison(path: Path) -> Comparison:
 def main(arguments: Sequence[str]) -> int:
     old, new, studies, output, device = map(str, (*arguments, "auto")[:5])
     try:
-        models = (load_model(path, pick_device(device)) for path in (old, new))
-        result = compare(*models, Path(studies), lambda line: print(line, flush=True))
+        before, after = (load_model(path, pick_device(device)) for path in (old, new))
+        result = compare(before, after, Path(studies), lambda line: print(line, flush=True))
         with replace_atomically(output) as stream:
             stream.write(json.dumps(asdict(result)).encode())
     except DeepEditError as error:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deepedit.boxes import Box, bounding_box
+from deepedit.boxes import Box, bounding_box_of_some, three
 from deepedit.server.answers import TILE
 from deepedit.transforms.orientation import closest_canonical
 
@@ -40,12 +40,12 @@ class Axes:
         Raises:
             FileError: if the affine maps different voxels to one point.
         """
-        return cls(*closest_canonical(affine), tuple(shape))
+        return cls(*closest_canonical(affine), three(shape))
 
     @property
     def display_shape(self) -> tuple[int, int, int]:
         """Voxels along each display axis."""
-        return tuple(self.shape[axis] for axis in self.permutation)
+        return three(self.shape[axis] for axis in self.permutation)
 
     @property
     def matrix(self) -> np.ndarray:
@@ -80,7 +80,7 @@ class Axes:
             dtype: of the copy.
         """
         view = self.view(data)
-        found = np.empty(view.shape, dtype)
+        found: np.ndarray = np.empty(view.shape, dtype)
         for k in range(0, view.shape[0], TILE):
             for i in range(0, view.shape[2], TILE):
                 found[k : k + TILE, :, i : i + TILE] = change(view[k : k + TILE, :, i : i + TILE])
@@ -112,7 +112,7 @@ def difference(before: np.ndarray | None, after: np.ndarray) -> Box | None:
             across |= differs
     if not hit:
         return None
-    spans = (slice(hit[0], hit[-1] + 1), *bounding_box(across[None])[1:])
+    spans = (slice(hit[0], hit[-1] + 1), *bounding_box_of_some(across[None])[1:])
     return tuple(spans[order.index(axis)] for axis in range(3))
 
 

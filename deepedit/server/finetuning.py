@@ -140,7 +140,7 @@ class FineTuning:
         """
         with self._lock:
             task, thread = self._task, self._thread
-            if self.running:
+            if task is not None and self.running:
                 task.stopping = True
                 if task.process is not None:
                     child.end(task.process)
@@ -256,8 +256,9 @@ class FineTuning:
                 raise _Stopped
             task.process = child.start(module, arguments, task.folder / LOG)
         status = task.process.wait()
-        with suppress(OSError):
-            task.process.stdin.close()
+        if task.process.stdin is not None:
+            with suppress(OSError):
+                task.process.stdin.close()
         if task.stopping or status == INTERRUPTED:
             raise _Stopped
         if status < 0:

@@ -85,7 +85,7 @@ async def open_form(request: Request, kept: KeptImages, fields: Mapping[str, Seq
 
 
 def _receive(part: UploadFile, kept: KeptImages, stack: ExitStack, endings: Sequence[str]) -> Received:
-    called = PureWindowsPath(PurePosixPath(part.filename).name).name
+    called = PureWindowsPath(PurePosixPath(part.filename or "").name).name
     suffix, name = suffix_of(called, endings), one_line(called, 100)
     path = stack.enter_context(kept.receive(part.file, suffix))
     if suffix != DICOM:  # which is put aside as it is

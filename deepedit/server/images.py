@@ -6,11 +6,16 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from deepedit.files import one_line, open_for_reading
 from deepedit.inference.session_file import image_digest
-from deepedit.io.msd import Case, read_case
+from deepedit.io.msd import read_case
+from deepedit.io.pairing import Case
+from deepedit.server.checksums import file_state
 from deepedit.volume import Reading, Volume
+
+T = TypeVar("T")
 
 CHUNK = 2**22  # bytes
 MOST_KNOWN = 2**14
@@ -37,7 +42,7 @@ class Known:
 
     def __init__(self, most: int = MOST_KNOWN) -> None:
         self._most = most
-        self._known: OrderedDict[Hashable, object] = OrderedDict()
+        self._known: OrderedDict[Hashable, Any] = OrderedDict()
 
     def picture(self, files: Sequence[Path], reading: Reading) -> tuple[Picture, Volume | None]:
         """What is known of an image.
@@ -77,7 +82,7 @@ class Known:
 
         return self._once("bytes", [file], read)
 
-    def _once(self, what: Hashable, files: Sequence[Path], work: Callable[[], object]) -> object:
+    def _once(self, what: Hashable, files: Sequence[Path], work: Callable[[], T]) -> T:
         # Taken before the files are read: one that is replaced meanwhile is read again the next time.
         key = (what, *map(identity, files))
         if key not in self._known:
@@ -95,6 +100,8 @@ def read_image(files: Sequence[Path], reading: Reading) -> Volume:
 
 def identity(file: Path) -> tuple[str, int, int]:
     """What tells the contents of a file from those that it had before: its size, and the time of its last change."""
+    if file.is_dir():
+        return str(file), *file_state(file)
     with open_for_reading(file) as stream:
         status = os.fstat(stream.fileno())
     return str(file), status.st_size, status.st_mtime_ns

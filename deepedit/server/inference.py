@@ -124,7 +124,8 @@ async def _answer(
             lambda on_progress, cancelled: served.sessions.scribble(question, on_progress, cancelled),
             request.is_disconnected,
         )
-    clicks, newest, start = {}, None, None
+    clicks: dict[str, Any] = {}
+    newest = start = None
     if served.kind == "deepedit":
         clicks, newest = clicks_by_label(params, labels)
         start = start_of(service, case, chosen_start(params))

@@ -9,6 +9,9 @@ from deepedit.io.suffixes import READ, ending
 from deepedit.plan import Labels
 from deepedit.server.facts import Facts
 
+SENT_SERIES = ".nii.gz"
+"""The format in which a viewer gets a DICOM series."""
+
 
 def listing(found: StudiesFolder, labels: Labels, facts: Facts, name: str) -> dict[str, Any]:
     """The answer to ``GET /datastore/?output=all``.
@@ -33,12 +36,12 @@ def listing(found: StudiesFolder, labels: Labels, facts: Facts, name: str) -> di
 
 
 def described(path: Path) -> dict[str, Any]:
-    """When a file was changed, in seconds, and what it is called."""
+    """When a file was changed, in seconds, and what it is called; a DICOM series is called as the file that is sent."""
     try:
         changed = int(path.stat().st_mtime)
     except OSError:  # it is gone by now
         changed = 0
-    return {"ts": changed, "name": path.name}
+    return {"ts": changed, "name": path.name + SENT_SERIES * path.is_dir()}
 
 
 def facts_key(case_id: str, tag: str | None = None) -> str:
@@ -48,6 +51,6 @@ def facts_key(case_id: str, tag: str | None = None) -> str:
 
 def _entry(path: Path, facts: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "ext": path.name[len(path.name) - len(ending(path.name, READ)) :],
+        "ext": SENT_SERIES if path.is_dir() else path.name[len(path.name) - len(ending(path.name, READ)) :],
         "info": {**facts, **described(path)},
     }

@@ -48,7 +48,8 @@ def routes(access: Access) -> APIRouter:
         """Give up the cookie."""
         response = JSONResponse({})
         if access.logins is not None:
-            response.delete_cookie(access.logins.name, path=None, httponly=True, samesite="strict")
+            name = access.logins.name
+            response.delete_cookie(name, path=None, httponly=True, samesite="strict")  # type: ignore[arg-type]  # may be None
         return response
 
     return router

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
+from deepedit.boxes import three
 from deepedit.errors import ClickError
 from deepedit.files import brief, one_line
 from deepedit.inference.history import Triple
@@ -57,7 +58,7 @@ def refuse_too_many(count: int) -> None:
 def _inside(name: str, position: Sequence[float], shape: Sequence[int], notes: list[str]) -> Triple:
     """The voxel of a click; a line is added to `notes` where it was moved."""
     voxel = _voxel(position)
-    inside = tuple(min(max(at, 0), side - 1) for at, side in zip(voxel, shape, strict=True))
+    inside = three(min(max(at, 0), side - 1) for at, side in zip(voxel, shape, strict=True))
     if any(abs(at - to) > 1 for at, to in zip(voxel, inside, strict=True)):
         raise ClickError(
             f"the click for {one_line(name, 60)} at voxel {_listed(voxel)} lies outside the image of "

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from deepedit.boxes import three
 from deepedit.errors import ClickError, DeepEditError
 from deepedit.files import one_line
 from deepedit.plan import BACKGROUND, Labels
@@ -63,13 +64,13 @@ def clicks_by_label(params: Mapping[str, Any], labels: Labels) -> tuple[dict[str
             given[labels.class_names[labels.index(name)]] = value
     clicks = {name: _voxels(name, value) for name, value in given.items()}
     if "foreground" in params and "foreground" not in labels.names:
-        name = newest if newest not in (None, BACKGROUND) else labels.names[0] if len(labels.names) == 1 else None
-        if name is None and params["foreground"]:
+        meant = newest if newest not in (None, BACKGROUND) else labels.names[0] if len(labels.names) == 1 else None
+        if meant is None and params["foreground"]:
             raise ClickError(
                 f"clicks for the foreground, and no label for them; choose one of {', '.join(labels.names)}"
             )
-        if name is not None:
-            clicks[name] = clicks.get(name, []) + _voxels("foreground", params["foreground"])
+        if meant is not None:
+            clicks[meant] = clicks.get(meant, []) + _voxels("foreground", params["foreground"])
     return {name: voxels for name, voxels in clicks.items() if voxels}, newest
 
 
@@ -89,7 +90,7 @@ def _voxel(name: str, value: object) -> Triple:
     if isinstance(value, list) and len(value) == 3:
         numbers = [each for each in value if isinstance(each, int | float) and not isinstance(each, bool)]
         if len(numbers) == 3 and all(abs(each) < LARGEST_VOXEL and each == int(each) for each in numbers):
-            return tuple(int(each) for each in numbers)
+            return three(int(each) for each in numbers)
     raise ClickError(f"a click for {one_line(name, 60)} is not three whole numbers, the indices of a voxel")
 
 
@@ -101,7 +102,7 @@ def chosen_start(params: Mapping[str, Any]) -> str:
     return start
 
 
-def scribbles_of(params: Mapping[str, Any]) -> tuple[list, str, list]:
+def scribbles_of(params: Mapping[str, Any]) -> tuple[list[Any], str, list[Any]]:
     """The segments of a viewer in its order, the name of the one that is scribbled about, and a region of interest.
 
     Raises:

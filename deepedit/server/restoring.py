@@ -44,13 +44,17 @@ def restored(
         raise type(error)(str(error).replace(one_line(file), "the session")) from error
     began, steps, before = session.start, steps_of(session), session.classes().copy()
     notes: list[str] = []
+    start: dict[str, str]
+    path: str | Path | None
     if began.initial is None:
         start, path = {"kind": "automatic"}, None
     elif not began.initial.any():
         start, path = {"kind": "empty"}, EMPTY
     else:
         key = kept_start(starts, began.initial, session.image, session.model.plan.labels)
-        start, path = {"kind": "sent", "key": key}, starts.find(key).path
+        kept = starts.find(key)
+        assert kept is not None  # since it is the newest
+        start, path = {"kind": "sent", "key": key}, kept.path
     del session
     place = Place(images, steps, path, bool(began.passes["tta"]))
     try:

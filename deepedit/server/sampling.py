@@ -68,7 +68,7 @@ class Sampler:
         if strategy not in self.strategies():
             known = ", ".join(self.strategies())
             raise NotFound(f"there is no strategy {one_line(strategy, 60)!r}; choose one of {known}")
-        if strategy == "uncertainty":
+        if strategy == "uncertainty" and self._scores is not None:
             self._scores.start()
         unfit: set[str] = set()
         while (case_id := self._hand_out(strategy, unfit)) is not None:
@@ -81,7 +81,7 @@ class Sampler:
 
     def _hand_out(self, strategy: str, unfit: set[str]) -> str | None:
         """The id of the next case, which counts as handed out from now on."""
-        left = {case_id: images for case_id, images in self._studies.unlabelled().items() if case_id not in unfit}
+        left = {case_id: images for case_id, images in self._studies.samples().items() if case_id not in unfit}
         with self._lock:
             now = self._clock()
             self._handed_out = {
@@ -103,13 +103,15 @@ class Sampler:
         if strategy == "random":
             return ids[int(self._generator.integers(len(ids)))]
         if strategy == "uncertainty":
+            assert self._scores is not None  # without which there is no such strategy
             scores = {case_id: self._scores.of(images) for case_id, images in free.items()}
-            return max(ids, key=lambda case_id: -math.inf if scores[case_id] is None else scores[case_id])
+            known = {case_id: -math.inf if score is None else score for case_id, score in scores.items()}
+            return max(ids, key=known.__getitem__)
         return ids[0]
 
     def _answer(self, case_id: str, strategy: str, client: str) -> dict[str, Any]:
         images = self._studies.images(case_id)
-        path = images[0].absolute()
+        path = self._studies.image_file(case_id).absolute()
         answer = {
             "id": case_id,
             "name": path.name,
@@ -119,6 +121,8 @@ class Sampler:
             "checksum": self._studies.checksum(case_id),
             "strategy": {strategy: {"ts": int(self._clock()), "client_id": one_line(client, 200)}},
         }
+        if self._studies.store is not None:
+            answer |= self._studies.store.series().get(case_id, {})
         if len(images) > 1:
             answer["note"] = f"the first of {len(images)} channels, each of which has a file; the model is given all"
         return answer

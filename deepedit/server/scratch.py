@@ -10,7 +10,7 @@ from pathlib import Path
 try:
     import fcntl
 except ImportError:  # Windows, where a folder that a killed server left stays
-    fcntl = None
+    fcntl = None  # type: ignore[assignment]  # a module, or nothing
 
 PREFIX = "deepedit-server-"
 MARK = ".of-deepedit-serve"

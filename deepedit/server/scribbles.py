@@ -7,10 +7,11 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from deepedit.boxes import bounding_box, grown
+from deepedit.boxes import Box, bounding_box_of_some, grown
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import brief, one_line
 from deepedit.inference.memory import sides
@@ -112,8 +113,8 @@ def read_drawing(question: ScribbleQuestion, image: Volume, labels: Labels) -> D
     taken = others[data]
     notes = []
     if left_out := int((drawn & taken).sum()):
-        where = sorted({names[value - 1] for value in np.unique(data[drawn & taken])})
-        where, only = one_line(", ".join(where), 200), f"only {one_line(question.selected, 60)} may change"
+        others_there = sorted({names[value - 1] for value in np.unique(data[drawn & taken])})
+        where, only = one_line(", ".join(others_there), 200), f"only {one_line(question.selected, 60)} may change"
         if left_out == int(drawn.sum()):
             raise DeepEditError(f"all scribbles lie in {where}, and {only}; erase {where} there first")
         notes.append(f"{left_out} scribbled voxels lie in {where} and are left out, as {only}; erase them there first")
@@ -192,7 +193,7 @@ def _one_a_cell(places: np.ndarray, side: float) -> np.ndarray:
     return order[np.unique(cell[order], return_index=True)[1]]
 
 
-def _name(segment: Mapping[str, object]) -> str:
+def _name(segment: Mapping[str, Any]) -> str:
     if not isinstance(segment, Mapping) or not isinstance(segment.get("name"), str):
         raise DeepEditError(f"each entry of label_info needs the name of its segment; got {brief(segment)}")
     return segment["name"]
@@ -212,7 +213,7 @@ def _beneath(data: np.ndarray, drawn: np.ndarray, image: Volume) -> np.ndarray:
     from scipy import ndimage
 
     data = data.copy()
-    box = grown(bounding_box(drawn), 1, drawn.shape)
+    box = grown(bounding_box_of_some(drawn), 1, drawn.shape)
     if drawn[box].all():
         data[box] = 0
         return data
@@ -221,7 +222,7 @@ def _beneath(data: np.ndarray, drawn: np.ndarray, image: Volume) -> np.ndarray:
     return data
 
 
-def _box(roi: Sequence[float], shape: Sequence[int]) -> tuple[slice, slice, slice] | None:
+def _box(roi: Sequence[float], shape: Sequence[int]) -> Box | None:
     """The voxels of a region of interest, its last ones included; None if there is none."""
     if not isinstance(roi, Sequence) or isinstance(roi, str):
         raise DeepEditError(f"a region of interest is six numbers; got {brief(roi)}")

@@ -16,6 +16,7 @@ from deepedit.network.inputs import pick_device
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.access import Access
 from deepedit.server.adopted import adopted_model
+from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
 from deepedit.server.pictures import Pictures
@@ -85,6 +86,7 @@ class Service:
         device: to fine-tune on, see `pick_device`.
         say: called with lines for whoever runs the server.
         stores: whether the folder takes what clients send; else it is there for the time being only.
+        store: a DICOM store, whose series are cases, too.
     """
 
     def __init__(
@@ -98,15 +100,16 @@ class Service:
         device: str = "auto",
         say: Callable[[str], None] = lambda line: None,
         stores: bool = True,
+        store: DicomStore | None = None,
     ) -> None:
-        self.access, self.say, self.stores = access, say, stores
+        self.access, self.say, self.stores, self.store = access, say, stores, store
         self.labels = common_labels(models)
         for name in unreachable_labels(self.labels):
             say(
                 f"note: a viewer cannot click for a label that is called {name!r}; it sends something else by that name"
             )
         first = models[0][1]
-        self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading)
+        self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading, store)
         self.sessions = [Sessions(model, (memory - memory // PICTURES) // len(models), say) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
         self.finetuning = (

@@ -32,7 +32,8 @@ def read_start(starts: KeptImages, sent: Received, image: Path, plan: Plan) -> d
     Raises:
         FileError: if it cannot be read, is no label map, or does not lie on the image.
     """
-    name, notes, reading = one_line(sent.name, 100), [], plan.reading
+    name, reading = one_line(sent.name, 100), plan.reading
+    notes: list[str] = []
     grid = read_grid(image, reading.affine, reading.units)
     try:
         classes = initial_classes(sent.path, grid, plan.labels, reading, notes.append)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from deepedit.inference.history import Answered, Locked
 from deepedit.inference.session import InteractiveSession
@@ -42,7 +43,7 @@ def one_by_one(clicks: Sequence[Placed]) -> tuple[Step, ...]:
 
 
 def placed_steps(
-    sent: Sequence[Mapping[str, object]], labels: Labels, shape: Sequence[int]
+    sent: Sequence[Mapping[str, Any]], labels: Labels, shape: Sequence[int]
 ) -> tuple[tuple[Step, ...], list[str]]:
     """The steps of a request, with class indices for names, and a line on each click that was moved.
 

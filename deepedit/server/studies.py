@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.io.msd import read_case
@@ -20,13 +22,15 @@ from deepedit.io.studies_folder import (
     REPLACED,
     StudiesFolder,
 )
-from deepedit.io.volumes import read_grid, write_label
+from deepedit.io.suffixes import DICOM, ending
+from deepedit.io.volumes import read_grid, read_label, read_label_on, read_volume, write_label, write_volume
 from deepedit.plan import Labels
 from deepedit.server.checksums import Checksums, file_state
+from deepedit.server.dicomweb import DicomStore, is_uid
 from deepedit.server.durable import keep, remove_left_behind, replace_and_keep, sync_file, sync_folder, unfinished
-from deepedit.server.errors import NotFound
+from deepedit.server.errors import NotFound, Unavailable
 from deepedit.server.facts import Facts
-from deepedit.server.listing import described, facts_key, listing
+from deepedit.server.listing import SENT_SERIES, described, facts_key, listing
 from deepedit.server.names import MAX_BYTES, checked_tag, safe_id
 from deepedit.server.submits import submitted, write_ranks
 from deepedit.server.uploaded import same_image, sent_image, true_ending
@@ -49,6 +53,7 @@ class Studies:
         say: is told, in a line and once, what is left out of the folder.
         image_channels: of the model; tells which files are the channels of one case.
         reading: what is believed of headers that contradict themselves, as the model was trained.
+        store: a DICOM store, whose series are cases, too, by their UIDs.
 
     Raises:
         DeepEditError: if the folder cannot be listed.
@@ -56,18 +61,20 @@ class Studies:
 
     def __init__(
         self,
-        folder: str | os.PathLike,
+        folder: str | os.PathLike[str],
         labels: Labels,
         say: Callable[[str], None] = lambda line: None,
         image_channels: int | None = None,
         reading: Reading = DEFAULT_READING,
+        store: DicomStore | None = None,
     ) -> None:
         self.folder = Path(folder)
+        self.store = store
         self.labels = labels
         self._reading = reading
         self._writing = threading.Lock()
         self._checksums = Checksums()
-        self._ranks: dict[Path, tuple[Path, tuple[int, int]]] = {}
+        self._copies: dict[Path, tuple[Path, tuple[int, int]]] = {}
         self._folder = WatchedFolder(self.folder, image_channels, say)
         self._facts = Facts(self.folder / OWN / "facts.json", say)
         written = ("", OWN, f"{LABELS}/{REPLACED}", *(f"{LABELS}/{tag}" for tag in self._folder.look().labels))
@@ -86,21 +93,36 @@ class Studies:
         Raises:
             NotFound: if there is none.
         """
-        return _id_in(self._folder.look(), name)
+        return self._found(name)[1]
 
     def images(self, name: str) -> tuple[Path, ...]:
         """The image files of a case: one, or one for each channel."""
         return self._case(name).image
 
     def image_file(self, name: str) -> Path:
-        """The image file of a case that a viewer loads: where each channel has a file, the first."""
-        return self.images(name)[0]
+        """The image file of a case that a viewer loads: where each channel has a file, the first.
+
+        Of a DICOM series it is a NIfTI file with its voxels, written once, which says nothing of the patient.
+
+        Raises:
+            FileError: if a series cannot be read.
+        """
+        case = self._case(name)
+        if not case.image[0].is_dir():
+            return case.image[0]
+
+        def write(new: Path) -> None:
+            volume = read_volume(case.image[0])
+            whole = (volume.data == np.rint(volume.data)).all() and np.abs(volume.data).max() < 2**15
+            write_volume(new, volume.data, volume, np.int16 if whole else np.float32)
+
+        return self._copy_of(case.image[0], self.folder / OWN / "series" / f"{_short(case.name)}{SENT_SERIES}", write)
 
     def label(self, name: str, tag: str = FINAL) -> Path | None:
         """The label file of a case: of ``final`` the submitted one, else that of the dataset."""
         checked_tag(tag)
-        found = self._folder.look()
-        return found.label(_id_in(found, name), tag)
+        found, each = self._found(name)
+        return found.label(each, tag)
 
     def unlabelled(self) -> dict[str, tuple[Path, ...]]:
         """The ids of the cases without a final label, in natural order, and their image files."""
@@ -111,26 +133,55 @@ class Studies:
         """The label file of a case as it is sent to a viewer.
 
         Slicer imports an ``original`` label by the ``label_names`` of `listing`, so that this one is a copy that has
-        1..n in the order of the model's labels. Others have the values that the model has in files.
+        1..n in the order of the model's labels. Others have the values that the model has in files. Of a DICOM SEG,
+        which may be a part of its image, it is a copy on the grid of the image.
 
         Raises:
             NotFound: if there is none.
             FileError: if it cannot be read.
         """
         checked_tag(tag)
-        found = self._folder.look()
-        each = _id_in(found, name)
+        found, each = self._found(name)
         path = _there(found.label(each, tag), each, tag)
-        if tag != ORIGINAL:
+        is_dicom = bool(ending(path.name, (DICOM,)))
+        if tag != ORIGINAL and not is_dicom:
             return path
-        state = file_state(path)
-        copy = self.folder / OWN / "ranks" / f"{_short(each)}.nii.gz"
-        if self._ranks.get(copy) != (path, state) or not copy.exists():
-            with unfinished(copy.parent, ".nii.gz", one_line(path.relative_to(self.folder))) as new:
-                write_ranks(path, new, self.labels, self._reading)
+
+        def write(new: Path) -> None:
+            if is_dicom:
+                image = read_grid(found.cases[each].image[0], self._reading.affine, self._reading.units)
+                label = read_label_on(image, path, self._reading)
+            else:
+                label = read_label(path, self._reading.affine, self._reading.units)
+            if tag == ORIGINAL:
+                write_ranks(label, new, self.labels)
+            else:
+                write_label(new, label.data, label)
+
+        room = "ranks" if tag == ORIGINAL else f"labels-{tag}"
+        return self._copy_of(path, self.folder / OWN / room / f"{_short(each)}.nii.gz", write)
+
+    def _copy_of(self, source: Path, copy: Path, write: Callable[[Path], None]) -> Path:
+        """A NIfTI file made of another file or a folder, once, and again when that has changed."""
+        state = file_state(source)
+        if self._copies.get(copy) != (source, state) or not copy.exists():
+            with unfinished(copy.parent, ".nii.gz", one_line(source.relative_to(self.folder))) as new:
+                write(new)
                 new.replace(copy)
-            self._ranks[copy] = path, state
+            self._copies[copy] = source, state
         return copy
+
+    def samples(self) -> dict[str, tuple[Path, ...]]:
+        """As `unlabelled`, and also the series of the DICOM store that were not fetched yet.
+
+        Raises:
+            Unavailable: if the store does not answer.
+        """
+        found = self.unlabelled()
+        if self.store is not None:
+            done = self._folder.look().labels.get(FINAL, {})
+            found |= {uid: (self.store.folder / uid,) for uid in self.store.series() if uid not in done}
+        return found
 
     def info(self) -> dict[str, Any]:
         """How many cases there are, how many of them have a final label, and how many a label of each tag."""
@@ -171,11 +222,14 @@ class Studies:
 
     # What is written
 
-    def submit(self, name: str, file: Path, suffix: str, label_info: Sequence[Mapping] | None, tag: str = FINAL) -> str:
+    def submit(
+        self, name: str, file: Path, suffix: str, label_info: Sequence[Mapping[str, Any]] | None, tag: str = FINAL
+    ) -> str:
         """Take a label map from a viewer, and return the id of its case.
 
         It becomes ``labels/<tag>/<id>.nii.gz``, in file values and with the image's header. What it replaces is kept in
-        ``labels/replaced``. When this returns it is on the disk. Submits are done one after the other.
+        ``labels/replaced``. When this returns it is on the disk. Submits are done one after the other. A final label of
+        a series of the DICOM store is also stored there, as DICOM SEG.
 
         Args:
             name: of the image.
@@ -184,6 +238,7 @@ class Studies:
             label_info: as for `deepedit.server.submits.submitted`.
 
         Raises:
+            Unavailable: if the DICOM store, from which the image is, does not take it; it is kept here.
             DeepEditError: if the map does not fit the image or the model, or cannot be written; all stays as it was.
         """
         checked_tag(tag)
@@ -199,7 +254,22 @@ class Studies:
                 replace_and_keep(new, target, list(dict.fromkeys(others)), *self._kept(case.name, tag))
             self._facts.set(facts_key(case.name, tag), {})  # they were about the label that is replaced
             self._folder.forget()
+            if self.store is not None and tag == FINAL and case.image[0].parent == self.store.folder:
+                self._send(case, values)
         return case.name
+
+    def _send(self, case: Case, values: np.ndarray) -> None:
+        """Store a label map in the DICOM store, from which its image is.
+
+        With the ranks of the labels it is a binary segmentation, which all viewers know; there, names count.
+        """
+        try:
+            names = dict(enumerate(self.labels.names, 1))
+            self.store.send(case.name, self.labels.to_classes(values), read_volume(case.image[0]), names)
+        except DeepEditError as error:
+            raise Unavailable(
+                f"the label is kept in the folder of studies, and not stored with its series: {error}"
+            ) from error
 
     def remove_label(self, name: str, tag: str) -> None:
         """Take a label file out of ``labels``; it is kept in ``labels/replaced``.
@@ -297,8 +367,29 @@ class Studies:
         self._facts.set(facts_key(each, tag), info)
 
     def _case(self, name: str) -> Case:
+        found, each = self._found(name)
+        return found.cases[each]
+
+    def _found(self, name: str) -> tuple[StudiesFolder, str]:
+        """What is in the folder, and the id of an image; a series of the DICOM store is fetched where it is not there.
+
+        Raises:
+            NotFound: if there is none.
+            DeepEditError: if the store does not give it.
+        """
         found = self._folder.look()
-        return found.cases[_id_in(found, name)]
+        if self.store is not None and is_uid(name):
+            try:
+                fetched = found.cases[_id_in(found, name)].image[0].parent == self.store.folder
+            except NotFound:
+                fetched = True
+            if fetched:
+                # Labels count on their images, in training too.
+                self.store.fetch(name, kept=found.labels.get(FINAL, {}))
+                if name not in found.cases:
+                    self._folder.forget()
+                    found = self._folder.look()
+        return found, _id_in(found, name)
 
     def _submitted(self, case_id: str, tag: str) -> Path | None:
         """The label file of a case in ``labels``."""

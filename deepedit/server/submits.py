@@ -7,13 +7,14 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from deepedit.errors import ClickError, DeepEditError, FileError
 from deepedit.files import brief, one_line
 from deepedit.io.grids import misfit
-from deepedit.io.volumes import read_label, read_label_on, write_label
+from deepedit.io.volumes import read_label_on, write_label
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.uploaded import LABELS_SENT, refuse_sent
 from deepedit.volume import Reading, Volume
@@ -25,7 +26,7 @@ NO_LABELS = (BACKGROUND, "foreground_scribbles", "background_scribbles")
 def submitted(
     file: Path,
     suffix: str,
-    label_info: Sequence[Mapping] | None,
+    label_info: Sequence[Mapping[str, Any]] | None,
     labels: Labels,
     image: Volume,
     reading: Reading,
@@ -59,15 +60,14 @@ def submitted(
     return _file_values(on_grid_of(image, label, what), names, labels, what)
 
 
-def write_ranks(source: Path, target: Path, labels: Labels, reading: Reading) -> None:
+def write_ranks(label: Volume, target: Path, labels: Labels) -> None:
     """Write a label map in file values as one that a viewer understands: 1..n in the order of the labels.
 
     Values of no label become background.
 
     Raises:
-        FileError: if it cannot be read or written.
+        FileError: if it cannot be written.
     """
-    label = read_label(source, reading.affine, reading.units)
     write_label(target, labels.to_classes(label.data), label)
 
 
@@ -107,7 +107,7 @@ def _turned(image: Volume, label: Volume) -> Volume | None:
     return replace(label, data=data, affine=affine, other_affines=())
 
 
-def _names(label_info: Sequence[Mapping], labels: Labels, what: str) -> dict[int, str]:
+def _names(label_info: Sequence[Mapping[str, Any]] | None, labels: Labels, what: str) -> dict[int, str]:
     """The names of the values of a label map."""
     if not isinstance(label_info or [], list | tuple):
         raise DeepEditError(f"{what}: label_info should be a list of segments, is {brief(label_info)}; correct it")

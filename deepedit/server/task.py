@@ -40,7 +40,7 @@ class Task:
     started: float = field(default_factory=time.time)
     ended: float | None = None
     status: str = "RUNNING"
-    process: subprocess.Popen | None = None
+    process: subprocess.Popen[bytes] | None = None
     stopping: bool = False
 
     def tell(self, line: str) -> None:

@@ -39,8 +39,9 @@ def routes(service: Service) -> APIRouter:
     @router.get("/train/", tags=["training"])
     async def training(check_if_running: bool = False) -> dict[str, Any]:
         """The newest fine-tuning; with `check_if_running` an error unless it is still running."""
-        task = service.finetuning.status() if service.finetuning else None
-        if task is None or (check_if_running and not service.finetuning.running):
+        tuning = service.finetuning
+        task = tuning.status() if tuning else None
+        if tuning is None or task is None or (check_if_running and not tuning.running):
             raise NotFound("no model is being fine-tuned")
         return task
 

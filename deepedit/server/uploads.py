@@ -9,11 +9,13 @@ import threading
 import time
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
@@ -254,16 +256,16 @@ class Counted:
         largest: bytes.
     """
 
-    def __init__(self, app, largest: int = LARGEST_BODY) -> None:
+    def __init__(self, app: ASGIApp, largest: int = LARGEST_BODY) -> None:
         self.app, self.largest = app, largest
 
-    async def __call__(self, scope, receive, send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         size = 0
 
-        async def counting() -> dict:
+        async def counting() -> Message:
             nonlocal size
             message = await receive()
             size += len(message.get("body", b""))
@@ -274,7 +276,7 @@ class Counted:
         await self.app(scope, counting, send)
 
 
-def refuse_announced(headers: dict[str, str], largest: int = LARGEST_BODY) -> None:
+def refuse_announced(headers: Mapping[str, str], largest: int = LARGEST_BODY) -> None:
     """Raise `TooLarge` where a request announces a body that is too large, before any of it is read."""
     announced = headers.get("content-length", "0")
     if not announced.isdigit():

@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from deepedit.errors import DatasetError
 from deepedit.io.studies_folder import StudiesFolder, read_studies_folder, watched
@@ -28,7 +29,7 @@ class WatchedFolder:
         self._folder, self._channels, self._say = folder, image_channels, say
         self._lock = threading.Lock()
         self._said: set[str] = set()
-        self._state: tuple | None = None
+        self._state: tuple[Any, ...] | None = None
         self._found = self._list()
 
     def look(self) -> StudiesFolder:

@@ -31,7 +31,7 @@ class _Request:
     work: Callable[[OnProgress, IsCancelled], Any]
     name: str | None = None
     gone: threading.Event = field(default_factory=threading.Event)
-    result: Future = field(default_factory=Future)
+    result: Future[Any] = field(default_factory=Future)
 
 
 class Worker:
@@ -165,7 +165,7 @@ class Worker:
                 work = None if request else self._background.popleft()
             if request is not None:
                 self._answer(request)
-            else:
+            elif work is not None:
                 self._do(work)
             # Else they would hold what they worked on until the next piece of work.
             request = work = self._current = self._windows = None

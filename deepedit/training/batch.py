@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deepedit.boxes import three
 from deepedit.clicks import Clicks, render_guidance, simulate_clicks
 from deepedit.devices import upload
 from deepedit.inference.merge import logits_of_initial, merge, to_keep
@@ -102,7 +103,7 @@ class RollingBatch:
             click_share: share of the passes of new samples that have clicks.
             patch_size: sides of all samples from now on; samples of another size are given up. None: those of the plan.
         """
-        sides = tuple(patch_size or self.plan.patch_size)
+        sides = three(patch_size or self.plan.patch_size)
         if sides != self.label.shape[1:]:
             self._empty(sides)
         free = [slot for slot, left in enumerate(self.passes_left) if left == 0]
@@ -151,7 +152,7 @@ class RollingBatch:
         newest = torch.zeros(self.wanted.shape, dtype=torch.bool)
         for slot, used in enumerate(self.used):
             newest[slot, used - 1] = used > 0
-        editing = {}
+        editing: dict[str, Any] = {}
         if any(self.edited):
             editing["initial"] = self.initial
         if any(self.edited) and not all(self.edited):
@@ -273,7 +274,7 @@ class PatchStream:
             islice(visits(len(self.cases), self.config.seed), slot + size * count, None, size)
             for slot, count in zip(self.slots, begun, strict=True)
         ]
-        self.ahead: list[deque[tuple[Visit, Future]]] = [deque() for _ in self.slots]
+        self.ahead: list[deque[tuple[Visit, Future[Any]]]] = [deque() for _ in self.slots]
 
     def take(self, slot: int) -> tuple[Visit, Tensor, Tensor, Outline]:
         """A slot's next visit, with an image ``[C, X, Y, Z]`` and a label ``[X, Y, Z]`` larger than the patch, and the

@@ -17,7 +17,8 @@ from torch import Tensor
 from deepedit.boxes import overlap
 from deepedit.errors import FileError, TrainingError
 from deepedit.files import available_memory, make_folder, one_line
-from deepedit.io.msd import Case, read_case
+from deepedit.io.msd import read_case
+from deepedit.io.pairing import Case
 from deepedit.io.suffixes import parts
 from deepedit.io.volumes import read_label_on
 from deepedit.plan import Plan
@@ -73,7 +74,7 @@ def prepare_case(
 def _key(case: Case, plan: Plan) -> str:
     files = [
         (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns)
-        for each in (*case.image, case.label)
+        for each in (*case.image, case.label_file)
         for path in parts(each)
     ]
     other = ("patch_size", "sigma", "guidance", "previous")
@@ -89,7 +90,7 @@ def _write_entry(case: Case, plan: Plan, entry: Path, seed: int, on_note: Callab
         on_note(note)
     _refuse_too_large(case, preprocess.grid(volume.shape, volume.affine), volume.channels)
     image, grid = preprocess(volume)
-    label = preprocess.label(read_label_on(volume, case.label, plan.reading), grid)
+    label = preprocess.label(read_label_on(volume, case.label_file, plan.reading), grid)
     arrays = {
         "image": image.numpy().astype(np.float16),
         "label": label.numpy(),

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +42,8 @@ class RecordedPasses:
         precision = torch.autocast(kind, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
         try:
             with precision:
-                return torch.cuda.make_graphed_callables(_Pass(self.network), (inputs.clone(),))
+                recorded = torch.cuda.make_graphed_callables(_Pass(self.network), (inputs.clone(),))
+                return cast(Callable[[Tensor], Tensor], recorded)
         except RuntimeError as error:
             warnings.warn(
                 f"the network's passes cannot be recorded here, so training is slower: {str(error).splitlines()[0]}",

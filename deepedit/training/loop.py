@@ -4,12 +4,13 @@ import copy
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from deepedit.errors import TrainingError
 from deepedit.network.checkpoint import Model
@@ -98,7 +99,7 @@ class Trainer:
             TrainingError: if the loss is no longer a number.
         """
         config, network, batch, progress = self.config, self.network.train(), self.batch, self.progress
-        forward = self.ranks.averaged(network)
+        forward: Callable[[Tensor], Tensor] = self.ranks.averaged(network)
         if config.record_passes and self.device.type == "cuda" and self.ranks.size == 1 and not config.checkpointing:
             forward = RecordedPasses(network, config.amp)
         earlier, start = progress.seconds, time.perf_counter()
@@ -139,8 +140,8 @@ class Trainer:
         config, samples = self.config, len(inputs)
         weight = click_weight(self.progress.share, config)
         done = []
-        for rows in torch.arange(samples).chunk(config.accumulate):
-            rows = slice(int(rows[0]), int(rows[-1]) + 1)
+        for part in torch.arange(samples).chunk(config.accumulate):
+            rows = slice(int(part[0]), int(part[-1]) + 1)
             with self.timed("forward"):
                 # In the second pass, ranks tell each other how they put their gradients together.
                 with mixed_precision(self.device, config.amp), self.ranks.together():
@@ -148,12 +149,15 @@ class Trainer:
                 ignoring = self.model.plan.ignore is not None
                 losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight, ignoring)
             # Gradients are averaged over the ranks once, with the last part.
-            apart = self.ranks.size > 1 and rows.stop < samples
-            with self.timed("backward"), self.ranks.together(), forward.no_sync() if apart else nullcontext():
+            apart: AbstractContextManager[None] = nullcontext()
+            if isinstance(forward, DistributedDataParallel) and rows.stop < samples:
+                apart = forward.no_sync()
+            with self.timed("backward"), self.ranks.together(), apart:
                 self.scaler.scale(losses.sum() / samples).backward()
             # A copy, since the logits of the next part may be written to the same memory.
             done.append((logits.detach().clone() if config.accumulate > 1 else logits.detach(), losses.detach()))
-        return tuple(map(torch.cat, zip(*done, strict=True)))
+        all_logits, all_losses = map(torch.cat, zip(*done, strict=True))
+        return all_logits, all_losses
 
     def _agree(self, seconds: float, stop: bool) -> bool:
         """Set the same progress on all ranks, by the clock of the first, and return whether any rank wants to stop."""
@@ -250,10 +254,11 @@ def build_optimizers(network: ResidualUNet, config: TrainingConfig) -> tuple[tor
     In every group of parameters, `share` is its learning rate as a share of ``config.learning_rate``.
     """
     last = {id(parameter) for parameter in network.head.parameters()}
-    inner, others = [], []
+    inner: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for parameter in network.parameters():
         (inner if parameter.ndim > 1 and id(parameter) not in last else others).append(parameter)
-    rates = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
+    rates: dict[str, Any] = {"lr": config.learning_rate, "weight_decay": config.weight_decay}
     # Fused AdamW skips a step that overflowed in float16 without waiting for the device, as Muon does.
     fused = True if network.head.weight.device.type == "cuda" else None
     return (

@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from deepedit.files import available_memory
-from deepedit.network.architectures import UNetConfig, triple
+from deepedit.network.architectures import Triple, UNetConfig, triple
 
 SHARE = 0.8
 """Share of the free memory that a step may take: estimates are rough, and other programs need memory, too."""
@@ -47,8 +48,8 @@ def step_bytes(
 
 
 def affordable_patch(
-    config: UNetConfig, in_channels: int, num_classes: int, patch_size: Sequence[int], free: float, **batch: int | bool
-) -> tuple[int, ...]:
+    config: UNetConfig, in_channels: int, num_classes: int, patch_size: Sequence[int], free: float, **batch: Any
+) -> Triple:
     """The patch, its longest side shortened repeatedly until a step fits into `free` bytes.
 
     Args:
@@ -64,7 +65,7 @@ def affordable_patch(
         if steps[axis] <= 2:
             break
         patch[axis] -= config.divisor[axis]
-    return tuple(patch)
+    return triple(patch)
 
 
 def free_bytes(device: torch.device) -> int | None:

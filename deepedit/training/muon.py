@@ -2,10 +2,11 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import ParamsT
 
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 """Coefficients of the iteration: small singular values grow fast, and all end between about 0.7 and 1.2."""
@@ -38,22 +39,22 @@ class Muon(torch.optim.Optimizer):
 
     found_inf: Tensor | None = None
 
-    def __init__(self, weights: Iterable[Tensor], lr: float, weight_decay: float = 0.0) -> None:
+    def __init__(self, weights: ParamsT, lr: float, weight_decay: float = 0.0) -> None:
         super().__init__(weights, {"lr": lr, "weight_decay": weight_decay})
 
     @torch.no_grad()
-    def step(self) -> None:
+    def step(self) -> None:  # type: ignore[override]  # takes no closure
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
             gradients = [weight.grad for weight in weights]
             averages = [self._momentum(weight) for weight in weights]
-            moves = 1.0
+            moves: float | Tensor = 1.0
             if self.found_inf is not None:
                 # After an overflow nothing is changed: each average is used in place of its gradient.
-                moves = 1 - self.found_inf
-                gradients = [torch.where(moves > 0, new, old) for new, old in zip(gradients, averages, strict=True)]
+                moves = kept = 1 - self.found_inf
+                gradients = [torch.where(kept > 0, new, old) for new, old in zip(gradients, averages, strict=True)]
             torch._foreach_lerp_(averages, gradients, 1 - MOMENTUM)
             directions = torch._foreach_lerp(gradients, averages, MOMENTUM)
             torch._foreach_mul_(weights, 1 - group["lr"] * group["weight_decay"] * moves)
@@ -112,11 +113,12 @@ def _factors(grams: Tensor, scale: float | Tensor) -> Tensor:
     # The trace of a Gram matrix is the square of its matrix's norm.
     squares = grams.diagonal(dim1=1, dim2=2).sum(1)[:, None, None].clamp_min(1e-14)
     grams /= squares
-    factors = None
+    factors: Tensor | None = None
     for left in reversed(range(ITERATIONS)):
         polynomials = torch.baddbmm(grams, grams, grams, beta=b, alpha=c)
         polynomials.diagonal(dim1=1, dim2=2).add_(a)
         factors = polynomials if factors is None else polynomials @ factors
         if left:
             grams = polynomials @ grams @ polynomials
+    assert factors is not None
     return factors * (squares.rsqrt() * scale)

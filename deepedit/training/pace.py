@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from deepedit.boxes import bounding_box
+from deepedit.boxes import bounding_box_of_some
 from deepedit.errors import FileError
-from deepedit.io.msd import Case, read_case
+from deepedit.io.msd import read_case
+from deepedit.io.pairing import Case
 from deepedit.io.volumes import read_label_on
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.inputs import mixed_precision
@@ -90,6 +91,7 @@ def pace(per_voxel: float, plan: Plan, divisor: Sequence[int], config: TrainingC
         batch: samples that each process works on.
         cases: number of the training cases.
     """
+    assert config.max_minutes is not None
     parts, steps, begun = 20, 0.0, 0.0
     for part in range(parts):
         progress = (part + 0.5) / parts
@@ -129,14 +131,14 @@ def label_extents(cases: Sequence[Case], plan: Plan) -> list[tuple[float, ...]]:
     for case in cases:
         try:
             image = read_case(case, plan.reading)
-            classes = plan.labels.to_classes(read_label_on(image, case.label, plan.reading).data)
+            classes = plan.labels.to_classes(read_label_on(image, case.label_file, plan.reading).data)
         except (FileError, MemoryError):
             continue
         counts = np.bincount(classes.ravel(), minlength=plan.labels.num_classes)
         counts[0] = 0
         if not counts.any():
             continue
-        box = bounding_box(classes == counts.argmax())
+        box = bounding_box_of_some(classes == counts.argmax())
         millimetres = [span.stop - span.start for span in box] * np.linalg.norm(image.affine[:3, :3], axis=0)
         extents.append(tuple(millimetres[list(closest_canonical(image.affine)[0])] / plan.spacing))
     return extents

@@ -7,14 +7,16 @@ from dataclasses import replace
 
 import numpy as np
 
+from deepedit.boxes import three
 from deepedit.defaults import LARGEST_PATCH
 from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
 from deepedit.io.volumes import read_geometry
 from deepedit.network.architectures import UNetConfig, more_than_one_voxel
 from deepedit.plan import Intensity, Plan
-from deepedit.transforms.geometry import closest_canonical, network_grid
+from deepedit.transforms.geometry import network_grid
 from deepedit.transforms.intensity import choose_intensity
+from deepedit.transforms.orientation import closest_canonical
 from deepedit.volume import DEFAULT_READING, Reading
 
 CASES_LOOKED_AT = 8
@@ -86,8 +88,8 @@ def make_plan(
             intensity = source.intensity
     return Plan(
         dataset.labels,
-        spacing,
-        tuple(patch_size),
+        three(spacing),
+        three(patch_size),
         intensity,
         dataset.image_channels,
         reading=reading,
@@ -119,7 +121,7 @@ def inherited_plan(
         if value is not None:
             raise TrainingError(
                 f"`{name}`: the model in `init_weights` resizes every image to "
-                f"{' x '.join(map(str, source.fixed_shape))} voxels, which fine-tuning keeps; leave it out"
+                f"{' x '.join(map(str, source.fixed_shape or ()))} voxels, which fine-tuning keeps; leave it out"
             )
     if intensity not in (None, source.intensity):
         raise TrainingError(

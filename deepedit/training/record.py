@@ -97,7 +97,7 @@ def _read(kind: Any, value: Any, name: str) -> Any:
     origin, parts = get_origin(kind), get_args(kind)
     if origin is UnionType:
         return None if value is None else _read_first([part for part in parts if part is not NoneType], value, name)
-    if is_dataclass(kind) and isinstance(value, dict):
+    if isinstance(kind, type) and is_dataclass(kind) and isinstance(value, dict):
         kinds = {each.name: each.type for each in fields(kind)}
         if missing := set(kinds) - set(value):
             raise TrainingError(f"{name} lacks {', '.join(sorted(missing))}; it was written by another version")
@@ -108,9 +108,9 @@ def _read(kind: Any, value: Any, name: str) -> Any:
             )
         return kind(**{key: _read(kinds[key], entry, key) for key, entry in value.items()})
     if origin is tuple and isinstance(value, list | tuple):
-        kinds = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
-        if len(kinds) == len(value):
-            return tuple(_read(each, entry, name) for each, entry in zip(kinds, value, strict=True))
+        each_kind = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+        if len(each_kind) == len(value):
+            return tuple(_read(each, entry, name) for each, entry in zip(each_kind, value, strict=True))
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(parts[1], entry, name) for key, entry in value.items()}
     if kind is Path and isinstance(value, str):

@@ -3,11 +3,13 @@
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
+from deepedit.boxes import three
 from deepedit.errors import TrainingError
-from deepedit.io.msd import Case
+from deepedit.io.pairing import Case
 from deepedit.network.architectures import UNetConfig
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
@@ -51,7 +53,7 @@ class Room:
             TrainingError: if the user asked for a patch that is too large, or none is small enough.
         """
         config, free = self.settings.config, min(self.ranks.gather(free_bytes(self.device) or math.inf))
-        batch = {
+        batch: dict[str, Any] = {
             "batch_size": config.batch_size // self.ranks.size,
             "accumulate": config.accumulate,
             "checkpointing": config.checkpointing,
@@ -92,7 +94,7 @@ class Room:
         per_voxel = max(self.ranks.gather(measured))
 
         def left(patch: Sequence[int]) -> Pace:
-            smaller = replace(plan, patch_size=tuple(patch))
+            smaller = replace(plan, patch_size=three(patch))
             return pace(per_voxel, smaller, self.network.divisor, config, batch, len(training))
 
         patch = timely_patch(plan.patch_size, least, self.network.divisor, lambda sides: left(sides).visits >= VISITS)
@@ -103,7 +105,7 @@ class Room:
                 f"{left(plan.patch_size).steps:.0f}, and begin {left(patch).visits:.0f} samples of every case "
                 f"({VISITS} are wanted); `patch_size` chooses another"
             )
-        return replace(plan, patch_size=patch)
+        return replace(plan, patch_size=three(patch))
 
     def _is_asked_for(self, plan: Plan) -> bool:
         return self.settings.patch_size is not None or plan.fixed_shape is not None

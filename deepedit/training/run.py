@@ -1,7 +1,7 @@
 """A training run in a folder: starting or resuming it, saving its state, and keeping its best model."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import Any
 from deepedit.errors import DatasetError, FileError, TrainingError
 from deepedit.files import make_folder, one_line, pasted, remove_unfinished
 from deepedit.io.dataset_checks import from_folder
-from deepedit.io.msd import Case, find_dataset, listed_problems, read_case, split_cases
+from deepedit.io.msd import find_dataset, listed_problems, read_case, split_cases
+from deepedit.io.pairing import Case
 from deepedit.io.volumes import read_geometry
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
@@ -60,7 +61,7 @@ class Run:
         device: str = "auto",
         resume: bool = False,
         ranks: Ranks | None = None,
-        bar: Callable[[Iterable, int], Iterable] = lambda cases, count: cases,
+        bar: Callable[[Iterable[Any], int], Iterable[Any]] = lambda cases, count: cases,
     ) -> None:
         self.ranks, self.bar = ranks or Ranks(), bar
         if settings.config.batch_size % self.ranks.size:
@@ -80,7 +81,8 @@ class Run:
         else:
             source = load_model(settings.init_weights) if settings.init_weights is not None else None
             reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
-        self.seen, self.held_back = (), ()
+        self.seen: Collection[str] = ()
+        self.held_back: Collection[str] = ()
         if settings.studies:
             model = source or self.model
             self.seen, self.held_back = model.seen_cases, model.validation_cases
@@ -198,17 +200,19 @@ class Run:
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
         """A model to train; those of its weights that fit are taken from `source`."""
         settings, seed = self.settings, self.config.seed
-        asked = [settings.spacing, settings.patch_size, settings.intensity]
+        asked: list[Any] = [settings.spacing, settings.patch_size, settings.intensity]
         network_config = source.network.config if source is not None else settings.network
         if source is not None and source.plan.fixed_shape is not None:
             plan = inherited_plan(source.plan, self.dataset, *asked)
             plan = replace(plan, reading=reading)
         else:
-            if settings.studies:
+            if settings.studies and source is not None:
                 # A few more studies are no reason for another grid, on which all cases would be prepared anew.
                 kept = (source.plan.spacing, source.plan.patch_size, source.plan.intensity)
                 asked = [default if value is None else value for value, default in zip(asked, kept, strict=True)]
-            plan = make_plan(self.dataset, network_config, *asked, reading, source and source.plan)
+            spacing, patch_size, intensity = asked
+            earlier = source.plan if source else None
+            plan = make_plan(self.dataset, network_config, spacing, patch_size, intensity, reading, earlier)
             plan = replace(plan, sigma=self.config.click_sigma)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         names = [case.name for case in self.dataset.cases]

@@ -51,7 +51,7 @@ def files_of(dataset: Dataset, names: tuple[str, ...]) -> dict[str, tuple[str, .
     """Where these cases of a dataset lie, as a model remembers it."""
     wanted = set(names)
     return {
-        case.name: tuple(str(path.absolute()) for path in (*case.image, case.label))
+        case.name: tuple(str(path.absolute()) for path in (*case.image, case.label_file))
         for case in dataset.cases
         if case.name in wanted
     }

@@ -10,7 +10,8 @@ import numpy as np
 from deepedit.inference.annotation import annotate
 from deepedit.inference.preview import overlay
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.msd import Case, read_case
+from deepedit.io.msd import read_case
+from deepedit.io.pairing import Case
 from deepedit.io.volumes import read_label_on
 from deepedit.metrics import dice
 from deepedit.network.checkpoint import Model
@@ -72,16 +73,17 @@ def validate(
     """
     ranks = ranks or Ranks()
     session, until = InteractiveSession(model, amp), time.monotonic() + seconds
-    own: dict[int, Answer] | None = {}
+    own: dict[int, Answer] = {}
+    stopped = False
     for number, case in ranks.share(list(enumerate(cases))):
         if stop():
-            own = None
+            stopped = True
             break
         if number >= LEAST_CASES and time.monotonic() >= until:
             break
         own[number] = _answer(session, case, draw=number < pictures)
-    parts = ranks.gather(own)
-    if None in parts:
+    parts = [part for part in ranks.gather(None if stopped else own) if part is not None]
+    if len(parts) < ranks.size:
         return None
     found = {number: entry for part in parts for number, entry in part.items()}
     # Some ranks may have had the time for more.
@@ -98,7 +100,7 @@ def validate(
 def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:
     labels, reading = session.model.plan.labels, session.model.plan.reading
     image = read_case(case, reading)
-    label = read_label_on(image, case.label, reading)
+    label = read_label_on(image, case.label_file, reading)
     truth = labels.to_classes(label.data)
     ignore = session.model.plan.ignore
     unknown = None if ignore is None else label.data == ignore
@@ -112,5 +114,5 @@ def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:
     if not draw:
         return scores, None
     slices = image.data if image.data.ndim == 3 else image.data[0]
-    voxels = [(turn.voxel, turn.label) for turn in rounds[1:]]
+    voxels = [(turn.voxel, turn.label) for turn in rounds if turn.voxel is not None and turn.label is not None]
     return scores, overlay(slices, [truth, rounds[0].classes, rounds[-1].classes], voxels, image.spacing)

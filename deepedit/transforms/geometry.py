@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.boxes import Box
+from deepedit.boxes import Box, three
 from deepedit.transforms.decide import class_type, decide_from_labels, decide_from_logits
 from deepedit.transforms.orientation import closest_canonical
 from deepedit.transforms.resample import Taps, make_taps, resample, row_major, slabs
@@ -43,7 +43,7 @@ def network_grid(shape: Shape, affine: np.ndarray, spacing: Sequence[float]) -> 
         ratio = native[axis] / target
         same = abs(ratio - 1) <= SAME_SPACING
         sizes.append(shape[axis] if same else max(1, math.floor(shape[axis] * ratio + 0.5)))
-    return fixed_grid(shape, affine, tuple(sizes))
+    return fixed_grid(shape, affine, three(sizes))
 
 
 def fixed_grid(shape: Shape, affine: np.ndarray, network_shape: Shape) -> "GridMap":
@@ -60,7 +60,7 @@ def fixed_grid(shape: Shape, affine: np.ndarray, network_shape: Shape) -> "GridM
     permutation, flips = closest_canonical(affine)
     scale = tuple(shape[axis] / size for axis, size in zip(permutation, network_shape, strict=True))
     offset = tuple((each - 1) / 2 for each in scale)
-    return GridMap(tuple(shape), tuple(network_shape), permutation, flips, scale, offset)
+    return GridMap(three(shape), three(network_shape), permutation, flips, three(scale), three(offset))
 
 
 @dataclass(frozen=True)
@@ -107,9 +107,9 @@ class GridMap:
             shape: voxels of the window.
         """
         offset = tuple(o + s * i for o, s, i in zip(self.offset, self.scale, start, strict=True))
-        return replace(self, network_shape=tuple(shape), offset=offset)
+        return replace(self, network_shape=three(shape), offset=three(offset))
 
-    def points_to_network(self, points: np.ndarray) -> np.ndarray:
+    def points_to_network(self, points: Sequence[float] | np.ndarray) -> np.ndarray:
         """Continuous network voxels ``[N, 3]`` float64 of native ones."""
         points = np.asarray(points, dtype=np.float64)[..., list(self.permutation)]
         slope, intercept = np.array(self._lines()).T
@@ -248,7 +248,7 @@ class GridMap:
             raise ValueError(f"an array of {tuple(expected)} voxels is expected; got {tuple(shape)}")
 
 
-def to_voxel(position: Sequence[float], space: str, affine: np.ndarray) -> np.ndarray:
+def to_voxel(position: Sequence[float] | np.ndarray, space: str, affine: np.ndarray) -> np.ndarray:
     """A click's position as a continuous voxel of the file's grid.
 
     Args:
@@ -259,23 +259,23 @@ def to_voxel(position: Sequence[float], space: str, affine: np.ndarray) -> np.nd
     Returns:
         ``[3]`` float64.
     """
-    position = np.asarray(position, dtype=np.float64)
+    point = np.asarray(position, dtype=np.float64)
     if space == "voxel":
-        return position
+        return point
     if space not in ("ras", "lps"):
         raise ValueError(f"space must be voxel, ras or lps; got {space!r}")
     if space == "lps":
-        position = position * (-1, -1, 1)
+        point = point * (-1, -1, 1)
     affine = np.asarray(affine, dtype=np.float64)
-    return np.linalg.solve(affine[:3, :3], position - affine[:3, 3])
+    return np.linalg.solve(affine[:3, :3], point - affine[:3, 3])
 
 
-def nearest_voxel(position: Sequence[float]) -> np.ndarray:
+def nearest_voxel(position: Sequence[float] | np.ndarray) -> np.ndarray:
     """``[3]`` int64, the voxel that contains a continuous position; a half is always rounded up."""
     return np.floor(np.asarray(position, dtype=np.float64) + 0.5).astype(np.int64)
 
 
-def inside(position: Sequence[float], shape: Shape) -> bool:
+def inside(position: Sequence[float] | np.ndarray, shape: Shape) -> bool:
     """Whether the voxel nearest to a continuous position belongs to a grid of this shape."""
     voxel = nearest_voxel(position)
     return bool((voxel >= 0).all() and (voxel < np.asarray(shape)).all())

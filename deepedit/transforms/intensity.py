@@ -60,8 +60,7 @@ def choose_intensity(modality: str | None, sample: Sequence[Tensor | np.ndarray]
 
 def _make_finite(channel: Tensor) -> None:
     """Replace, in place, values that are not finite."""
-    low, high = torch.aminmax(channel)
-    if torch.isfinite(low) and torch.isfinite(high):
+    if all(torch.isfinite(extreme) for extreme in torch.aminmax(channel)):
         return
     finite = channel[torch.isfinite(channel)]
     low, high = (finite.min().item(), finite.max().item()) if len(finite) else (0.0, 0.0)
@@ -78,7 +77,8 @@ def _range(channel: Tensor, lower: float, upper: float) -> tuple[float, float]:
         low, high = (_percentile(ordered, percent) for percent in (lower, upper))
     if low < high:
         return low, high
-    return tuple(each.item() for each in torch.aminmax(channel))
+    least, most = torch.aminmax(channel)
+    return least.item(), most.item()
 
 
 def _percentile(ordered: Tensor, percent: float) -> float:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from deepedit.boxes import three
 from deepedit.errors import FileError
 
 
@@ -33,4 +34,4 @@ def closest_canonical(affine: np.ndarray) -> tuple[tuple[int, int, int], tuple[b
         world = max(free, key=lambda each: (round(abs(rotation[each, axis]), 9), -each))
         free.remove(world)
         permutation[world], flips[world] = axis, bool(rotation[world, axis] < 0)
-    return tuple(permutation), tuple(flips)
+    return three(permutation), three(flips)

@@ -126,14 +126,14 @@ def slabs(
     Yields:
         rows of the output, the part of `tensor` that they need, and the taps between the two, on the tensor's device.
     """
-    rest = tuple(each.to(tensor.device) for each in taps[1:])
+    middle, last_axis = (each.to(tensor.device) for each in taps[1:])
     count = len(taps[0].index)
     plane = (channels or tensor.shape[0]) * math.prod(max(each.size, len(each.index)) for each in taps[1:])
     step = max(1, slab_elements(tensor.device) // plane)
     for start in range(0, count, step):
         stop = min(start + step, count)
         local, first, last = taps[0].rows(start, stop)
-        yield slice(start, stop), tensor[:, first:last], (local.to(tensor.device), *rest)
+        yield slice(start, stop), tensor[:, first:last], (local.to(tensor.device), middle, last_axis)
 
 
 def row_major(tensor: Tensor) -> Tensor:

@@ -18,7 +18,7 @@ CLICKS = {
     "NaN": ('{"liver": [[1, 2, NaN]]}', "not valid JSON (NaN is not a JSON number)"),
     "huge numbers": ('{"liver": [[1, 2, 1e300]]}', "position [1, 2, 1e+300] is not three numbers (within 10 million)"),
     "wrong types": ('{"clicks": [{"label": 5, "position": "x"}]}', "click 1: its label 5 is not a name; give it that"),
-    "no clicks": ('{"clicks": 3}', "write clicks as README.md shows, or export them from 3D Slicer"),
+    "no clicks": ('{"clicks": 3}', "write clicks as docs/segmenting.md shows, or export them from 3D Slicer"),
     "unknown label": ('{"livr": [[1, 2, 3]]}', "'livr' is not one of background, liver, spleen, aorta; did you mean"),
     "outside": (
         '{"liver": [[1, 2, 300]]}',

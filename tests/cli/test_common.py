@@ -7,7 +7,7 @@ import pytest
 
 import deepedit
 from deepedit.errors import DeepEditError, FileError
-from deepedit_cli import common, train
+from deepedit_cli import common, infer, train
 
 
 def failing(error):
@@ -113,8 +113,10 @@ def test_parameters_in_messages_of_the_library_become_options(capsys):
     assert capsys.readouterr() == (expected, f"deepedit-x: {expected}")
 
 
-def test_options_that_parameters_become_are_there():
-    known = train.options().format_help()
+def test_options_that_parameters_become_are_there(capsys):
+    with pytest.raises(SystemExit):
+        infer.main(["--help"])
+    known = train.options().format_help() + capsys.readouterr().out
     for options in common.OPTIONS.values():
         assert all(f"{option} " in known for option in options.split(" or "))
 

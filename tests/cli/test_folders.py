@@ -31,8 +31,9 @@ def test_images_of_other_formats_are_named_and_endings_may_be_capitals(call, her
     status, out, err = call("infer", "--input=images", "--output=out")
     assert status == 0
     assert err == [
-        "deepedit-infer: note: images: left out a.mgz, b.hdr.gz, b.img.gz, c.dcm, to be converted to .nii.gz; "
-        "and notes.txt, as only NIfTI, NRRD, MetaImage and Analyze files are read"
+        "deepedit-infer: note: images: left out c.dcm, as a DICOM series is an image where it has a folder of its own; "
+        "and a.mgz, b.hdr.gz, b.img.gz, to be converted to .nii.gz; "
+        "and notes.txt, as only DICOM, NIfTI, NRRD, MetaImage and Analyze files are read"
     ]
     assert [line.split(":")[0] for line in out] == ["out/B.nii.gz", "out/a.nii.gz"]
 
@@ -41,8 +42,9 @@ def test_a_folder_of_other_formats_only_is_refused(call, here):
     fill(here / "images", *OTHERS)
     refused(
         call("infer", "--input=images", "--output=out"),
-        "images: holds no image (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .hdr); "
-        "left out a.mgz, b.hdr.gz, b.img.gz, c.dcm, to be converted to .nii.gz",
+        "images: holds no image (.nii.gz, .nii, .nrrd, .nhdr, .mha, .mhd, .hdr, or a folder with a DICOM series); "
+        "left out c.dcm, as a DICOM series is an image where it has a folder of its own; "
+        "and a.mgz, b.hdr.gz, b.img.gz, to be converted to .nii.gz",
     )
 
 

@@ -137,7 +137,8 @@ def test_probabilities_go_where_their_ending_says(call, here):
             f"{name}: its name should end in .nii.gz, .nii, .nrrd or .mha",
         )
     refused(
-        call("infer", "--input=good.nrrd", "--output=b.mhd"), "should end in .nii.gz, .nii, .seg.nrrd, .nrrd or .mha"
+        call("infer", "--input=good.nrrd", "--output=b.mhd"),
+        "should end in .nii.gz, .nii, .seg.nrrd, .nrrd, .mha or .dcm",
     )
     assert files() == before
 

@@ -22,7 +22,7 @@ from deepedit_cli.next_steps import spelt
 from deepedit_cli.train import main
 from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "training.md"
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_an_interrupted_run_is_resumed_with_its_own_settings(
     finished, dataset, tmp_path, monkeypatch, capsys, number, moment
 ):
     owner, name = {"step": (RollingBatch, "fill"), "validation": (validation, "read_case")}[moment]
-    usual, signals = getattr(owner, name), [number]
+    usual, signals, handler = getattr(owner, name), [number], signal.getsignal(number)
 
     def interrupted(*given):
         if signals:
@@ -146,7 +146,7 @@ def test_an_interrupted_run_is_resumed_with_its_own_settings(
         patch.setattr(owner, name, interrupted)
         assert main(arguments(dataset, run)) == 130
     assert "--resume" in capsys.readouterr().out
-    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+    assert signal.getsignal(number) is handler
     assert main(["--output", str(run), "--resume", "--device", "cpu"]) == 0
     one, two = (load_model(folder / "last.pt").network.state_dict() for folder in (finished, run))
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -294,8 +294,8 @@ def test_the_cases_to_validate_are_chosen_by_the_split_seed_alone(finished, data
         assert load_model(run / "model.pt").validation_cases == chosen
 
 
-def test_a_window_is_asked_for_as_readme_shows_and_remembered(dataset, tmp_path, capsys):
-    (shown,) = re.findall(r"`(--window [^`]*)`", README.read_text(encoding="utf-8"))
+def test_a_window_is_asked_for_as_the_docs_show_and_remembered(dataset, tmp_path, capsys):
+    (shown,) = re.findall(r"`(--window [^`]*)`", PAGE.read_text(encoding="utf-8"))
     run, tuned = tmp_path / "run", tmp_path / "tuned"
     assert main(arguments(dataset, run, *QUICK, *shown.split())) == 0
     assert load_model(run / "model.pt").plan.intensity == Intensity("window", -1000, 400)

@@ -187,7 +187,7 @@ def test_what_is_not_a_label_map_of_the_image_is_not_written(tmp_path, bad):
 
 
 def test_a_name_of_no_format_is_refused(tmp_path):
-    with pytest.raises(FileError, match=r"should end in \.nii\.gz, \.nii, \.seg\.nrrd, \.nrrd or \.mha;"):
+    with pytest.raises(FileError, match=r"should end in \.nii\.gz, \.nii, \.seg\.nrrd, \.nrrd, \.mha or \.dcm;"):
         write_label(tmp_path / "labels.mhd", np.zeros((3, 3, 3), int), Volume(np.zeros((3, 3, 3), np.float32)))
 
 

@@ -161,6 +161,6 @@ def test_values_in_a_map(values):
 
 def test_ranks_are_positions_among_the_labels(tmp_path):
     source = save(tmp_path / "a.nii.gz", np.array([0, 3, 7, 9, 7], np.int16).reshape(1, 1, 5), AFFINE)
-    write_ranks(source, tmp_path / "b.nii.gz", LABELS, DEFAULT_READING)
+    write_ranks(read_label(source), tmp_path / "b.nii.gz", LABELS)
     assert voxels(tmp_path / "b.nii.gz").ravel().tolist() == [0, 1, 2, 0, 2]
     assert_array_equal(nib.load(tmp_path / "b.nii.gz").affine, nib.load(source).affine)

@@ -19,6 +19,7 @@ from deepedit.io.left_out import left_out
 from deepedit.io.msd import Case, find_dataset, find_images
 from deepedit.io.nifti import write_volume
 from deepedit.io.suffixes import IMAGES, LABELS, voxel_files
+from deepedit.network import checkpoint
 from deepedit.network.checkpoint import Model
 from deepedit.volume import Volume
 from deepedit_cli import infer
@@ -119,6 +120,7 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
             initial_segmentation=rng.choice((None, folder / "starts")),
             overwrite=False,
             ending=None,
+            series=None,
             **names,
         )
         with contextlib.redirect_stderr(io.StringIO()) as said:
@@ -238,8 +240,8 @@ def _spoil(path: Path, whole: bytes, rng: random.Random) -> None:
 @contextlib.contextmanager
 def _loading(model: Model) -> Iterator[None]:
     """Whatever model is asked for, it is this one."""
-    before, infer.load_model = infer.load_model, lambda path, device: model
+    before, checkpoint.load_model = checkpoint.load_model, lambda path, device: model
     try:
         yield
     finally:
-        infer.load_model = before
+        checkpoint.load_model = before

@@ -2,10 +2,10 @@
 
     python -m tests.soak.fuzz --cases 100000 --reader nifti
 
-The readers are nifti, dataset, clicks, fcsv and checkpoint; folders, whose contents are mixed; and one-bad, four
-cases of which one has a bad file and must cost nothing but itself. A case that ends in another exception, takes longer
-than ten seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding; it is
-printed with its number, and `--only NUMBER` repeats it. The exit status is 1 if there were any.
+The readers are nifti, itk, dicom, dataset, clicks, fcsv and checkpoint; folders, whose contents are mixed; and one-bad,
+four cases of which one has a bad file and must cost nothing but itself. A case that ends in another exception, takes
+longer than ten seconds, needs more than two GiB more than before, or runs code that a file brought along is a finding;
+it is printed with its number, and `--only NUMBER` repeats it. The exit status is 1 if there were any.
 """
 
 import argparse
@@ -124,6 +124,34 @@ def itk_case(folder: Path) -> Case:
             result = folder / rng.choice(("result.seg.nrrd", "result.mha"))
             write_label(result, np.ones(volume.shape, np.uint8), volume)
             assert misfit(read_geometry(result), Geometry(volume.shape, volume.affine, 1)) is None
+        return volume
+
+    return case
+
+
+def dicom_case(folder: Path) -> Case:
+    """A DICOM series of which a file is damaged, or a damaged DICOM SEG."""
+    from tests.io.dicom_files import save_series
+
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (6, 5, 4)).astype(np.int16)
+    series = save_series(folder / "series", voxels)
+    sound = {path: path.read_bytes() for path in series.iterdir()}
+    image = read_volume(series)
+    write_label(folder / "sound.dcm", np.ones(image.shape, np.uint8), image, {1: "one", 2: "two"})
+    segmentation = (folder / "sound.dcm").read_bytes()
+
+    def case(rng: random.Random) -> object:
+        if rng.random() < 0.2:
+            path = folder / "case.dcm"
+            path.write_bytes(damaged(segmentation, rng, focus=2000))
+            return read_label(path)
+        for path, content in sound.items():
+            path.write_bytes(content)
+        path = rng.choice(list(sound))
+        path.write_bytes(damaged(sound[path], rng, focus=1500))
+        volume = rng.choice((read_geometry, read_volume))(series)
+        # Of a slice that is left out as no DICOM file the others may remain, and lie where they did.
+        assert np.allclose(volume.affine[:, :3], image.affine[:, :3], atol=0.5)
         return volume
 
     return case
@@ -267,6 +295,7 @@ def checkpoint_case(folder: Path) -> Case:
 READERS = {
     "nifti": nifti_case,
     "itk": itk_case,
+    "dicom": dicom_case,
     "dataset": dataset_case,
     "clicks": clicks_case,
     "fcsv": fcsv_case,

@@ -25,7 +25,7 @@ index of a voxel, so that of equal scores that of the first voxel has the greate
 _library = torch.library.Library("deepedit", "DEF")
 
 
-def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.OpOverload]:
+def operator(schema: str, shapes: Callable[..., Any]) -> Callable[[Callable[..., Any]], torch._ops.OpOverload]:
     """Register a function that launches a kernel as an operator of torch, in the namespace ``deepedit``.
 
     Args:
@@ -33,7 +33,7 @@ def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.O
         shapes: takes the same arguments and returns tensors like those that the function returns, with any content.
     """
 
-    def define(launch: Callable) -> torch._ops.OpOverload:
+    def define(launch: Callable[..., Any]) -> torch._ops.OpOverload:
         name = launch.__name__
         _library.define(name + schema)
         _library.impl(name, launch, "CPU")
@@ -44,7 +44,7 @@ def operator(schema: str, shapes: Callable) -> Callable[[Callable], torch._ops.O
     return define
 
 
-def _on_device_of_first(launch: Callable) -> Callable:
+def _on_device_of_first(launch: Callable[..., Any]) -> Callable[..., Any]:
     """The launch on the GPU of its first argument: Triton itself takes the current GPU, which may be another."""
 
     def run(tensor: Tensor, *others: Any, **named: Any) -> Any:
