@@ -47,7 +47,7 @@ export function buildPanel() {
   onChange(render);
 }
 
-export function tryAgain() {
+function tryAgain() {
   update({ paused: false, message: null });
   bringUpToDate();
 }

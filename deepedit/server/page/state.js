@@ -18,7 +18,7 @@ export const state = {
   future: [], // works that were undone, the next to redo last
   group: [], // clicks that wait to be sent as one step
   answered: null, // {work, known, ranks, volumes, changed}: the newest answer, whatever is wanted meanwhile
-  asking: null, // {work, id, since, progress}: the request that is under way
+  asking: null, // {work, image, model, id, since, progress}: the request that is under way
   saved: null, // the work that was saved or submitted last
   paused: false, // the user cancelled, and has not asked for anything since
   lost: false, // the server does not answer
