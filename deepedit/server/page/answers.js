@@ -6,7 +6,7 @@
 
 import * as server from "./server.js";
 import { putBox } from "./slices.js";
-import { extendsWork, say, state, takeBack, update } from "./state.js";
+import { drawNow, extendsWork, say, state, takeBack, update } from "./state.js";
 
 const PROGRESS_EVERY = 250;
 const PROBE_EVERY = 1000;
@@ -28,12 +28,13 @@ export function question(work = state.work) {
 
 /** Ask for what is wanted, unless it is there, or on its way. */
 export function bringUpToDate() {
-  const { work, asking, answered } = state;
-  if (!state.image?.complete || !state.model || state.lost || state.login || state.paused) return;
+  const { work, asking, answered, image, model } = state;
   if (asking) {
-    if (!extendsWork(work, asking.work)) controller.abort();
+    // What is under way is of use only as a part of what is wanted now.
+    if (asking.image !== image || asking.model !== model || !extendsWork(work, asking.work)) controller.abort();
     return;
   }
+  if (!image?.complete || !model || state.lost || state.login || state.paused) return;
   if (answered?.work !== work) request(work);
 }
 
@@ -47,7 +48,7 @@ async function request(work) {
   const { image, model } = state;
   const id = server.freshName();
   controller = new AbortController();
-  update({ asking: { work, id, since: performance.now(), progress: null } });
+  update({ asking: { work, image, model, id, since: performance.now(), progress: null } });
   const watching = setInterval(() => watch(id), PROGRESS_EVERY);
   try {
     const known = state.answered?.known ?? null;
@@ -76,6 +77,7 @@ function take(answer, work, since) {
   const version = (state.answered?.version ?? 0) + 1;
   update({ answered: { work, known, ranks, volumes, changed, version, since, seconds } });
   tell(notes ?? []);
+  if (!document.hidden) drawNow();
 }
 
 let told = "";
@@ -134,7 +136,7 @@ async function watch(id) {
 let waiting = null;
 
 /** Resolves when the server is there again. */
-export function waitForServer() {
+function waitForServer() {
   waiting ??= probe().finally(() => (waiting = null));
   return waiting;
 }

@@ -71,6 +71,7 @@ let loading = null;
 async function show(source) {
   const image = { channel: 0, complete: false, received: 0, ...source };
   update({ image, work: NOTHING_DONE, message: null, ...AFRESH });
+  bringUpToDate(); // gives up what is under way for the image before
   if (await load(image)) bringUpToDate();
 }
 

@@ -97,7 +97,6 @@ function stepRow(step, at, waits, wereOpen) {
     const rank = rankOf(step.lock ?? step.unlock);
     const what = element("span", { className: "jump" });
     what.append(swatch(rank, labelOf(rank)?.colour), element("span", { className: "name", textContent: words }));
-    what.classList.add("lock-step");
     row.append(what, remove(words, () => removeStep(at)));
     return row;
   }

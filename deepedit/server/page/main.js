@@ -7,6 +7,7 @@ import { buildKeys } from "./keys.js";
 import { buildPanel } from "./panel.js";
 import * as server from "./server.js";
 import { onChange, onWanted, say, state, update } from "./state.js";
+import { buildTraining, findTraining } from "./training.js";
 import { buildPanes } from "./view.js";
 
 /** Which case comes next, in words. */
@@ -33,6 +34,7 @@ async function meet(about) {
   $("model-field").hidden = about.models.length < 2;
   if (!state.model) chooseModel(about.models[0].name);
   await listCases();
+  findTraining();
   const first = about.image ?? state.cases[0]?.id;
   if (!state.image && first) openCase(first);
   else bringUpToDate();
@@ -66,6 +68,7 @@ buildPanel();
 buildFiles();
 buildKeys();
 buildLogin();
+buildTraining();
 onChange(askForToken);
 onWanted(bringUpToDate);
 addEventListener("beforeunload", (event) => {

@@ -47,7 +47,7 @@ export function buildPanel() {
   onChange(render);
 }
 
-export function tryAgain() {
+function tryAgain() {
   update({ paused: false, message: null });
   bringUpToDate();
 }
@@ -126,7 +126,9 @@ function renderImage() {
   $("case-field").hidden = !cases;
   $("next").hidden = $("submit").hidden = !cases;
   $("submit").hidden ||= !image?.id;
-  $("strategy").hidden = $("strategy-label").hidden = !cases;
+  $("strategy-row").hidden = $("strategy-label").hidden = !cases;
+  $("train").hidden = !about?.training;
+  text($("train"), state.training ? "Stop training" : "Train");
   $("name").textContent = image && !(cases && image.id) ? image.name : "";
   $("case").value = image?.id ?? "";
   document.title = image ? `${image.name}: DeepEdit` : "DeepEdit";

@@ -134,7 +134,12 @@ export const submit = async (question) => body(await post("api/submit", question
 export const next = async (strategy, client) =>
   body(await post(`activelearning/${encodeURIComponent(strategy)}`, { client_id: client }), "json");
 
-export const train = (model) => post(`train/${encodeURIComponent(model)}`, {});
+/** Fine-tune the model on what was submitted; tells how that goes; ends it. */
+export const train = async () => body(await post("train/", {}), "json");
+
+export const training = () => json("train/");
+
+export const stopTraining = () => json("train/", { method: "DELETE" });
 
 /** A name that nobody else uses. `crypto.randomUUID` exists on https pages only. */
 export function freshName() {

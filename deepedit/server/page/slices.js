@@ -74,15 +74,20 @@ export const HEAT = Uint32Array.from({ length: 256 }, (_, share) => {
  * Tint the areas of a slice: pixels at the border of an area get one colour, those within another.
  *
  * @param values ranks, row by row
- * @param rims, tints pixels by rank; those of rank 0 are clear
+ * @param rims, tints pixels by rank; rank 0 is clear
  */
 export function tint(values, columns, rims, tints, out) {
-  const count = values.length;
-  for (let at = 0; at < count; at++) {
+  const last = values.length - columns;
+  for (let at = 0; at < values.length; at++) {
     const rank = values[at];
-    const beside = values[at - 1] === rank && values[at + 1] === rank;
-    const within = beside && values[at - columns] === rank && values[at + columns] === rank;
-    out[at] = within ? tints[rank] : rims[rank];
+    if (rank === 0) {
+      out[at] = 0;
+      continue;
+    }
+    // Never beyond the array: a single read there makes all reads slow.
+    const inner = at >= columns && at < last;
+    const beside = inner && values[at - 1] === rank && values[at + 1] === rank;
+    out[at] = beside && values[at - columns] === rank && values[at + columns] === rank ? tints[rank] : rims[rank];
   }
 }
 

@@ -18,13 +18,14 @@ export const state = {
   future: [], // works that were undone, the next to redo last
   group: [], // clicks that wait to be sent as one step
   answered: null, // {work, known, ranks, volumes, changed}: the newest answer, whatever is wanted meanwhile
-  asking: null, // {work, id, since, progress}: the request that is under way
+  asking: null, // {work, image, model, id, since, progress}: the request that is under way
   saved: null, // the work that was saved or submitted last
   paused: false, // the user cancelled, and has not asked for anything since
   lost: false, // the server does not answer
   login: false, // the server asks for its token
   busy: null, // what else is under way, in words: {words, share}
   message: null, // {text, error}
+  training: false, // the model is being fine-tuned
   label: 1, // rank of the chosen label, 0 the background
   mode: "click",
   grouping: false, // clicks are collected until they are sent together
@@ -41,7 +42,7 @@ export const state = {
 };
 
 const listeners = [];
-let scheduled = false;
+let frame = null;
 
 /** Have a function called, once a frame at most, after something changed. */
 export function onChange(listener) {
@@ -51,12 +52,14 @@ export function onChange(listener) {
 /** Change what the page knows; it is drawn with the next frame. */
 export function update(changes = {}) {
   Object.assign(state, changes);
-  if (scheduled) return;
-  scheduled = true;
-  requestAnimationFrame(() => {
-    scheduled = false;
-    for (const listener of listeners) listener();
-  });
+  frame ??= requestAnimationFrame(drawNow);
+}
+
+/** Draw what has changed at once, so that the next frame shows it already. */
+export function drawNow() {
+  if (frame !== null) cancelAnimationFrame(frame);
+  frame = null;
+  for (const listener of listeners) listener();
 }
 
 /** Say something to the user; an error stays until it is closed or something else is said. */

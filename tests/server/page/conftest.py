@@ -2,10 +2,11 @@
 
 import pytest
 
-from tests.server.page.browser import started
-
 
 @pytest.fixture(scope="module")
 def browser():
+    # Here, as it skips the module that imports it where there is no browser, and a conftest cannot be skipped.
+    from tests.server.page.browser import started
+
     with started() as browser:
         yield browser

@@ -189,3 +189,26 @@ def test_leaving_unsaved_work_is_asked_about(tab):
     assert len(asked) == 1
     assert tab.page.locator("#case").input_value() == "case_0"
     assert tab.page.locator("#clicks li").count() == 1
+
+
+def test_training_on_what_was_submitted(browser, server):
+    """It is begun, followed and ended; a server that cannot train says why, as here, where the model's file is none."""
+    with opened(browser, server.url) as tab:
+        tab.button("Train").click()
+        tab.page.locator("#error:not(:empty)").wait_for()
+        assert "no model file" in tab.error
+        states = [["RUNNING", "step 1 of 9"], ["RUNNING", "step 8 of 9"], ["DONE", "the new model is in use"]]
+        asked: list[str] = []
+
+        def answer(route) -> None:
+            asked.append(route.request.method)
+            state, line = states.pop(0) if len(states) > 1 else states[0]
+            route.fulfill(json={"status": state, "details": ["training begins", line]})
+
+        tab.page.route("**/train/", answer)
+        tab.button("Train").click()
+        tab.wait_for("step 1 of 9")
+        assert tab.button("Stop training").is_visible()
+        tab.wait_for("the new model is in use")
+        tab.button("Train").wait_for()
+        assert asked == ["POST", "GET", "GET"]

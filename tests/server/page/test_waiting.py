@@ -18,6 +18,7 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("waiting")
     (folder / "studies").mkdir()
     write_image(folder / "studies" / "case.nii.gz")
+    write_image(folder / "studies" / "other.nii.gz", "LPS")
     return folder
 
 
@@ -110,6 +111,23 @@ def test_the_image_is_shown_before_the_automatic_pass_which_can_be_cancelled(bro
         tab.button("Segment").click()
         tab.settle()
         assert tab.volume("left") == pytest.approx((shown() == 1).sum() / 1000, abs=0.01)
+
+
+def test_another_image_gives_up_the_work_on_the_one_before(browser, gated):
+    server, gate = gated
+    with opened(browser, server.url, wait=False) as tab:
+        given_up: list[str] = []
+        tab.page.on("requestfailed", lambda request: given_up.append(request.url))
+        with gate.closed():
+            tab.page.reload()
+            tab.wait_for("Segmenting automatically")
+            given_up.clear()
+            tab.page.get_by_role("combobox", name="Case", exact=True).select_option("other")
+            tab.wait_for("Segmenting automatically")
+            assert [url.rpartition("/")[2] for url in given_up] == ["segment"]
+        tab.settle()
+        assert [asked["image"] for asked in tab.asked[-2:]] == ["case", "other"]
+        assert tab.volume("left") > 0
 
 
 def test_progress_is_told(browser, folder, tmp_path):
