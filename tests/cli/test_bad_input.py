@@ -106,7 +106,7 @@ def test_a_dataset_folder(call, here, program):
         (here / "new" / room).mkdir()
     refused(
         call(program, "--input=new"),
-        "no image in imagesTr and no label map in labelsTr of a format that is read (NIfTI, NRRD,",
+        "no image in imagesTr and no label map in labelsTr of a format that is read (DICOM, NIfTI, NRRD,",
     )
 
 
