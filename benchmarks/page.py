@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from benchmarks.click_latency import LARGE, SIZES, small_model
 from benchmarks.server_latency import blobs
@@ -63,9 +64,10 @@ def measure(browser: object, shape: tuple[int, int, int], patch: tuple[int, int,
         final = folder / "studies" / "labels" / "final"
         final.mkdir(parents=True)
         save_model(folder / "model.pt", small_model(patch))
-        image = np.random.default_rng(0).normal(0, 200, shape).astype(np.int16)
+        labels = blobs(shape)
+        image = organs(labels)
         write_volume(folder / "studies" / "case.nii", image, Volume(image), np.int16)
-        write_label(final / "case.nii", blobs(shape), Volume(image))
+        write_label(final / "case.nii", labels, Volume(image))
         arguments = ["--model", folder / "model.pt", "--studies", folder / "studies", "--no-train"]
         server = Server(arguments, folder / "server", torch.get_num_threads())
         try:
@@ -80,6 +82,13 @@ def measure(browser: object, shape: tuple[int, int, int], patch: tuple[int, int,
     click, session, total = np.transpose(found)
     row = (click, session, click - session, budget, total - session, click - total, *pictures, *loaded)
     return f"{' x '.join(map(str, shape)):<16}" + "".join(f" {np.median(value):8.1f}" for value in row)
+
+
+def organs(labels: np.ndarray) -> np.ndarray:
+    """An image with a smooth brightness for each label, and a little noise: for noise alone, answers are speckles."""
+    smooth = ndimage.gaussian_filter(labels.astype(np.float32), 2)
+    noise = np.random.default_rng(0).normal(0, 5, labels.shape)
+    return (200 * smooth + noise).astype(np.int16)
 
 
 def load(tab: Tab, url: str) -> tuple[float, float]:
