@@ -1,4 +1,5 @@
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,15 @@ def test_the_notebook_is_stored_without_outputs(notebook):
 def test_the_notebook_runs_from_top_to_bottom(notebook, tmp_path):
     nbclient = pytest.importorskip("nbclient", reason="nbclient is not installed; pip install deepedit[dev]")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed; pip install deepedit[dev]")
-    client = nbclient.NotebookClient(notebook, timeout=1200, kernel_name="python3", resources=_in(tmp_path))
-    if os.name == "posix":
-        # By files, since ports that are free now may be taken by other tests before the kernel listens.
-        client.create_kernel_manager().transport = "ipc"
-    client.execute()
+    jupyter_client = pytest.importorskip("jupyter_client", reason="it comes with nbclient; pip install deepedit[dev]")
+    with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:
+        kernel = {"kernel_name": "python3"}
+        if os.name == "posix":
+            # By files, since a port that is free now may be taken by another test before the kernel listens.
+            kernel |= {"transport": "ipc", "ip": str(Path(sockets) / "kernel")}
+        manager = jupyter_client.AsyncKernelManager(**kernel)
+        client = nbclient.NotebookClient(notebook, timeout=1200, km=manager, resources=_in(tmp_path))
+        client.execute(cleanup_kc=True)
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]
     # On the network's grid, automatic, the initial segmentation, and one after each click (fewer if all became right).
