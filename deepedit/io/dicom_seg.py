@@ -8,11 +8,11 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from deepedit import __version__
 from deepedit.colours import colour
 from deepedit.errors import FileError
 from deepedit.files import one_line, open_for_reading, replace_by_file
@@ -157,7 +157,7 @@ def segmentation_of(
         instance_number=1,
         manufacturer=PROGRAM,
         manufacturer_model_name=PROGRAM,
-        software_versions=version("deepedit"),
+        software_versions=__version__,
         device_serial_number="none",
         pixel_measures=measures,
         content_label="SEGMENTATION",
@@ -232,7 +232,7 @@ def _measures(hd: Any, like: Volume) -> Any:
 def _segment(hd: Any, number: int, value: int, name: str, term: Term, automatic: bool) -> Any:
     from pydicom.sr.codedict import codes
 
-    algorithm = hd.AlgorithmIdentificationSequence(PROGRAM, codes.cid7162.ArtificialIntelligence, version("deepedit"))
+    algorithm = hd.AlgorithmIdentificationSequence(PROGRAM, codes.cid7162.ArtificialIntelligence, __version__)
     return hd.seg.SegmentDescription(
         segment_number=value,
         segment_label=name.replace("\\", "/")[:MAX_NAME],

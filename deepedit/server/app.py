@@ -14,11 +14,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from deepedit import __version__
 from deepedit.errors import DeepEditError
 from deepedit.server import data, editing, inference, login, ohif, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.page_files import SAFE
-from deepedit.server.service import VERSION, Service
+from deepedit.server.service import Service
 from deepedit.server.uploads import Counted, refuse_announced
 
 OPEN_PATHS = frozenset({"/auth/", "/auth/token", "/", "/login", "/logout"})
@@ -38,7 +39,7 @@ def create_app(service: Service) -> FastAPI:
     app = FastAPI(
         title="DeepEdit",
         description="Automatic and interactive segmentation by MONAI Label's protocol.",
-        version=VERSION,
+        version=__version__,
         lifespan=life,
         redirect_slashes=False,  # the clients follow no redirection
         docs_url=None,  # its pages load scripts from elsewhere

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from deepedit import __version__
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
 from deepedit.server.answers import Answer, encode, suffix_of
@@ -19,7 +20,7 @@ from deepedit.server.multipart import params_and_file
 from deepedit.server.questions import STARTS, chosen_start, clicks_by_label, read_params, scribbles_of, wants_tta
 from deepedit.server.requested import Question
 from deepedit.server.scribbles import ScribbleQuestion
-from deepedit.server.service import VERSION, Served, Service, label_names
+from deepedit.server.service import Served, Service, label_names
 from deepedit.server.uploaded import IMAGES_SENT, LABELS_SENT
 
 OUTPUTS = ("", "all", "image", "json")
@@ -70,8 +71,8 @@ def describe(service: Service) -> dict[str, Any]:
     first, trains = service.sessions[0].labels, service.finetuning
     return {
         "name": f"DeepEdit {', '.join(first.names)}",
-        "description": f"deepedit {VERSION}",
-        "version": VERSION,
+        "description": f"deepedit {__version__}",
+        "version": __version__,
         "labels": label_names(service.labels),
         "models": {name: served.facts() for name, served in service.served.items()},
         "trainers": trains.trainers() if trains else {},

@@ -6,13 +6,14 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 
+from deepedit import __version__
 from deepedit.colours import colour
 from deepedit.io.studies_folder import FINAL, ORIGINAL
 from deepedit.server.changes import streamed
 from deepedit.server.inference import named_images
 from deepedit.server.login import exchanged
 from deepedit.server.page_files import SAFE, page_file, safe
-from deepedit.server.service import VERSION, Served, Service
+from deepedit.server.service import Served, Service
 
 
 def routes(service: Service) -> APIRouter:
@@ -32,7 +33,7 @@ def routes(service: Service) -> APIRouter:
     async def about() -> JSONResponse:
         """What a page can ask for."""
         told = {
-            "version": VERSION,
+            "version": __version__,
             "models": [_described(served) for served in service.served.values() if served.kind == "deepedit"],
             "studies": service.stores,
             "image": None if service.stores else service.studies.ids()[0],

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -27,8 +26,6 @@ from deepedit.server.sessions import Sessions
 from deepedit.server.studies import Studies
 from deepedit.server.uploads import KeptImages
 from deepedit.server.worker import Worker
-
-VERSION = version("deepedit")
 
 PICTURES = 8
 """One part in so many of the memory is for the images that pages show, the rest for sessions."""

@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 
+from deepedit.boxes import three
 from deepedit.files import available_memory
 from deepedit.network.architectures import Triple, UNetConfig, triple
+from deepedit.training.planning import shortened_patch
 
 SHARE = 0.8
 """Share of the free memory that a step may take: estimates are rough, and other programs need memory, too."""
@@ -58,14 +60,12 @@ def affordable_patch(
     Returns:
         A patch whose sides are multiples of the network's divisor. It fits, unless no side can be shortened further.
     """
-    patch = list(patch_size)
-    while step_bytes(config, in_channels, num_classes, patch, **batch) > free:
-        steps = [side / multiple for side, multiple in zip(patch, config.divisor, strict=True)]
-        axis = steps.index(max(steps))
-        if steps[axis] <= 2:
-            break
-        patch[axis] -= config.divisor[axis]
-    return triple(patch)
+    least = [2 * multiple for multiple in config.divisor]
+
+    def fits(patch: Sequence[int]) -> bool:
+        return step_bytes(config, in_channels, num_classes, patch, **batch) <= free
+
+    return three(shortened_patch(patch_size, least, config.divisor, fits))
 
 
 def free_bytes(device: torch.device) -> int | None:

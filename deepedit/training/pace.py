@@ -3,7 +3,7 @@
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +11,8 @@ import torch
 
 from deepedit.boxes import bounding_box_of_some
 from deepedit.errors import FileError
-from deepedit.io.msd import read_case
 from deepedit.io.pairing import Case
-from deepedit.io.volumes import read_label_on
+from deepedit.io.volumes import read_geometry, read_label_on
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.inputs import mixed_precision
 from deepedit.network.unet import build_network
@@ -25,8 +24,7 @@ from deepedit.training.schedule import click_share, mean_passes, patch_sides
 from deepedit.transforms.orientation import closest_canonical
 
 VISITS = 40
-"""Samples of every case that a run should at least begin. On head and neck in CT, half as many left Dice 0.05 lower,
-although the patches were twice as long."""
+"""Samples of every case that a run should at least begin."""
 
 CONTEXT = 16
 """Voxels around the largest label that a patch should hold on each side, for the network to see where it lies."""
@@ -102,26 +100,6 @@ def pace(per_voxel: float, plan: Plan, divisor: Sequence[int], config: TrainingC
     return Pace(steps, begun / cases)
 
 
-def timely_patch(
-    patch: Sequence[int], least: Sequence[int], divisor: Sequence[int], enough: Callable[[tuple[int, ...]], bool]
-) -> tuple[int, ...]:
-    """The patch, its longest side shortened repeatedly until it is one of which there is time for enough.
-
-    Args:
-        patch: sides in voxels, multiples of `divisor`.
-        least: no side becomes shorter than this.
-        enough: tells of a patch whether there is time for enough of them.
-    """
-    patch = list(patch)
-    while not enough(tuple(patch)):
-        able = [axis for axis in range(3) if patch[axis] - divisor[axis] >= least[axis]]
-        if not able:
-            break
-        longest = max(able, key=lambda axis: patch[axis])
-        patch[longest] -= divisor[longest]
-    return tuple(patch)
-
-
 def label_extents(cases: Sequence[Case], plan: Plan) -> list[tuple[float, ...]]:
     """How far the largest label of each case reaches along each axis, in voxels of the network's grid.
 
@@ -130,8 +108,8 @@ def label_extents(cases: Sequence[Case], plan: Plan) -> list[tuple[float, ...]]:
     extents = []
     for case in cases:
         try:
-            image = read_case(case, plan.reading)
-            classes = plan.labels.to_classes(read_label_on(image, case.label_file, plan.reading).data)
+            grid = read_geometry(case.image[0], plan.reading.affine, plan.reading.units)
+            classes = plan.labels.to_classes(read_label_on(grid, case.label_file, plan.reading).data)
         except (FileError, MemoryError):
             continue
         counts = np.bincount(classes.ravel(), minlength=plan.labels.num_classes)
@@ -139,8 +117,8 @@ def label_extents(cases: Sequence[Case], plan: Plan) -> list[tuple[float, ...]]:
         if not counts.any():
             continue
         box = bounding_box_of_some(classes == counts.argmax())
-        millimetres = [span.stop - span.start for span in box] * np.linalg.norm(image.affine[:3, :3], axis=0)
-        extents.append(tuple(millimetres[list(closest_canonical(image.affine)[0])] / plan.spacing))
+        millimetres = [span.stop - span.start for span in box] * np.linalg.norm(grid.affine[:3, :3], axis=0)
+        extents.append(tuple(millimetres[list(closest_canonical(grid.affine)[0])] / plan.spacing))
     return extents
 
 

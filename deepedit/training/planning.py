@@ -1,7 +1,7 @@
 """The choice of grid, patch size and intensities before training, from properties of the dataset."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -140,6 +140,27 @@ def fitting_side(size: float, multiple: int) -> int:
     """The smallest multiple that holds `size` voxels, at most 128 (or one multiple, where that is more)."""
     most = max(LARGEST_PATCH // multiple, 1)
     return multiple * min(max(math.ceil(size / multiple), 1), most)
+
+
+def shortened_patch(
+    patch: Sequence[int], least: Sequence[int], divisor: Sequence[int], fits: Callable[[tuple[int, ...]], bool]
+) -> tuple[int, ...]:
+    """The patch, its longest side shortened repeatedly until it fits, or no side can be shortened further.
+
+    Args:
+        patch: sides in voxels, multiples of `divisor`.
+        least: no side becomes shorter than this.
+        divisor: of the network; the longest side is that of the most multiples.
+        fits: tells of a patch whether there is enough for it.
+    """
+    sides = list(patch)
+    while not fits(tuple(sides)):
+        able = [axis for axis in range(3) if sides[axis] - divisor[axis] >= least[axis]]
+        if not able:
+            break
+        longest = max(able, key=lambda axis: sides[axis] / divisor[axis])
+        sides[longest] -= divisor[longest]
+    return tuple(sides)
 
 
 def _first_images(dataset: Dataset, reading: Reading) -> list[np.ndarray]:

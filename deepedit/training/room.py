@@ -23,8 +23,8 @@ from deepedit.training.pace import (
     least_patch,
     pace,
     seconds_per_voxel,
-    timely_patch,
 )
+from deepedit.training.planning import shortened_patch
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,9 @@ class Room:
             smaller = replace(plan, patch_size=three(patch))
             return pace(per_voxel, smaller, self.network.divisor, config, batch, len(training))
 
-        patch = timely_patch(plan.patch_size, least, self.network.divisor, lambda sides: left(sides).visits >= VISITS)
+        patch = shortened_patch(
+            plan.patch_size, least, self.network.divisor, lambda sides: left(sides).visits >= VISITS
+        )
         if patch != plan.patch_size:
             self.say(
                 f"note: patches of {_sides(patch)} voxels instead of {_sides(plan.patch_size)}, so that "

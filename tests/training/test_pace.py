@@ -14,7 +14,8 @@ from deepedit.network.architectures import NETWORKS
 from deepedit.plan import Labels, Plan
 from deepedit.training import room
 from deepedit.training.config import RunSettings, TrainingConfig
-from deepedit.training.pace import CONTEXT, label_extents, least_patch, pace, timely_patch
+from deepedit.training.pace import CONTEXT, label_extents, least_patch, pace
+from deepedit.training.planning import shortened_patch
 from deepedit.training.record import read_config, write_config
 from deepedit.training.run import Run
 from deepedit.training.schedule import draw_passes, mean_passes
@@ -32,7 +33,7 @@ def test_a_patch_is_shortened_until_there_is_time_for_it_and_no_further(patch, l
         tried.append(sides)
         return np.prod(sides) <= most
 
-    found = timely_patch(patch, least, DIVISOR, enough)
+    found = shortened_patch(patch, least, DIVISOR, enough)
     for side, whole, lowest in zip(found, patch, least, strict=True):
         assert side % 8 == 0
         assert min(whole, lowest) <= side <= whole
