@@ -76,9 +76,9 @@ class DicomStore:
             import highdicom  # noqa: F401
         except ImportError as error:
             raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[dicom]' brings it") from error
-        self.url, self.folder = url.rstrip("/"), folder
+        self.url, self.folder = url.rstrip("/"), folder.absolute()
         self.login = None if login is None else StoreLogin(login, url)
-        for left in folder.glob(".deepedit-*.tmp") if folder.is_dir() else ():
+        for left in self.folder.glob(".deepedit-*.tmp") if folder.is_dir() else ():
             shutil.rmtree(left, ignore_errors=True)  # of a server that was killed
         self._limit, self._say = limit, say
         self._lock = threading.Lock()

@@ -1,6 +1,7 @@
 """What a server serves: models, a folder of studies, and the work that is going on."""
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
 from deepedit.server.pictures import Pictures
+from deepedit.server.places import Places
 from deepedit.server.questions import STARTS, unreachable_labels
 from deepedit.server.sampling import Sampler
 from deepedit.server.scores import Scores
@@ -113,6 +115,8 @@ class Service:
             FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt) if trains else None
         )
         self.kept, self.starts = KeptImages(), KeptImages(LARGEST_STARTS)
+        folders = (self.studies.folder, *(path.parent for path, _ in models), Path(tempfile.gettempdir()))
+        self.places = Places(folders, (self.kept.folder, self.starts.folder))
         self.pictures = Pictures(memory // PICTURES)
         self.worker = Worker(self._forget_sessions, say)
         self.scores = Scores(

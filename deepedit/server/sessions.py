@@ -236,7 +236,10 @@ class Sessions:
             try:
                 self._bring(cached, order, progress, cancelled)
                 seconds = {"pre": read - began, "infer": time.perf_counter() - read}
-                notes = [*picture.notes, *(note for note in cached.session.notes if note not in picture.notes), *moved]
+                named = cached.session.notes
+                if isinstance(start, Path):  # which is called by its path
+                    named = [note.replace(one_line(start), one_line(start.name)) for note in named]
+                notes = [*picture.notes, *(note for note in named if note not in picture.notes), *moved]
                 yield Visit(cached, state_of((self._digest, about), order), notes, seconds)
             finally:
                 self._keep(cached, one_line(images[0].name))

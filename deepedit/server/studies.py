@@ -68,7 +68,7 @@ class Studies:
         reading: Reading = DEFAULT_READING,
         store: DicomStore | None = None,
     ) -> None:
-        self.folder = Path(folder)
+        self.folder = Path(folder).absolute()
         self.store = store
         self.labels = labels
         self._reading = reading
