@@ -19,13 +19,14 @@ from deepedit.server.adopted import adopted_model
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
+from deepedit.server.lock import FolderLock
 from deepedit.server.pictures import Pictures
 from deepedit.server.places import Places
 from deepedit.server.questions import STARTS, unreachable_labels
 from deepedit.server.sampling import Sampler
 from deepedit.server.scores import Scores
 from deepedit.server.sessions import Sessions
-from deepedit.server.studies import Studies
+from deepedit.server.studies import OWN, Studies
 from deepedit.server.uploads import KeptImages
 from deepedit.server.worker import Worker
 
@@ -86,6 +87,9 @@ class Service:
         say: called with lines for whoever runs the server.
         stores: whether the folder takes what clients send; else it is there for the time being only.
         store: a DICOM store, whose series are cases, too.
+
+    Raises:
+        DeepEditError: if another server works on the folder, or the folder or a model cannot be served.
     """
 
     def __init__(
@@ -107,7 +111,10 @@ class Service:
             say(
                 f"note: a viewer cannot click for a label that is called {name!r}; it sends something else by that name"
             )
+        self._lock = FolderLock(studies / OWN, studies, say)
         first = models[0][1]
+        if store is not None:
+            store.remove_left_behind()
         self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading, store)
         self.sessions = [Sessions(model, (memory - memory // PICTURES) // len(models), say) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
@@ -158,6 +165,7 @@ class Service:
         self.worker.close()
         self.kept.close()
         self.starts.close()
+        self._lock.close()
 
 
 def load_models(
