@@ -16,9 +16,9 @@ from deepedit.io.studies import list_studies
 from deepedit.network.checkpoint import model_from_entries, read_entries
 from deepedit.server import child
 from deepedit.server.adopted import adopt_file, adopted_model, adoption_folder, record_adoption
+from deepedit.server.catalogue import OWN
 from deepedit.server.comparison import Comparison, read_comparison
 from deepedit.server.errors import Busy
-from deepedit.server.studies import OWN
 from deepedit.server.task import LOG, PROGRESS, Task
 
 FEWEST_CASES = 5

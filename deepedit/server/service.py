@@ -16,6 +16,7 @@ from deepedit.network.inputs import pick_device
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.access import Access
 from deepedit.server.adopted import adopted_model
+from deepedit.server.catalogue import OWN
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
@@ -26,7 +27,7 @@ from deepedit.server.questions import STARTS, unreachable_labels
 from deepedit.server.sampling import Sampler
 from deepedit.server.scores import Scores
 from deepedit.server.sessions import Sessions
-from deepedit.server.studies import OWN, Studies
+from deepedit.server.studies import Studies
 from deepedit.server.uploads import KeptImages
 from deepedit.server.worker import Worker
 
