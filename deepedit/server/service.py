@@ -119,8 +119,11 @@ class Service:
         self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading, store)
         self.sessions = [Sessions(model, (memory - memory // PICTURES) // len(models), say) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
+        others = [path for path, _ in models[1:]]
         self.finetuning = (
-            FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt) if trains else None
+            FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt, others=others)
+            if trains
+            else None
         )
         self.kept, self.starts = KeptImages(), KeptImages(LARGEST_STARTS)
         folders = (self.studies.folder, *(path.parent for path, _ in models), Path(tempfile.gettempdir()))
