@@ -20,6 +20,7 @@ from deepedit.server.catalogue import OWN
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
+from deepedit.server.images import Handover
 from deepedit.server.lock import FolderLock
 from deepedit.server.pictures import Pictures
 from deepedit.server.places import Places
@@ -117,7 +118,9 @@ class Service:
         if store is not None:
             store.remove_left_behind()
         self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading, store)
-        self.sessions = [Sessions(model, (memory - memory // PICTURES) // len(models), say) for _, model in models]
+        shown, handover = memory // PICTURES, Handover(memory // PICTURES // 2)
+        each = (memory - shown) // len(models)
+        self.sessions = [Sessions(model, each, say, read=handover.take) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
         others = [path for path, _ in models[1:]]
         self.finetuning = (
@@ -128,7 +131,7 @@ class Service:
         self.kept, self.starts = KeptImages(), KeptImages(LARGEST_STARTS)
         folders = (self.studies.folder, *(path.parent for path, _ in models), Path(tempfile.gettempdir()))
         self.places = Places(folders, (self.kept.folder, self.starts.folder))
-        self.pictures = Pictures(memory // PICTURES)
+        self.pictures = Pictures(shown - shown // 2, handover.leave)
         self.worker = Worker(self._forget_sessions, say)
         self.scores = Scores(
             self.studies, self.sessions[0].uncertainty, model_digest(first), self.worker.in_background, say
