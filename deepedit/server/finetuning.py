@@ -173,9 +173,11 @@ class FineTuning:
             status, line = "ERROR", f"training failed: {type(error).__name__}: {error}"
         task.tell(line)
         self.say(one_line(line))
-        self._prune()
-        task.ended = time.time()
-        task.status = status
+        try:
+            self._prune()
+        finally:  # clients wait for the end
+            task.ended = time.time()
+            task.status = status
 
     def _train(self, task: Task, minutes: float) -> None:
         files = {
