@@ -15,7 +15,7 @@ from typing import Any
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import make_folder, one_line, open_for_reading, read_json, replace_atomically
-from deepedit.server.studies import OWN
+from deepedit.server.catalogue import OWN
 
 RECORD = "adopted.json"
 

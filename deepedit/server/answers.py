@@ -91,7 +91,7 @@ def encode(answer: Answer, suffix: str = ".nrrd", compress: bool = True) -> byte
             return path.read_bytes()
     except (OSError, RuntimeError) as error:  # SimpleITK's errors are RuntimeErrors
         raise DeepEditError(
-            f"the result could not be written to {one_line(tempfile.gettempdir())}: {one_line(error, 200)}; "
+            f"the result could not be written to the server's temporary folder: {one_line(error, 200)}; "
             "make room there, or set TMPDIR"
         ) from error
 

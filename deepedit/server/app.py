@@ -19,6 +19,7 @@ from deepedit.errors import DeepEditError
 from deepedit.server import data, editing, inference, login, ohif, pages, tasks
 from deepedit.server.access import Access
 from deepedit.server.page_files import SAFE
+from deepedit.server.places import Places
 from deepedit.server.service import Service
 from deepedit.server.uploads import Counted, refuse_announced
 
@@ -53,7 +54,7 @@ def create_app(service: Service) -> FastAPI:
     app.include_router(login.routes(service.access))
     if service.store is not None:
         app.include_router(ohif.routes(service.store))
-    _tell_errors(app)
+    _tell_errors(app, service.places)
     if service.access.origins:
         app.add_middleware(
             CORSMiddleware,
@@ -157,12 +158,13 @@ def refused(
     return JSONResponse({"detail": sentence, **facts}, status, headers)
 
 
-def _tell_errors(app: FastAPI) -> None:
+def _tell_errors(app: FastAPI, places: Places) -> None:
     """Answer errors of a request with one sentence."""
 
     @app.exception_handler(DeepEditError)
     async def known(request: Request, error: DeepEditError) -> JSONResponse:
-        return refused(getattr(error, "status", 400), str(error), facts=getattr(error, "facts", {}))
+        sentence = places.hidden(str(error))
+        return refused(getattr(error, "status", 400), sentence, facts=getattr(error, "facts", {}))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> JSONResponse:

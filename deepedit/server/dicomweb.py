@@ -40,6 +40,9 @@ IMAGES = ("CT", "MR", "PT", "NM")
 LISTED_SECONDS = 30.0
 """How long the list of series counts as new."""
 
+UNFINISHED = ".deepedit-*.tmp"
+"""Names of the folders of series that are being fetched."""
+
 # Used by the client, and would print a traceback for each try that fails.
 logging.getLogger("retrying").addHandler(logging.NullHandler())
 
@@ -76,14 +79,17 @@ class DicomStore:
             import highdicom  # noqa: F401
         except ImportError as error:
             raise DeepEditError(f"{error.name} is not installed; pip install 'deepedit[dicom]' brings it") from error
-        self.url, self.folder = url.rstrip("/"), folder
+        self.url, self.folder = url.rstrip("/"), folder.absolute()
         self.login = None if login is None else StoreLogin(login, url)
-        for left in folder.glob(".deepedit-*.tmp") if folder.is_dir() else ():
-            shutil.rmtree(left, ignore_errors=True)  # of a server that was killed
         self._limit, self._say = limit, say
         self._lock = threading.Lock()
         self._used: dict[str, float] = {}
         self._listed: tuple[float, dict[str, dict[str, str]]] = (-LISTED_SECONDS, {})
+
+    def remove_left_behind(self) -> None:
+        """Remove what servers that were killed had fetched in part; no other one may be at work in the folder."""
+        for left in self.folder.glob(UNFINISHED):
+            shutil.rmtree(left, ignore_errors=True)
 
     def series(self) -> dict[str, dict[str, str]]:
         """What viewers are told of each series of images, by its UID, in the order of studies and series.
@@ -165,7 +171,8 @@ class DicomStore:
 
         make_folder(self.folder)
         # Hidden, so that it is no image before it is whole.
-        unfinished = Path(tempfile.mkdtemp(prefix=".deepedit-", suffix=".tmp", dir=self.folder))
+        prefix, _, suffix = UNFINISHED.partition("*")
+        unfinished = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=self.folder))
         try:
             with self._asked() as client, warnings.catch_warnings():
                 warnings.simplefilter("ignore")

@@ -3,7 +3,7 @@
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -12,17 +12,15 @@ from typing import Any
 
 from deepedit.errors import DeepEditError, TrainingError
 from deepedit.files import brief, make_folder, one_line
-from deepedit.io.studies import list_studies
-from deepedit.network.checkpoint import model_from_entries, read_entries
+from deepedit.network.checkpoint import read_entries
 from deepedit.server import child
 from deepedit.server.adopted import adopt_file, adopted_model, adoption_folder, record_adoption
+from deepedit.server.catalogue import OWN
 from deepedit.server.comparison import Comparison, read_comparison
+from deepedit.server.enough import recorded_best, refuse_too_few
 from deepedit.server.errors import Busy
-from deepedit.server.studies import OWN
+from deepedit.server.pruning import prune_models, prune_prepared, prune_runs
 from deepedit.server.task import LOG, PROGRESS, Task
-
-FEWEST_CASES = 5
-"""Submitted cases from which on some can be held back to compare the new model with the old one."""
 
 SPLIT = 0.8
 MINUTES = 25
@@ -39,8 +37,9 @@ class FineTuning:
     A training is a process of its own, ``deepedit-train --init-weights MODEL --studies FOLDER``, which gives way to
     other programs. Its run folder is ``STUDIES/.deepedit/training/<time>``, with all that it says in ``log.txt``. When
     it is over, the old and the new model are compared, in another such process, on submitted cases that neither was
-    trained on; the new one is adopted if it is not worse there. The old one, and the file that the user named, stay on
-    the disk. Both processes end with the server, however that ends.
+    trained on; the new one is adopted if it is not worse there. The file that the user named stays as it is. When a
+    training is over, the oldest ones are removed, see `deepedit.server.pruning`, and the prepared cases that it did not
+    use. Both processes end with the server, however that ends.
 
     On a GPU the training shares memory with the models that are served: when it begins it takes smaller patches, if its
     own do not fit into what is free then. With `device` ``"cpu"`` it leaves the GPU alone.
@@ -54,10 +53,11 @@ class FineTuning:
         adopt: called with the file of each new model to serve, from a thread of this object, and with the old one again
             if the adoption cannot be recorded. If it raises an error, the old model stays. It must not call `start`,
             `stop` or `close`.
-        say: called with a line on the end of each training.
+        say: called with a line on the end of each training, and on what is removed then.
         trainer: name of this trainer for clients.
         device: see `pick_device`.
         unproven: adopt new models without a comparison, from the first submitted case on.
+        others: models that are served besides, which are not removed wherever they lie.
         compare: compares an old and a new model file instead of the process that does.
     """
 
@@ -71,11 +71,12 @@ class FineTuning:
         trainer: str = "deepedit",
         device: str = "auto",
         unproven: bool = False,
+        others: Collection[Path] = (),
         compare: Callable[[Path, Path], Comparison] | None = None,
     ) -> None:
         self.model, self.studies = Path(model).absolute(), Path(studies).absolute()
         self.adopt, self.say, self.trainer, self.device = adopt, say, trainer, device
-        self.unproven, self.compare = unproven, compare
+        self.unproven, self.others, self.compare = unproven, others, compare
         # By its content now: the file may be replaced while it is served.
         self.folder = adoption_folder(self.model, self.studies)
         self.current, _ = adopted_model(self.model, self.studies)
@@ -111,7 +112,7 @@ class FineTuning:
             if self.running:
                 raise Busy("a training is under way already; wait until it is over, or stop it")
             minutes = _minutes(config.get("max_minutes", MINUTES))
-            self._refuse_too_few()
+            self.best = refuse_too_few(self.current, self.studies, self.unproven, self.best)
             task = self._task = Task(self.trainer, self._new_folder(), {"max_minutes": minutes})
             task.tell(f"training for {minutes:g} minutes in {task.folder}")
             # The thread waits for the processes, so that what follows does not depend on anybody asking.
@@ -152,27 +153,6 @@ class FineTuning:
         """End what is under way, before the server ends."""
         self.stop()
 
-    def _refuse_too_few(self) -> None:
-        entries = read_entries(self.current)
-        model = model_from_entries(entries, self.current)
-        self.best = self.best or _recorded_best(entries)
-        submitted = [case for case in list_studies(self.studies, model.plan.image_channels)[0] if case.label]
-        if not submitted:
-            raise TrainingError("no case has a submitted label map to train on; submit one first")
-        if self.unproven:
-            return
-        if len(submitted) < FEWEST_CASES:
-            missing = FEWEST_CASES - len(submitted)
-            raise TrainingError(
-                f"training needs {FEWEST_CASES} submitted cases, some of them to compare the new model with the old "
-                f"one, and {len(submitted)} {'is' if len(submitted) == 1 else 'are'} there; submit {missing} more"
-            )
-        if all(case.name in model.seen_cases for case in submitted):
-            raise TrainingError(
-                f"the model was trained on all {len(submitted)} submitted cases, and none is left to compare a new one "
-                "with it; submit another"
-            )
-
     def _new_folder(self) -> Path:
         now = datetime.now()
         folder = self.studies / OWN / "training" / f"{now:%Y-%m-%d_%H-%M-%S}-{now.microsecond:06d}"
@@ -193,8 +173,11 @@ class FineTuning:
             status, line = "ERROR", f"training failed: {type(error).__name__}: {error}"
         task.tell(line)
         self.say(one_line(line))
-        task.ended = time.time()
-        task.status = status
+        try:
+            self._prune()
+        finally:  # clients wait for the end
+            task.ended = time.time()
+            task.status = status
 
     def _train(self, task: Task, minutes: float) -> None:
         files = {
@@ -205,9 +188,20 @@ class FineTuning:
             "--progress": task.folder / PROGRESS,
         }
         others = ("--split", str(SPLIT), "--max-minutes", repr(minutes), "--device", self.device)
+        begun = task.folder.stat().st_mtime  # by the clock of the disk, as that of a prepared case
         self._run(task, "deepedit_cli.train", [f"{name}={path}" for name, path in files.items()] + list(others))
         # There is nothing to resume, and it takes several times the space of the model.
         (task.folder / "last.pt").unlink(missing_ok=True)
+        self._say_removed(prune_prepared(self.studies / OWN / "cache", begun))
+
+    def _prune(self) -> None:
+        in_use = (self.current, self.model, *self.others)
+        self._say_removed(prune_runs(self.studies / OWN / "training", in_use))
+        self._say_removed(prune_models(self.folder, in_use))
+
+    def _say_removed(self, what: str) -> None:
+        if what:
+            self.say(f"removed from {OWN}: {what}")
 
     def _decide(self, task: Task) -> str:
         """Compare the models and adopt the new one where it is not worse; returns what was done and why."""
@@ -215,7 +209,7 @@ class FineTuning:
         comparison = None
         if self.unproven:
             why = "adopted without a comparison"
-            self.best = _recorded_best(read_entries(new))
+            self.best = recorded_best(read_entries(new))
         else:
             task.tell("comparing the new model with the old one")
             comparison = self._compare(task, old, new)
@@ -290,10 +284,3 @@ def _minutes(value: Any) -> float:
             f"{brief(value)}"
         )
     return minutes
-
-
-def _recorded_best(entries: Mapping[str, Any]) -> float:
-    """The best validation Dice of the run that a model is from; 0 if it is not known."""
-    training = entries.get("training")
-    best = training.get("best") if isinstance(training, dict) else None
-    return float(best) if isinstance(best, int | float) and math.isfinite(best) and best >= 0 else 0.0

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
@@ -37,11 +38,21 @@ class Picture:
     notes: tuple[str, ...]
 
 
-class Known:
-    """What was worked out from files before, for as long as their size and their time of change stay the same."""
+Read = Callable[[Sequence[Path], Reading], Volume]
+"""Reads the image in one file, or in several that hold a channel each; errors as of `read_case`."""
 
-    def __init__(self, most: int = MOST_KNOWN) -> None:
+
+class Known:
+    """What was worked out from files before, for as long as their size and their time of change stay the same.
+
+    Args:
+        read: images by it.
+        most: files of which something is remembered.
+    """
+
+    def __init__(self, read: Read | None = None, most: int = MOST_KNOWN) -> None:
         self._most = most
+        self._read = read or read_image
         self._known: OrderedDict[Hashable, Any] = OrderedDict()
 
     def picture(self, files: Sequence[Path], reading: Reading) -> tuple[Picture, Volume | None]:
@@ -59,7 +70,7 @@ class Known:
         volumes: list[Volume] = []
 
         def read() -> Picture:
-            volume = read_image(files, reading)
+            volume = self._read(files, reading)
             volumes.append(volume)
             notes = tuple(f"{one_line(files[0].name)}: {note}" for note in volume.notes)
             return Picture(image_digest(volume), volume.shape, notes)
@@ -93,9 +104,45 @@ class Known:
         return self._known[key]
 
 
+class Handover:
+    """The image that was read for a page, until a session on it takes the voxels: a page asks for both at once.
+
+    All methods may be called by any thread.
+
+    Args:
+        limit: bytes of voxels; a larger image is read once more.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._left: tuple[Hashable, Volume] | None = None
+
+    def leave(self, files: Sequence[Path], reading: Reading) -> Volume:
+        """The image in some files, which is read, and left for `take` in the place of the one before."""
+        key = _key(files, reading)  # taken before the files are read, see `Known`
+        volume = read_image(files, reading)
+        with self._lock:
+            self._left = (key, volume) if volume.data.nbytes <= self._limit else None
+        return volume
+
+    def take(self, files: Sequence[Path], reading: Reading) -> Volume:
+        """The same image, which is not left for anybody else then; it is read where another one was left, or none."""
+        key = _key(files, reading)
+        with self._lock:
+            if self._left is not None and self._left[0] == key:
+                volume, self._left = self._left[1], None
+                return volume
+        return read_image(files, reading)
+
+
 def read_image(files: Sequence[Path], reading: Reading) -> Volume:
     """The volume of an image in one file, or in several that hold a channel each; errors as of `read_case`."""
     return read_case(Case(files[0].name, tuple(files)), reading)
+
+
+def _key(files: Sequence[Path], reading: Reading) -> Hashable:
+    return reading, *map(identity, files)
 
 
 def identity(file: Path) -> tuple[str, int, int]:

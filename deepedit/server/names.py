@@ -42,6 +42,11 @@ def safe_id(name: str) -> str:
     return f"{shortened(fit, MAX_BYTES - DIGEST_LETTERS - 1)}-{digest}"
 
 
+def short(case_id: str) -> str:
+    """An id that leaves room for more in a file's name."""
+    return case_id if _size(case_id) <= MAX_BYTES else safe_id(case_id)
+
+
 def shortened(text: str, limit: int) -> str:
     """The longest beginning of a text that takes at most so many bytes in UTF-8."""
     return text.encode("utf-8", "surrogatepass")[:limit].decode("utf-8", "ignore")

@@ -13,7 +13,7 @@ from deepedit.errors import DeepEditError
 from deepedit.files import one_line
 from deepedit.inference.session_file import image_digest
 from deepedit.server.display import ENDS, Axes, is_oblique
-from deepedit.server.images import identity, read_image
+from deepedit.server.images import Read, identity, read_image
 from deepedit.volume import Reading, Volume
 
 SAMPLE = 2**20
@@ -44,10 +44,11 @@ class Pictures:
 
     Args:
         limit: bytes that they may take; the least recently used are dropped, but never the newest.
+        read: images by it; from their files unless given.
     """
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    def __init__(self, limit: int, read: Read | None = None) -> None:
+        self._limit, self._read = limit, read or read_image
         self._reading, self._lock = threading.Lock(), threading.Lock()
         self._kept: OrderedDict[Hashable, tuple[Picture, ...]] = OrderedDict()
 
@@ -66,7 +67,7 @@ class Pictures:
         if channels is None:
             with self._reading:
                 # It may have been read while this call waited.
-                channels = self._found(key) or self._keep(key, _pictures(read_image(images, reading), images[0].name))
+                channels = self._found(key) or self._keep(key, _pictures(self._read(images, reading), images[0].name))
         if not 0 <= channel < len(channels):
             raise DeepEditError(f"there is no channel {channel}; the image has {len(channels)}, counted from 0")
         return channels[channel]

@@ -11,10 +11,10 @@ import numpy as np
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line
+from deepedit.server.catalogue import Catalogue
 from deepedit.server.errors import NotFound
 from deepedit.server.listing import described
 from deepedit.server.scores import Scores
-from deepedit.server.studies import Studies
 
 HANDED_OUT_SECONDS = 3600
 """How long a case is taken to be in work by whoever was given it."""
@@ -41,7 +41,7 @@ class Sampler:
 
     def __init__(
         self,
-        studies: Studies,
+        studies: Catalogue,
         generator: np.random.Generator,
         scores: Scores | None = None,
         clock: Callable[[], float] = time.time,

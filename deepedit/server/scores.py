@@ -8,9 +8,9 @@ from pathlib import Path
 from deepedit.errors import Cancelled, DeepEditError
 from deepedit.files import one_line, read_json
 from deepedit.inference.failure import no_memory
+from deepedit.server.catalogue import OWN, Catalogue
 from deepedit.server.checksums import file_state
 from deepedit.server.facts import write_json
-from deepedit.server.studies import OWN, Studies
 
 Images = tuple[Path, ...]
 IsCancelled = Callable[[], bool]
@@ -35,7 +35,7 @@ class Scores:
 
     def __init__(
         self,
-        studies: Studies,
+        studies: Catalogue,
         score: Score,
         model: str,
         in_background: Callable[[Callable[[IsCancelled], None]], None],

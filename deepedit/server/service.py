@@ -1,6 +1,7 @@
 """What a server serves: models, a folder of studies, and the work that is going on."""
 
 import re
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,14 @@ from deepedit.network.inputs import pick_device
 from deepedit.plan import BACKGROUND, Labels
 from deepedit.server.access import Access
 from deepedit.server.adopted import adopted_model
+from deepedit.server.catalogue import OWN
 from deepedit.server.dicomweb import DicomStore
 from deepedit.server.errors import NotFound
 from deepedit.server.finetuning import FineTuning
+from deepedit.server.images import Handover
+from deepedit.server.lock import FolderLock
 from deepedit.server.pictures import Pictures
+from deepedit.server.places import Places
 from deepedit.server.questions import STARTS, unreachable_labels
 from deepedit.server.sampling import Sampler
 from deepedit.server.scores import Scores
@@ -84,6 +89,9 @@ class Service:
         say: called with lines for whoever runs the server.
         stores: whether the folder takes what clients send; else it is there for the time being only.
         store: a DICOM store, whose series are cases, too.
+
+    Raises:
+        DeepEditError: if another server works on the folder, or the folder or a model cannot be served.
     """
 
     def __init__(
@@ -105,15 +113,25 @@ class Service:
             say(
                 f"note: a viewer cannot click for a label that is called {name!r}; it sends something else by that name"
             )
+        self._lock = FolderLock(studies / OWN, studies, say)
         first = models[0][1]
+        if store is not None:
+            store.remove_left_behind()
         self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading, store)
-        self.sessions = [Sessions(model, (memory - memory // PICTURES) // len(models), say) for _, model in models]
+        shown, handover = memory // PICTURES, Handover(memory // PICTURES // 2)
+        each = (memory - shown) // len(models)
+        self.sessions = [Sessions(model, each, say, read=handover.take) for _, model in models]
         self.served = _served([path for path, _ in models], self.sessions)
+        others = [path for path, _ in models[1:]]
         self.finetuning = (
-            FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt) if trains else None
+            FineTuning(models[0][0], studies, self.adopt, say, device=device, unproven=adopt, others=others)
+            if trains
+            else None
         )
         self.kept, self.starts = KeptImages(), KeptImages(LARGEST_STARTS)
-        self.pictures = Pictures(memory // PICTURES)
+        folders = (self.studies.folder, *(path.parent for path, _ in models), Path(tempfile.gettempdir()))
+        self.places = Places(folders, (self.kept.folder, self.starts.folder))
+        self.pictures = Pictures(shown - shown // 2, handover.leave)
         self.worker = Worker(self._forget_sessions, say)
         self.scores = Scores(
             self.studies, self.sessions[0].uncertainty, model_digest(first), self.worker.in_background, say
@@ -154,6 +172,7 @@ class Service:
         self.worker.close()
         self.kept.close()
         self.starts.close()
+        self._lock.close()
 
 
 def load_models(

@@ -21,7 +21,7 @@ from deepedit.plan import Labels
 from deepedit.server.answers import Answer, ranks_of
 from deepedit.server.cached import About, Cache, Cached, Told, may_take
 from deepedit.server.clicks import Orders, shared_prefix
-from deepedit.server.images import Known, Picture, read_image
+from deepedit.server.images import Known, Picture, Read, read_image
 from deepedit.server.placing import placed_clicks
 from deepedit.server.progress import Progress
 from deepedit.server.requested import EMPTY, Place, Question
@@ -60,17 +60,24 @@ class Sessions:
         memory: bytes that all sessions may hold together; the least recently used are dropped.
         say: called with a line on what a user of the server should know.
         amp: see `InteractiveSession`.
+        read: images by it; from their files unless given.
 
     Raises:
         ModelError: if the model has more labels than fit into a byte.
     """
 
     def __init__(
-        self, model: Model, memory: int, say: Callable[[str], None] = lambda line: None, amp: str = "auto"
+        self,
+        model: Model,
+        memory: int,
+        say: Callable[[str], None] = lambda line: None,
+        amp: str = "auto",
+        read: Read | None = None,
     ) -> None:
         self._say, self._amp = say, amp
+        self._read = read or read_image
         self._one_at_a_time = threading.Lock()
-        self._orders, self._known = Orders(), Known()
+        self._orders, self._known = Orders(), Known(self._read)
         self._cached = Cache(memory)
         self.replace_model(model)
         self._use_newest_model()
@@ -158,7 +165,7 @@ class Sessions:
         """
         with self._one_at_a_time:
             self._use_newest_model()
-            volume = read_image(images, self._model.plan.reading)
+            volume = self._read(images, self._model.plan.reading)
             self._cached.make_room(expected_memory(volume, self._model))
             session = InteractiveSession(self._model, self._amp)
             session.load_session(file, volume)
@@ -236,7 +243,10 @@ class Sessions:
             try:
                 self._bring(cached, order, progress, cancelled)
                 seconds = {"pre": read - began, "infer": time.perf_counter() - read}
-                notes = [*picture.notes, *(note for note in cached.session.notes if note not in picture.notes), *moved]
+                named = cached.session.notes
+                if isinstance(start, Path):  # which is called by its path
+                    named = [note.replace(one_line(start), one_line(start.name)) for note in named]
+                notes = [*picture.notes, *(note for note in named if note not in picture.notes), *moved]
                 yield Visit(cached, state_of((self._digest, about), order), notes, seconds)
             finally:
                 self._keep(cached, one_line(images[0].name))
@@ -269,7 +279,7 @@ class Sessions:
         return self._new_session(images, volume, about.tta)
 
     def _new_session(self, images: Sequence[Path], volume: Volume | None, tta: bool) -> InteractiveSession:
-        volume = volume or read_image(images, self._model.plan.reading)
+        volume = volume or self._read(images, self._model.plan.reading)
         session = InteractiveSession(self._model, self._amp, tta=tta)
         self._cached.make_room(expected_memory(volume, self._model))
         session.set_image(volume)

@@ -19,6 +19,10 @@ LARGEST_LOGIN = 2**14
 def routes(service: Service) -> APIRouter:
     router = APIRouter()
 
+    def told(task: dict[str, Any]) -> dict[str, Any]:
+        """A training as clients are told of it: its lines say where files lie."""
+        return {**task, "details": [service.places.hidden(line) for line in task["details"]]}
+
     @router.post("/train/{trainer}", tags=["training"])
     async def train(trainer: str, request: Request) -> dict[str, Any]:
         """Fine-tune the model on what was submitted."""
@@ -26,7 +30,7 @@ def routes(service: Service) -> APIRouter:
         if trainer not in tuning.trainers():
             known = ", ".join(tuning.trainers())
             raise NotFound(f"there is no trainer {one_line(trainer, 60)!r}; there is {known}")
-        return await run_in_threadpool(tuning.start, await read_json(request))
+        return told(await run_in_threadpool(tuning.start, await read_json(request)))
 
     @router.post("/train/", tags=["training"])
     async def train_all(request: Request) -> dict[str, Any]:
@@ -34,7 +38,7 @@ def routes(service: Service) -> APIRouter:
         tuning, asked = _tuning(service), await read_json(request)
         (name,) = tuning.trainers()
         own = asked.get(name, {})
-        return await run_in_threadpool(tuning.start, own if isinstance(own, dict) else {})
+        return told(await run_in_threadpool(tuning.start, own if isinstance(own, dict) else {}))
 
     @router.get("/train/", tags=["training"])
     async def training(check_if_running: bool = False) -> dict[str, Any]:
@@ -43,13 +47,13 @@ def routes(service: Service) -> APIRouter:
         task = tuning.status() if tuning else None
         if tuning is None or task is None or (check_if_running and not tuning.running):
             raise NotFound("no model is being fine-tuned")
-        return task
+        return told(task)
 
     @router.delete("/train/", tags=["training"])
     async def stop_training() -> JSONResponse:
         """Stop it."""
         task = await run_in_threadpool(service.finetuning.stop) if service.finetuning else None
-        return JSONResponse(task)
+        return JSONResponse(None if task is None else told(task))
 
     @router.get("/auth/", tags=["access"])
     async def access() -> dict[str, Any]:

@@ -7,6 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def prepare_case(
     """The case on the network's grid, computed at the first call and read from `folder` afterwards.
 
     An entry is identified by the paths, sizes and times of its files and by the plan. It is written under a temporary
-    name and then renamed, so that several processes may prepare the same case at once.
+    name and then renamed, so that several processes may prepare the same case at once. Its folder's time of change is
+    that of its last use.
 
     Args:
         on_note: called with a line about each thing that is ignored in the image's file, when the file is read.
@@ -69,6 +71,9 @@ def prepare_case(
     entry = folder / _key(case, plan)
     if not entry.is_dir():
         _write_entry(case, plan, entry, seed, on_note)
+    else:
+        with suppress(OSError):  # perhaps of somebody else
+            os.utime(entry)
     arrays = {name: np.load(entry / f"{name}.npy", mmap_mode="r") for name in ("image", "label", "voxels")}
     return PreparedCase(case.name, **arrays)
 

@@ -1,18 +1,15 @@
 """A training run in a folder: starting or resuming it, saving its state, and keeping its best model."""
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import DatasetError, FileError, TrainingError
-from deepedit.files import make_folder, one_line, pasted, remove_unfinished
-from deepedit.io.dataset_checks import from_folder
-from deepedit.io.msd import find_dataset, listed_problems, read_case, split_cases
+from deepedit.errors import DatasetError, TrainingError
+from deepedit.files import one_line, pasted, remove_unfinished
+from deepedit.io.msd import find_dataset, listed_problems, split_cases
 from deepedit.io.pairing import Case
-from deepedit.io.volumes import read_geometry
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
@@ -22,9 +19,10 @@ from deepedit.plan import Plan
 from deepedit.ranks import Ranks
 from deepedit.training.board import Board
 from deepedit.training.config import RunSettings
-from deepedit.training.data import PreparedCase, prepare_case
+from deepedit.training.data import PreparedCase
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.planning import inherited_plan, make_plan
+from deepedit.training.preparation import Bar, Preparation
 from deepedit.training.room import Room
 from deepedit.training.schedule import patch_sides
 from deepedit.training.studies import files_of, studies_dataset
@@ -49,8 +47,7 @@ class Run:
         device: see `pick_device`.
         resume: whether to go on from ``last.pt``.
         ranks: the processes that share the run; the first one writes the files and the lines.
-        bar: called with the cases that are being prepared and their number; returns an iterable over the same cases,
-            which may show the progress.
+        bar: see `Bar`.
     """
 
     def __init__(
@@ -61,7 +58,7 @@ class Run:
         device: str = "auto",
         resume: bool = False,
         ranks: Ranks | None = None,
-        bar: Callable[[Iterable[Any], int], Iterable[Any]] = lambda cases, count: cases,
+        bar: Bar = lambda cases, count: cases,
     ) -> None:
         self.ranks, self.bar = ranks or Ranks(), bar
         if settings.config.batch_size % self.ranks.size:
@@ -295,47 +292,20 @@ class Run:
             DatasetError: with a list of all images that cannot be used, including those of the validation cases; with
                 `spare_bad` only if no case is left.
         """
-        folder, plan = self.settings.dataset, self.model.plan
-        training, validation = self.model.training_cases, self.model.validation_cases
-        cache = self.settings.cache or self.folder / "cache"
-        make_folder(cache)
-
-        def prepare(case: Case, on_note: Callable[[str], None] = lambda note: None) -> PreparedCase:
-            return prepare_case(case, plan, cache, self.config.seed, on_note)
-
-        def look(case: Case) -> tuple[str, list[str], list[str]]:
-            """Name, problems and notes."""
-            notes: list[str] = []
-            try:
-                if case.name in training:
-                    prepare(case, notes.append)
-                else:
-                    # Else a bad validation case would be found only when much of the run is over.
-                    notes += read_case(case, plan.reading).notes
-            except FileError as error:
-                return case.name, [from_folder(folder, str(error))], []
-            except MemoryError:
-                problem = f"{one_line(case.name)}: too large for this machine's memory; crop or resample it"
-                return case.name, [problem], []
-            said = {
-                note
-                for path in case.image
-                for note in read_geometry(path, plan.reading.affine, plan.reading.units).notes
-            }
-            return case.name, [], [f"{one_line(case.image[0].name)}: {note}" for note in notes if note not in said]
-
-        every = [case for case in by_name.values() if case.name in training or case.name in validation]
-        with ThreadPoolExecutor(self.settings.workers) as pool:
-            own = self.ranks.share(every)
-            looks = [each for part in self.ranks.gather(list(self.bar(pool.map(look, own), len(own)))) for each in part]
-            problems = {name: lines for name, lines, _ in looks if lines}
-            left = [name for name in by_name if name not in problems]
-            if problems and not (spare_bad and left):
-                raise DatasetError(listed_problems(folder, [line for lines in problems.values() for line in lines]))
-            if problems:
-                self.model.training_cases, self.model.validation_cases = self._split(left)
-            for name, lines in problems.items():
-                self.say(f"note: {one_line(name)} is left out: {lines[0]}")
-            for note in (note for *_, notes in looks for note in notes):
-                self.say(f"note: {note}")
-            return list(pool.map(prepare, (by_name[name] for name in self.model.training_cases)))
+        settings, model = self.settings, self.model
+        preparation = Preparation(settings, model.plan, settings.cache or self.folder / "cache", self.ranks)
+        names = {*model.training_cases, *model.validation_cases}
+        every = [case for case in by_name.values() if case.name in names]
+        problems, notes = preparation.look(every, model.training_cases, self.bar)
+        left = [name for name in by_name if name not in problems]
+        if problems and not (spare_bad and left):
+            raise DatasetError(
+                listed_problems(settings.dataset, [line for lines in problems.values() for line in lines])
+            )
+        if problems:
+            model.training_cases, model.validation_cases = self._split(left)
+        for name, lines in problems.items():
+            self.say(f"note: {one_line(name)} is left out: {lines[0]}")
+        for note in notes:
+            self.say(f"note: {note}")
+        return preparation.open([by_name[name] for name in model.training_cases])

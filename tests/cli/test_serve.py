@@ -154,3 +154,29 @@ def test_the_process_tells_its_address_and_ends_at_sigterm(here, extra):
         rest = server.stdout.read()
         assert server.wait() == 0
     assert rest == ""
+
+
+@pytest.mark.slow
+def test_a_second_server_on_a_folder_is_refused_until_the_first_has_ended_however_it_does(here, call, extra):
+    command = [sys.executable, "-m", "deepedit_cli.serve", "--model=model.pt", "--studies=data", "--port=0"]
+    first = subprocess.Popen([*command, "--device=cpu"], cwd=here, text=True, stdout=subprocess.PIPE)
+    try:
+        url = serving_at(first)
+        status, _, err = call("serve", "--port=0")
+        refused((status, [], err), "data", f"process {first.pid} on", "serves this folder already")
+        assert ask(url, "GET", "/info/").status == 200
+    finally:
+        first.kill()
+        first.communicate()
+    second = subprocess.Popen([*command, "--device=cpu"], cwd=here, text=True, stdout=subprocess.PIPE)
+    try:
+        assert ask(serving_at(second), "GET", "/info/").status == 200
+    finally:
+        second.kill()
+        second.communicate()
+
+
+def serving_at(process):
+    """The address that a server tells, once it does."""
+    line = next(line for line in process.stdout if line.startswith("serving at "))
+    return line.split()[2].rstrip(";")

@@ -4,15 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_array_equal
 
-from deepedit.errors import ClickError, DeepEditError, FileError
+from deepedit.errors import ClickError
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.nifti import read_label, write_volume
-from deepedit.network.checkpoint import save_model
 from deepedit.plan import Labels, MergePolicy
-from deepedit.volume import Volume
 from tests.inference.conftest import ball, box_of
 from tests.inference.networks import plan, random_model, sweeping_model
 from tests.obedient import ObedientNetwork, obedient_model, two_blocks
@@ -29,27 +25,6 @@ def test_a_click_changes_its_neighbourhood_to_its_label_and_nothing_else(session
     changed = session.add_click((12, 8, 3), "left")
     assert_array_equal(session.predict(), expected)
     assert changed == box_of(expected != two_blocks())
-
-
-def test_it_tells_whether_the_network_obeyed_the_newest_click_by_itself(session):
-    assert session.obeyed_alone is None
-    session.add_click((12, 8, 3), "left")
-    assert session.obeyed_alone
-    stubborn = InteractiveSession(obedient_model(radius=-1), amp="off")
-    stubborn.set_image(two_blocks())
-    stubborn.add_click((4, 8, 8), "left")  # what the network sees there anyway
-    assert stubborn.obeyed_alone
-    stubborn.add_click((12, 8, 8), "background")
-    assert stubborn.predict()[12, 8, 8] == 0
-    for expected, step in (
-        (False, stubborn.undo),
-        (True, stubborn.redo),
-        (False, stubborn.undo),
-        (True, stubborn.undo),
-    ):
-        assert stubborn.obeyed_alone is expected
-        step()
-    assert stubborn.obeyed_alone is None
 
 
 def test_a_background_click_takes_away(session):
@@ -87,21 +62,6 @@ def test_an_answer_replaces_the_one_before_it(enforce):
     assert second[own] == pytest.approx(background([12, 8, 0]), abs=1e-3)
 
 
-@pytest.mark.parametrize("spacing", [1.0, 1.3])
-def test_the_probabilities_of_a_network_whose_logits_overflow_are_numbers(spacing):
-    model = random_model()
-    with torch.no_grad():
-        model.network.head.weight.mul_(1e6)
-    session = InteractiveSession(model, amp="off")
-    session.set_image(np.random.default_rng(0).uniform(0, 2, (40, 12, 12)), np.diag([spacing, spacing, spacing, 1]))
-    for click in (None, ((3, 4, 4), "left"), ((30, 6, 6), "background")):
-        if click:
-            session.add_click(*click)
-        probabilities = session.probabilities()
-        assert probabilities.sum(0) == pytest.approx(np.ones((40, 12, 12)), abs=1e-2)
-    assert session.predict()[3, 4, 4] == 1
-
-
 @pytest.mark.parametrize(("tta", "answers"), [(False, 1), (True, 2)])
 def test_a_click_takes_one_answer_or_with_test_time_augmentation_two(tta, answers):
     model, passes = random_model(), []
@@ -128,18 +88,6 @@ def test_of_two_clicks_on_one_voxel_the_newer_counts(session):
     assert session.predict()[8, 8, 8] == 2
     session.add_click((8, 8, 8), "background")
     assert session.predict()[8, 8, 8] == 0
-
-
-def test_asking_twice_changes_nothing(moody):
-    moody.add_click((4, 5, 6), "b")
-    first, chances = moody.predict(), moody.probabilities()
-    assert_array_equal(moody.predict(), first)
-    assert_array_equal(moody.probabilities(), chances)
-
-
-def test_what_predict_returns_is_the_callers_own(session):
-    session.predict()[:] = 7
-    assert_array_equal(session.predict(), two_blocks())
 
 
 def test_a_click_that_changes_nothing_says_so(session):
@@ -200,15 +148,6 @@ def test_an_unknown_label_is_answered_with_the_nearest(session):
         session.add_click((4, 8, 8), "rigth")
 
 
-def test_without_an_image_there_is_nothing_to_ask():
-    session = InteractiveSession(obedient_model())
-    for ask in (session.predict, session.reset, session.probabilities, lambda: session.add_click((0, 0, 0), "left")):
-        with pytest.raises(DeepEditError, match="set_image"):
-            ask()
-    assert session.undo() is None
-    assert session.redo() is None
-
-
 # Undo, redo, reset ---------------------------------------------------------------------------------------------------
 
 
@@ -262,80 +201,6 @@ def test_reset_forgets_a_given_segmentation_too(session):
     assert_array_equal(session.predict(), two_blocks())
 
 
-def test_a_new_image_starts_over(session):
-    session.add_click((8, 8, 8), "right")
-    session.set_image(np.zeros((9, 7, 5)))
-    assert session.clicks == []
-    assert_array_equal(session.predict(), np.zeros((9, 7, 5)))
-
-
-# Results -------------------------------------------------------------------------------------------------------------
-
-
-def test_probabilities_sum_to_one_and_agree_with_the_segmentation(moody):
-    for click in (None, ((20, 9, 9), "b")):
-        if click:
-            moody.add_click(*click)
-        chances = moody.probabilities()
-        assert chances.shape == (4, 34, 20, 31)
-        np.testing.assert_allclose(chances.sum(0), 1, atol=1e-5)
-        shown = moody.model.plan.labels.to_classes(moody.predict())
-        best, chosen = chances.max(0), np.take_along_axis(chances, shown[None].astype(int), 0)[0]
-        np.testing.assert_allclose(chosen, best, atol=1e-6)
-        assert_array_equal(moody.probabilities("b"), chances[2])
-        assert_array_equal(moody.probabilities("background"), chances[0])
-
-
-def test_uncertainty_is_one_where_all_is_open_and_zero_where_nothing_is(session, moody):
-    assert session.uncertainty().max() < 0.05
-    uncertainty = moody.uncertainty()
-    assert uncertainty.shape == (34, 20, 31)
-    assert 0 <= uncertainty.min() < uncertainty.max() <= 1
-
-
-def test_labels_leave_with_the_values_that_they_came_in_with(moody, tmp_path):
-    result = moody.predict()
-    assert result.dtype == np.uint16
-    assert set(np.unique(result)) <= {0, 2, 5, 300}
-    moody.save(tmp_path / "seg.nii.gz")
-    assert_array_equal(read_label(tmp_path / "seg.nii.gz").data, result)
-    np.testing.assert_allclose(read_label(tmp_path / "seg.nii.gz").affine, np.diag([-1.0, 1.3, 1.0, 1.0]), atol=1e-6)
-
-
-def test_a_file_a_volume_and_an_array_are_the_same_image(tmp_path):
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    image = np.random.default_rng(0).uniform(0, 2, (20, 16, 12)).astype(np.float32)
-    write_volume(tmp_path / "image.nii.gz", image, Volume(image, affine))
-    save_model(tmp_path / "model.pt", random_model())
-    results = []
-    for each in (tmp_path / "image.nii.gz", str(tmp_path / "image.nii.gz"), Volume(image, affine)):
-        session = InteractiveSession.from_checkpoint(tmp_path / "model.pt", device="cpu", amp="off")
-        session.set_image(each)
-        results.append(session.predict())
-    session.set_image(image, affine)
-    for result in (*results, session.predict()):
-        assert_array_equal(result, results[0])
-
-
-@pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int64", "float64", ">f4", "bool"])
-def test_arrays_of_any_real_type_are_images(dtype):
-    session = InteractiveSession(obedient_model(), amp="off")
-    image = np.minimum(two_blocks(), 1).astype(dtype)
-    session.set_image(image[:, ::-1])
-    assert_array_equal(session.predict(), image[:, ::-1])
-
-
-def test_several_channels_are_seen_and_their_number_is_checked():
-    session = InteractiveSession(random_model(channels=2), amp="off")
-    image = np.random.default_rng(0).uniform(0, 2, (2, 12, 16, 12)).astype(np.float32)
-    session.set_image(image)
-    first = session.probabilities()
-    session.set_image(np.stack([image[0], 2 - image[1]]))
-    assert not np.array_equal(session.probabilities(), first)
-    with pytest.raises(FileError, match="1 channel"):
-        session.set_image(image[0])
-
-
 def test_more_than_255_labels():
     labels = Labels(tuple(f"label_{value}" for value in range(1, 301)), tuple(range(1, 301)))
     model = obedient_model()
@@ -350,10 +215,3 @@ def test_more_than_255_labels():
     result = session.predict()
     assert result[0, 0, 0] == 299
     assert result[4, 3, 2] == 300
-
-
-def test_results_need_no_gradient_and_leave_the_random_state_alone(moody):
-    before = torch.get_rng_state()
-    moody.add_click((4, 5, 6), "b")
-    moody.probabilities()
-    assert torch.equal(torch.get_rng_state(), before)

@@ -360,21 +360,6 @@ def test_progress_counts_the_windows_of_a_call():
 # What viewers show ---------------------------------------------------------------------------------------------------
 
 
-def test_volumes_are_in_ml_and_tell_what_the_newest_click_changed():
-    session = InteractiveSession(obedient_model(radius=2), amp="off")
-    session.set_image(np.zeros((16, 16, 16)), np.diag([1, 1, 2.0, 1]))
-    assert session.volumes() == {"left": (0, 0), "right": (0, 0)}
-    session.add_click((4, 8, 8), "left")
-    first = int((session.predict() == 1).sum())
-    assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, first * 2 / 1000))
-    session.add_click((12, 8, 8), "right")
-    second = int((session.predict() == 2).sum())
-    assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, 0))
-    assert session.volumes()["right"] == pytest.approx((second * 2 / 1000, second * 2 / 1000))
-    session.undo()
-    assert session.volumes()["left"] == pytest.approx((first * 2 / 1000, first * 2 / 1000))
-
-
 # Found by looking for trouble ----------------------------------------------------------------------------------------
 
 

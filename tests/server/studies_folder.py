@@ -12,6 +12,9 @@ SHAPE = (4, 5, 6)
 LABELS = Labels(("spleen", "liver"), (3, 7))
 """File values that are no ranks, so that one cannot be taken for the other."""
 
+HOSTILE = ["../a", "..", "/etc/passwd", "labels/final/a", "", " ", "a\0", "a" * 5000, "\ud800", ".deepedit", "A"]
+"""Names of which none is that of an image."""
+
 
 def save(path: Path, data: np.ndarray, affine: np.ndarray | None = None) -> Path:
     """Write a NIfTI file, with the folders above it."""
@@ -46,3 +49,9 @@ def studies(folder: Path, *names: str, **options) -> Studies:
 def segments(*names: str) -> list[dict]:
     """What Slicer sends of its segments, whose ``idx`` counts others, too."""
     return [{"name": name, "idx": 2 * position + 2} for position, name in enumerate(names)]
+
+
+def submit(found: Studies, name: str, *values: int, names=("spleen", "liver"), tag="final") -> Path:
+    """Submit a label map with these values, and return the file that it became."""
+    file = label_map(found.folder.parent / "sent.nii.gz", *values)
+    return found.label(found.submit(name, file, ".nii.gz", segments(*names), tag), tag)

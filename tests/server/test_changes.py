@@ -12,41 +12,12 @@ from deepedit.boxes import bounding_box
 from deepedit.errors import Cancelled, ClickError
 from deepedit.inference import timeline
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.nifti import write_label, write_volume
-from deepedit.plan import Labels
 from deepedit.server.changes import changes, uncertainty
 from deepedit.server.display import Axes, counts_of, difference
 from deepedit.server.requested import EMPTY, Place, Question
 from deepedit.server.sessions import Sessions
 from deepedit.server.steps import Clicked, Lock, Unlock
-from deepedit.volume import Volume
-from tests.inference.networks import random_model
-
-NAMES = ("background", "a", "b", "c")
-LABELS = Labels(NAMES[1:], (2, 5, 300))
-LARGE = 2**30
-PIR = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1.5, 0, 0], [0, 0, 0, 1]])
-GRIDS = {"one window": ((12, 10, 12), np.eye(4)), "several windows": ((9, 30, 11), PIR)}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return random_model(labels=LABELS, patch=(12, 12, 12))
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    """Two images, and a label map of the first."""
-    folder = tmp_path_factory.mktemp("studies")
-    rng = np.random.default_rng(0)
-    files = []
-    for name, (shape, affine) in GRIDS.items():
-        files.append(folder / f"{name}.nii.gz")
-        write_volume(files[-1], rng.uniform(0, 2, shape), Volume(np.zeros(shape), affine))
-    shape, affine = GRIDS["one window"]
-    values = np.array((0, 2, 5, 300))[rng.integers(0, 4, shape)]
-    write_label(folder / "start.nii.gz", values, Volume(np.zeros(shape), affine))
-    return (*files, folder / "start.nii.gz")
+from tests.server.two_images import GRIDS, LABELS, LARGE, NAMES
 
 
 def own_session(model, place, steps):

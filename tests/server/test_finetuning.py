@@ -14,7 +14,7 @@ import pytest
 from deepedit.errors import DeepEditError
 from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import load_model, read_entries, save_model
-from deepedit.server import child
+from deepedit.server import child, pruning
 from deepedit.server.adopted import adopted_model
 from deepedit.server.comparison import Comparison
 from deepedit.server.errors import Busy
@@ -360,3 +360,51 @@ def alive(number):
     # Without anybody to wait for it, a process that has ended stays in the table.
     status = Path(f"/proc/{number}/stat")
     return not (status.exists() and status.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def test_older_trainings_go_and_no_model_in_use_with_them(tuning, at_once, monkeypatch, model, studies):
+    monkeypatch.setattr(pruning, "KEPT", 2)
+    own = studies / ".deepedit"
+    served = own / "training" / "2020-01-01_00-00-00-000000" / "model.pt"
+    served.parent.mkdir(parents=True)
+    shutil.copy(model, served)
+    (own / "training" / "my notes").mkdir()
+    everything = {path: path.read_bytes() for path in studies.rglob("*") if path.is_file() and own not in path.parents}
+    first = tuning(compare=lambda old, new: BETTER, others=[served])
+    first.start(LONG)
+    ended(first)
+    (entry,) = own.glob("models/*/*.pt")
+    worse = tuning(compare=lambda old, new: WORSE, others=[served])
+    for _ in range(3):
+        worse.start(LONG)
+        ended(worse)
+        assert worse.current == entry
+    better = tuning(compare=lambda old, new: BETTER, others=[served])
+    for _ in range(3):
+        better.start(LONG)
+        ended(better)
+    runs = sorted(path.name for path in (own / "training").iterdir())
+    assert len(runs) == 4
+    assert {served.parent.name, "my notes", better._task.folder.name} < {*runs}
+    kept = sorted(own.glob("models/*/*.pt"))
+    assert len(kept) == 3
+    assert better.current == kept[-1] == adopted_model(model, studies)[0]
+    assert not entry.exists()
+    removed = [line for line in better.said if line.startswith("removed from .deepedit: ")]
+    assert any(entry.stem in line for line in removed)
+    assert everything.items() <= {path: path.read_bytes() for path in studies.rglob("*") if path.is_file()}.items()
+    assert served.exists()
+    assert model.exists()
+
+
+def test_prepared_cases_that_a_training_did_not_use_go_when_it_is_over(tuning, at_once, studies):
+    cache = studies / ".deepedit" / "cache"
+    for name in ("old-0", "used-1"):
+        (cache / name).mkdir(parents=True)
+    os.utime(cache / "old-0", (1, 1))
+    os.utime(cache / "used-1", (2**33, 2**33))
+    mine = tuning(compare=lambda old, new: WORSE)
+    mine.start(LONG)
+    ended(mine)
+    assert [path.name for path in cache.iterdir()] == ["used-1"]
+    assert "removed from .deepedit: 1 prepared case of earlier trainings" in mine.said

@@ -1,6 +1,7 @@
 """The endpoints of the page, as a page uses them."""
 
 import json
+import shutil
 import socket
 import threading
 from pathlib import Path
@@ -45,6 +46,11 @@ def studies(tmp_path_factory):
     for name, grid in CASES.items():
         write_image(studies / f"{name}.nii.gz", grid, seed=3)
     return studies
+
+
+def own(studies, folder):
+    """A copy of the studies, since one server at a time works on a folder."""
+    return shutil.copytree(studies, folder / "own")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +111,7 @@ def test_two_tabs_are_two_sessions(live, model, studies):
 
 
 def test_a_server_without_memory_for_a_session_answers_the_same(model, studies, tmp_path):
-    with serving(named(model, tmp_path), studies, memory=1000, trains=False) as live:
+    with serving(named(model, tmp_path), own(studies, tmp_path), memory=1000, trains=False) as live:
         page = Page(live.url, {"image": "case_2"})
         for count in (0, 1, 3, 5, 2):
             expected = own_session(model, studies / "case_2.nii.gz", STEPS[:count])
@@ -316,7 +322,7 @@ def test_who_goes_away_frees_the_place_and_loses_nothing(model, studies, tmp_pat
         begun.set()
         go_on.wait(60)
 
-    with serving(named(model, tmp_path), studies, trains=False) as live:
+    with serving(named(model, tmp_path), own(studies, tmp_path), trains=False) as live:
         page = Page(live.url, {"image": "case_0"})
         hook = model.network.register_forward_pre_hook(wait)
         gone = begin(live, page.body(STEPS, request="gone"))
@@ -354,7 +360,7 @@ def progress(live, name):
 def test_windows_that_are_done_are_told(studies, tmp_path):
     model, go_on = model_with_weights(), threading.Semaphore(0)
     hook = model.network.register_forward_pre_hook(lambda *_: go_on.acquire(timeout=60) and None)
-    with serving(named(model, tmp_path), studies, trains=False) as live:
+    with serving(named(model, tmp_path), own(studies, tmp_path), trains=False) as live:
         connection = begin(live, json.dumps({"image": "case_0", "request": "one"}))
         go_on.release()
         seen = until(lambda: progress(live, "one").get("windows"))

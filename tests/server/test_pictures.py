@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from deepedit.errors import DeepEditError, FileError
-from deepedit.server import pictures
 from deepedit.server.display import Axes, is_oblique
+from deepedit.server.images import read_image
 from deepedit.server.pictures import Pictures
 from deepedit.volume import DEFAULT_READING
 from tests.server.live import GRIDS
@@ -138,13 +138,11 @@ def test_channels_come_from_one_file_or_from_several(tmp_path):
                 read(*files, channel=channel)
 
 
-def test_an_image_is_read_once_until_it_changes(tmp_path, monkeypatch):
+def test_an_image_is_read_once_until_it_changes(tmp_path):
     reads = []
-    real = pictures.read_image
-    monkeypatch.setattr(pictures, "read_image", lambda *of: reads.append(of) or real(*of))
     data = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
     files = [write(tmp_path / f"{n}.nii", data + n) for n in range(3)]
-    kept = Pictures(2 * data.nbytes)
+    kept = Pictures(2 * data.nbytes, lambda *of: reads.append(of) or read_image(*of))
     for _ in range(2):
         kept.of(files[:1], DEFAULT_READING)
         kept.of(files[1:2], DEFAULT_READING)
@@ -161,21 +159,20 @@ def test_an_image_is_read_once_until_it_changes(tmp_path, monkeypatch):
         kept.of(files[:1], DEFAULT_READING)
 
 
-def test_an_image_that_was_read_is_told_while_another_is_read(tmp_path, monkeypatch):
+def test_an_image_that_was_read_is_told_while_another_is_read(tmp_path):
     data = np.random.default_rng(0).integers(0, 200, SHAPE).astype(np.uint8)
     files = [write(tmp_path / f"{n}.nii", data + n) for n in range(2)]
-    kept, begun, go_on = Pictures(2**30), threading.Event(), threading.Event()
+    begun, go_on, reads = threading.Event(), threading.Event(), []
+
+    def waiting(images, reading):
+        if images == files[1:]:
+            reads.append(images)
+            begun.set()
+            go_on.wait(60)
+        return read_image(images, reading)
+
+    kept = Pictures(2**30, waiting)
     kept.of(files[:1], DEFAULT_READING)
-    reads = []
-    real = pictures.read_image
-
-    def waiting(*arguments):
-        reads.append(arguments)
-        begun.set()
-        go_on.wait(60)
-        return real(*arguments)
-
-    monkeypatch.setattr(pictures, "read_image", waiting)
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(kept.of, files[1:], DEFAULT_READING) for _ in range(2)]
         begun.wait(60)

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from deepedit.errors import Cancelled, ClickError, FileError, ModelError
 from deepedit.inference import timeline
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.nifti import write_label, write_volume
+from deepedit.io.nifti import write_label
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import build_network
@@ -24,31 +24,7 @@ from deepedit.server.sessions import Question, Sessions
 from deepedit.server.steps import one_by_one
 from deepedit.volume import Volume
 from tests.inference.networks import random_model
-
-NAMES = ("background", "a", "b", "c")
-LABELS = Labels(NAMES[1:], (2, 5, 300))
-LARGE = 2**30
-GRIDS = {"one window": ((12, 10, 12), np.eye(4)), "several windows": ((9, 30, 11), np.diag([-1.0, 1.0, 1.5, 1.0]))}
-
-
-@pytest.fixture(scope="module")
-def model():
-    return random_model(labels=LABELS, patch=(12, 12, 12))
-
-
-@pytest.fixture(scope="module")
-def studies(tmp_path_factory):
-    """Two images, and a label map of the first."""
-    folder = tmp_path_factory.mktemp("studies")
-    rng = np.random.default_rng(0)
-    files = []
-    for name, (shape, affine) in GRIDS.items():
-        files.append(folder / f"{name}.nii.gz")
-        write_volume(files[-1], rng.uniform(0, 2, shape), Volume(np.zeros(shape), affine))
-    shape, affine = GRIDS["one window"]
-    values = np.array((0, 2, 5, 300))[rng.integers(0, 4, shape)]
-    write_label(folder / "start.nii.gz", values, Volume(np.zeros(shape), affine))
-    return (*files, folder / "start.nii.gz")
+from tests.server.two_images import GRIDS, LABELS, LARGE, NAMES
 
 
 @pytest.fixture

@@ -28,9 +28,12 @@ def dataset(tmp_path_factory):
 def test_a_prepared_case_is_read_back_and_not_computed_again(dataset, tmp_path):
     plan = make_plan(dataset, NETWORKS["light"])
     first = prepare_case(dataset.cases[0], plan, tmp_path)
+    (entry,) = tmp_path.iterdir()
+    os.utime(entry, (1, 1))
     entries = sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy"))
     again = prepare_case(dataset.cases[0], plan, tmp_path)
     assert sorted(path.stat().st_mtime_ns for path in tmp_path.rglob("*.npy")) == entries
+    assert entry.stat().st_mtime > 1  # it was used
     assert np.array_equal(first.image, again.image)
     assert np.array_equal(first.label, again.label)
     assert first.image.shape[1:] == first.label.shape

@@ -2,6 +2,7 @@
 
 import http.client
 import re
+import shutil
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -146,10 +147,11 @@ def test_nothing_is_wider_than_a_narrow_page(browser, server):
             assert width <= size[0], f"{width} pixels on a page of {size[0]}"
 
 
-def test_a_token_is_asked_for_and_then_not_again(browser, folder):
+def test_a_token_is_asked_for_and_then_not_again(browser, folder, tmp_path):
     models = named(model_that_obeys(), folder)
+    studies = shutil.copytree(folder / "studies", tmp_path / "studies")  # one server at a time works on a folder
     with (
-        serving(models, folder / "studies", Access(TOKEN)) as live,
+        serving(models, studies, Access(TOKEN)) as live,
         opened(browser, live.url, wait=False) as tab,
     ):
         dialog = tab.page.get_by_role("dialog", name="Log in")

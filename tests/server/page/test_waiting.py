@@ -1,5 +1,6 @@
 """While the network works, and when the server is gone."""
 
+import shutil
 from contextlib import ExitStack
 
 import nibabel as nib
@@ -30,6 +31,12 @@ def gated(folder):
     with serving(named(model, folder), folder / "studies") as live:
         yield live, gate
         gate.is_open.set()
+
+
+@pytest.fixture
+def own(folder, tmp_path):
+    """A copy of the studies, since one server at a time works on a folder."""
+    return shutil.copytree(folder / "studies", tmp_path / "studies")
 
 
 @pytest.fixture(autouse=True)
@@ -190,9 +197,9 @@ def test_what_fails_for_now_can_be_tried_again(browser, gated):
         assert not tab.error
 
 
-def test_the_server_is_gone_and_comes_back(browser, folder):
+def test_the_server_is_gone_and_comes_back(browser, folder, own):
     """The clicks are still there, and are sent again: to a server that knows nothing of them."""
-    models, studies = named(model_that_obeys(), folder), folder / "studies"
+    models, studies = named(model_that_obeys(), folder), own
     with ExitStack() as stack:
         with serving(models, studies) as live:
             tab = stack.enter_context(opened(browser, live.url))
@@ -214,12 +221,12 @@ def test_the_server_is_gone_and_comes_back(browser, folder):
             assert tab.volume("left") == one
 
 
-def test_what_was_dropped_is_sent_again_to_a_new_server(browser, folder, tmp_path):
+def test_what_was_dropped_is_sent_again_to_a_new_server(browser, folder, own, tmp_path):
     """An image, and the segmentation that it starts from: a server forgets both when it ends."""
     image = write_image(tmp_path / "mine.nii.gz", "LPS")
     affine = nib.load(image).affine
     nib.save(nib.Nifti1Image(np.array([0, *LABELS.values], np.uint8)[truth()], affine), tmp_path / "start.nii.gz")
-    models, studies = named(model_that_obeys(), folder), folder / "studies"
+    models, studies = named(model_that_obeys(), folder), own
     with ExitStack() as stack:
         with serving(models, studies) as live:
             tab = stack.enter_context(opened(browser, live.url))
@@ -239,12 +246,12 @@ def port_of(live) -> int:
     return int(live.url.rpartition(":")[2])
 
 
-def test_sessions_that_are_dropped_are_rebuilt_unseen(browser, folder):
+def test_sessions_that_are_dropped_are_rebuilt_unseen(browser, folder, own):
     """With less memory than one session takes, each answer is worked out from the start, and is the same."""
     volumes = []
     for memory in (2**28, 2**12):
         with (
-            serving(named(model_that_obeys(), folder), folder / "studies", memory=memory) as live,
+            serving(named(model_that_obeys(), folder), own, memory=memory) as live,
             opened(browser, live.url) as tab,
         ):
             tab.press("1", "x")
