@@ -21,10 +21,11 @@ from deepedit.clicks import Clicks, render_guidance, simulate_clicks
 from deepedit.devices import upload
 from deepedit.inference.merge import logits_of_initial, merge, to_keep
 from deepedit.network.inputs import assemble_input
-from deepedit.plan import Plan
+from deepedit.plan import Labels, Plan
 from deepedit.ranks import Ranks
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, cut_patch, middle
+from deepedit.training.mirror import mirrored_classes
 from deepedit.training.schedule import Visit, draw_passes, visits
 from deepedit.transforms.augment import augment
 from deepedit.transforms.corrupt import Outline, corrupt_segmentation, outline_of, redraw_borders
@@ -70,7 +71,7 @@ class RollingBatch:
         self.num_classes = plan.labels.num_classes
         self.ignoring = plan.ignore is not None
         self.slots = (ranks or Ranks()).share(list(range(config.batch_size)))
-        self.stream = PatchStream(cases, config, self.slots, self.num_classes, workers, device.type == "cuda")
+        self.stream = PatchStream(cases, plan.labels, config, self.slots, workers, device.type == "cuda")
         size, most = len(self.slots), max(config.max_clicks, 1)
         self.position = torch.zeros(size, most, 3, dtype=torch.int64, device=device)
         self.wanted = torch.zeros(size, most, dtype=torch.int64, device=device)
@@ -250,21 +251,23 @@ class RollingBatch:
 class PatchStream:
     """Pieces of the training cases, cut ahead of time by threads.
 
-    Each slot gets every ``config.batch_size``-th visit, beginning with the visit whose index is the slot's number. If
-    `pinned`, the pieces are in memory from which a GPU copies while the host goes on.
+    Each slot gets every ``config.batch_size``-th visit, beginning with the visit whose index is the slot's number.
+    Where `mirrored_classes` finds that this is safe, some pieces are mirrored left to right. If `pinned`, the pieces
+    are in memory from which a GPU copies while the host goes on.
     """
 
     def __init__(
         self,
         cases: Sequence[PreparedCase],
+        labels: Labels,
         config: TrainingConfig,
         slots: Sequence[int],
-        num_classes: int,
         workers: int,
         pinned: bool = False,
     ) -> None:
         self.cases, self.config, self.slots = cases, config, slots
-        self.num_classes, self.pinned = num_classes, pinned
+        self.num_classes, self.pinned = labels.num_classes, pinned
+        self.mirrored = mirrored_classes(labels, cases) if config.augmentation.mirror_probability else None
         self.pool = ThreadPoolExecutor(workers)
 
     def begin(self, begun: Sequence[int], patch_size: Sequence[int]) -> None:
@@ -287,7 +290,12 @@ class PatchStream:
         return visit, *future.result()
 
     def _cut(self, visit: Visit, patch_size: Sequence[int]) -> tuple[Tensor, Tensor, Outline]:
-        image, label = cut_patch(self.cases[visit.case], patch_size, visit.generator(self.config.seed, "cut"))
+        generator = visit.generator(self.config.seed, "cut")
+        image, label = cut_patch(self.cases[visit.case], patch_size, generator)
+        chosen = torch.rand((), generator=generator).item() < self.config.augmentation.mirror_probability
+        if chosen and self.mirrored is not None:
+            classes = torch.tensor(self.mirrored, dtype=label.dtype)
+            image, label = image.flip(1), classes[label.flip(0).long()]
         # The outline is computed while the label is on the host: later the host would have to wait for the GPU.
         outline = outline_of(middle(label, patch_size), self.num_classes)
         return (image.pin_memory(), label.pin_memory(), outline) if self.pinned else (image, label, outline)

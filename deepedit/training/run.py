@@ -21,6 +21,7 @@ from deepedit.training.board import Board
 from deepedit.training.config import RunSettings
 from deepedit.training.data import PreparedCase
 from deepedit.training.loop import Progress, Trainer
+from deepedit.training.mirror import exchanged
 from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.preparation import Bar, Preparation
 from deepedit.training.room import Room
@@ -99,6 +100,10 @@ class Run:
         self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
+        if (mirrored := self.trainer.batch.stream.mirrored) is not None:
+            share = self.config.augmentation.mirror_probability
+            labels = exchanged(self.model.plan.labels, mirrored)
+            self.say(f"{share:.0%} of the samples are mirrored left to right{labels}")
         if state:
             self._restore(state)
 

@@ -55,9 +55,6 @@ def _random_affine(shape: Sequence[int], settings: Augmentation, generator: torc
     if moves:
         matrix[:, :3] /= zoom[:, None]
         matrix[:, 3] = torch.tensor(shift)
-    for axis in settings.flip_axes:
-        if draw.bernoulli(0.5):
-            matrix[:, axis] *= -1
     return matrix
 
 

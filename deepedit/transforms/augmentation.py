@@ -17,8 +17,8 @@ class Augmentation:
         rotation: largest angle about each axis, degrees.
         scaling: smallest and largest zoom of the content, drawn independently for each axis.
         shift: largest displacement along each axis, as a share of the patch's side.
-        flip_axes: axes (0, 1, 2) along which half of the samples are mirrored; none by default. Leave an axis out if
-            labels, such as a left and a right kidney, differ by their side along it.
+        mirror_probability: share of samples that are mirrored left to right, in datasets where `mirrored_classes` finds
+            that this is safe.
         intensity_probability: share of samples to which each of the changes below is applied, independently.
         brightness: largest offset, in standard deviations of the patch.
         contrast: smallest and largest factor about the mean.
@@ -31,7 +31,7 @@ class Augmentation:
     rotation: float = 20.0
     scaling: tuple[float, float] = (0.83, 1.2)
     shift: float = 0.06
-    flip_axes: tuple[int, ...] = ()
+    mirror_probability: float = 0.5
     intensity_probability: float = 0.3
     brightness: float = 0.3
     contrast: tuple[float, float] = (0.7, 1.4)
@@ -39,7 +39,7 @@ class Augmentation:
     noise: float = 0.15
 
     def __post_init__(self) -> None:
-        for name in ("spatial_probability", "rotation_probability", "intensity_probability"):
+        for name in ("spatial_probability", "rotation_probability", "mirror_probability", "intensity_probability"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a share from 0 to 1; got {getattr(self, name)}")
         for name in ("rotation", "shift", "brightness", "noise"):
@@ -49,5 +49,3 @@ class Augmentation:
             low, high = getattr(self, name)
             if not 0 < low <= high < math.inf:
                 raise ValueError(f"{name} is a range of numbers above 0, the smallest first; got {low} to {high}")
-        if not set(self.flip_axes) <= {0, 1, 2}:
-            raise ValueError(f"flip_axes are some of 0, 1 and 2; got {self.flip_axes}")

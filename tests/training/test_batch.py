@@ -11,10 +11,13 @@ from deepedit.inference.history import Click
 from deepedit.inference.scene import Scene
 from deepedit.inference.segmentation import Segmentation
 from deepedit.io.click_files import PointClick
-from deepedit.plan import MergePolicy
+from deepedit.plan import Labels, MergePolicy
 from deepedit.ranks import Ranks
-from deepedit.training.batch import RollingBatch
+from deepedit.training.batch import PatchStream, RollingBatch
 from deepedit.training.config import TrainingConfig
+from deepedit.training.data import PreparedCase, middle
+from deepedit.transforms.augmentation import Augmentation
+from deepedit.transforms.corrupt import outline_of
 from deepedit.transforms.geometry import network_grid
 
 CPU = torch.device("cpu")
@@ -243,3 +246,47 @@ def test_another_hand_draws_only_what_is_known(cases, plan):
     batch.answer(logits_of(torch.zeros_like(before)))
     assert torch.equal(batch.label == 3, before == 3)
     assert not torch.equal(batch.label, before)
+
+
+def stream_of(cases, names, **augmentation):
+    config = steady(batch_size=1, augmentation=Augmentation(**augmentation))
+    stream = PatchStream(cases, Labels(names, (1, 2)), config, [0], 1)
+    stream.begin([0], (16, 8, 12))
+    return [stream.take(0) for _ in range(30)]
+
+
+def symmetric_cases(shift=0):
+    """Two labels, each on its side, that are as far from the middle as in the mirror image, but for `shift`."""
+    cases = []
+    for number in range(8):
+        label = np.zeros((20, 14, 16), np.uint8)
+        wander = number % 4
+        label[1 + wander : 5 + wander, 4:9, 5:10] = 1
+        label[15 - wander + shift : 19 - wander + shift, 4:9, 5:10] = 2
+        image = label[None].astype(np.float16)
+        cases.append(
+            PreparedCase(str(number), image, label, np.column_stack((label[label > 0], np.argwhere(label > 0))))
+        )
+    return cases
+
+
+def test_pieces_are_mirrored_with_the_labels_of_the_two_sides_exchanged():
+    plain = stream_of(symmetric_cases(), ("left", "right"), mirror_probability=0.0)
+    some = stream_of(symmetric_cases(), ("left", "right"), mirror_probability=0.5)
+    exchanged = torch.tensor([0, 2, 1], dtype=torch.uint8)
+    mirrored = 0
+    for (_, image, label, _), (_, other_image, other_label, outline) in zip(plain, some, strict=True):
+        if not torch.equal(image, other_image):
+            mirrored += 1
+            image, label = image.flip(1), exchanged[label.flip(0).long()]
+        assert torch.equal(other_image, image)
+        assert torch.equal(other_label, label)
+        assert outline == outline_of(middle(label, (16, 8, 12)), 3)
+    assert 5 <= mirrored <= 25
+
+
+@pytest.mark.parametrize(("names", "shift"), [(("one", "two"), 0), (("left", "right"), -9)])
+def test_pieces_are_not_mirrored_where_the_cases_or_the_names_forbid_it(names, shift):
+    cases = symmetric_cases(shift)
+    plain, some = (stream_of(cases, names, mirror_probability=share) for share in (0.0, 1.0))
+    assert all(torch.equal(one[1], other[1]) for one, other in zip(plain, some, strict=True))
