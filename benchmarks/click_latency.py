@@ -21,7 +21,7 @@ from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
-from deepedit_cli.common import device, positive_int
+from deepedit_cli.options import device, positive_int
 
 SIZES = (((35, 50, 35), (40, 56, 40)), ((128, 128, 128), (128, 128, 128)), ((256, 256, 128), (64, 64, 64)))
 """Voxels of the volume, and of the windows."""

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 
 from benchmarks.timing import timed
 from deepedit.io.volumes import read_volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 
 
 def write_series(folder: Path, size: int, slices: int) -> None:

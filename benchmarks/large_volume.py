@@ -35,7 +35,7 @@ from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
-from deepedit_cli.common import overlap, positive_int
+from deepedit_cli.options import overlap, positive_int
 
 SPACING_MM = 1.5
 GIB = 2**30

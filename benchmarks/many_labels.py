@@ -24,7 +24,7 @@ from deepedit.network.checkpoint import load_model
 from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.run import Run
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 
 
 def write_dataset(folder: Path, labels: int, shape: tuple[int, int, int]) -> Path:

@@ -18,7 +18,7 @@ from deepedit.io.msd import Case, find_dataset
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.plan import MergePolicy
-from deepedit_cli.common import count, device
+from deepedit_cli.options import count, device
 
 REPORTED = (0, 1, 2, 3, 5, 10)
 

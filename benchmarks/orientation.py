@@ -19,7 +19,7 @@ from deepedit.io.msd import find_dataset, read_case
 from deepedit.io.nifti import read_label
 from deepedit.metrics import dice
 from deepedit.volume import Volume
-from deepedit_cli.common import device, positive_int
+from deepedit_cli.options import device, positive_int
 
 ROTATION = np.radians(12)
 

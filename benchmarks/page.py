@@ -33,7 +33,7 @@ from deepedit.io.phantom import write_phantom
 from deepedit.io.volumes import read_label
 from deepedit.network.checkpoint import save_model
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 from tests.server.page.browser import PLANES, Tab, started
 from tests.soak.server import Server
 

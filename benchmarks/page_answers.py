@@ -26,7 +26,7 @@ from benchmarks.server_latency import blobs
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.network.checkpoint import save_model
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 from tests.server.page_client import Answer, opened
 from tests.soak.server import Server
 

@@ -28,7 +28,7 @@ from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 from tests.soak.server import Client, Server, read_answer
 
 BUDGET_MS, BUDGET_MS_A_MILLION = 15, 5

@@ -35,7 +35,7 @@ from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Trainer
 from deepedit.training.planning import make_plan
-from deepedit_cli.common import device, int_triple, positive_int
+from deepedit_cli.options import device, int_triple, positive_int
 
 PARTS = ("data", "clicks", "forward", "backward")
 

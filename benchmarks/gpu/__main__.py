@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.report import in_brief, markdown
-from deepedit_cli.common import positive, positive_int
+from deepedit_cli.options import positive, positive_int
 
 SHARES = {"machine": 40, "tests": 55, "clicks": 60, "step": 90, "latency": 35, "modes": 80, "training": 170}
 """The parts in their order, and how the time is shared among them. The last gets what the others leave."""

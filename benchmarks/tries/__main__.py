@@ -17,7 +17,7 @@ from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.run import Run
 from deepedit.transforms.augmentation import Augmentation
-from deepedit_cli.common import count, device, positive_int
+from deepedit_cli.options import count, device, positive_int
 
 REPORTED = (0, 1, 3, 5, 10)
 LONGEST = 1e6  # minutes
