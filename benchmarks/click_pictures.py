@@ -7,7 +7,6 @@ with the rules of `deepedit.inference.merge`, and one without them, in which the
 Before the newest click both show the same. A picture is of the first case in which its rule makes a difference.
 """
 
-import argparse
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.options import add_shared, parser
 from benchmarks.orientation import stored_as
 from deepedit.clicks import largest_error_click
 from deepedit.colours import colour
@@ -25,7 +25,6 @@ from deepedit.io.msd import find_dataset, read_case
 from deepedit.io.volumes import read_label
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.volume import Volume
-from deepedit_cli.options import add_shared
 
 Voxel = tuple[int, int, int]
 GOOD = Corruption(0.93, 0.96)
@@ -201,12 +200,9 @@ def outline(panel: Any, mask: np.ndarray, shade: str) -> None:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_shared(options, "--model")
-    options.add_argument("--input", type=Path, required=True, metavar="FOLDER", help="dataset: imagesTr and labelsTr")
-    options.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="for the pictures; made if needed"
-    )
+    options = parser(__doc__)
+    add_shared(options, "--model", "--input")
+    add_shared(options, "--output", help="for the pictures; made if needed")
     arguments = options.parse_args()
     model = load_model(arguments.model)
     cases = [case for case in find_dataset(arguments.input).cases if case.name in model.validation_cases]
