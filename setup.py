@@ -6,6 +6,7 @@ from setuptools import find_packages, setup
 here = Path(__file__).parent
 # The number stands in the package alone, which is not imported here, since what it needs may not be installed yet.
 version = re.search(r'^__version__ = "(.+)"$', (here / "deepedit/__init__.py").read_text(encoding="utf-8"), re.M)[1]
+completion = ["argcomplete>=3"]
 formats = ["SimpleITK>=2.3"]
 dicom = ["highdicom>=0.28", "dicomweb-client>=0.60", *formats]
 server = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.13", *formats]
@@ -69,6 +70,7 @@ setup(
             # Of the page, in Debian's Chromium.
             "playwright>=1.50",
             "axe-playwright-python>=0.1.4",
+            *completion,
             *server,
             *dicom,
             "dcmqi>=1.5",
@@ -77,6 +79,7 @@ setup(
         "dicom": dicom,
         "server": server,
         "plot": ["matplotlib>=3.8"],
+        "completion": completion,
         "docs": ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"],
         "bench": ["monai>=1.6.1", "pytorch-ignite>=0.5", "scikit-image>=0.22"],
     },

@@ -6,14 +6,13 @@ for many clicks together against one.
 Without a model the light network with random weights is timed; the time does not depend on the weights.
 """
 
-import argparse
 import statistics
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.options import add_shared, parser
 from benchmarks.timing import kernels
 from deepedit.inference.session import InteractiveSession
 from deepedit.network.architectures import NETWORKS
@@ -21,7 +20,6 @@ from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import input_channels, pick_device
 from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
-from deepedit_cli.common import device, positive_int
 
 SIZES = (((35, 50, 35), (40, 56, 40)), ((128, 128, 128), (128, 128, 128)), ((256, 256, 128), (64, 64, 64)))
 """Voxels of the volume, and of the windows."""
@@ -97,11 +95,12 @@ def click_kernels(model: Model, shape: tuple[int, int, int]) -> dict[str, float]
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", type=Path, help="its plan and network, for the small volume only")
+    options = parser(__doc__)
+    add_shared(
+        options, "--model", required=False, help="model.pt, for the small volume only (default: an untrained one)"
+    )
     options.add_argument("--large", action="store_true", help="also 512 x 512 x 200: minutes on a CPU")
-    options.add_argument("--clicks", type=positive_int, default=15)
-    options.add_argument("--device", type=device, default="auto")
+    add_shared(options, "--clicks", "--device")
     arguments = options.parse_args()
     where = pick_device(arguments.device)
     print(f"{where}, {torch.get_num_threads()} threads, median of {arguments.clicks} clicks after 2 warm-ups (spread)")

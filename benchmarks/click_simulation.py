@@ -28,9 +28,11 @@ import torch
 from scipy import ndimage
 
 from benchmarks import reference_clicks
+from benchmarks.options import add_shared, parser
 from benchmarks.timing import WARM_UPS, timed
 from deepedit.clicks import Clicks, chessboard_distance, error_regions, render_guidance, sample_clicks
 from deepedit.clicks.sampling import clicks_at, draw_cells
+from deepedit_cli.options import positive, positive_int, share
 
 try:
     import monai
@@ -237,24 +239,51 @@ def _milliseconds(runs: list[float] | None) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96, 128, 192], help="voxels along each axis")
-    parser.add_argument("--labels", type=int, nargs="+", default=[1, 3, 7, 14], help="besides the background")
-    parser.add_argument("--batch", type=int, nargs="+", default=[1, 4])
-    parser.add_argument("--errors", type=float, nargs="+", default=[0.05, 0.25], help="share of wrong voxels")
-    parser.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="default: all that there are")
-    parser.add_argument("--quick", action="store_true", help="64^3, 1 and 7 labels, batch 1, errors on 25 %%")
-    parser.add_argument("--repeats", type=int, default=15)
-    parser.add_argument("--peer-seconds", type=float, default=10.0, help="no further run of a peer's stage after these")
-    parser.add_argument("--no-peers", action="store_true")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", action="store_true", help="one JSON document instead of tables")
-    options = parser.parse_args()
-    if options.quick:
-        options.sizes, options.labels, options.batch, options.errors = [64], [1, 7], [1], [0.25]
-    options.devices = options.devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
-    return options
+    options = parser(__doc__.split("\n\n")[0])
+    options.add_argument(
+        "--sizes",
+        type=positive_int,
+        nargs="+",
+        default=[64, 96, 128, 192],
+        metavar="VOXELS",
+        help="along each axis (default: 64 96 128 192)",
+    )
+    options.add_argument(
+        "--labels",
+        type=positive_int,
+        nargs="+",
+        default=[1, 3, 7, 14],
+        metavar="N",
+        help="numbers of labels besides the background (default: 1 3 7 14)",
+    )
+    options.add_argument(
+        "--batch", type=positive_int, nargs="+", default=[1, 4], metavar="N", help="numbers of samples (default: 1 4)"
+    )
+    options.add_argument(
+        "--errors",
+        type=share,
+        nargs="+",
+        default=[0.05, 0.25],
+        metavar="SHARE",
+        help="shares of wrong voxels (default: 0.05 0.25)",
+    )
+    options.add_argument("--devices", nargs="+", choices=["cpu", "cuda"], help="where (default: all that there are)")
+    options.add_argument("--quick", action="store_true", help="64^3, 1 and 7 labels, batch 1, errors on 25 %%")
+    add_shared(options, "--repeats", default=15)
+    options.add_argument(
+        "--peer-seconds",
+        type=positive,
+        default=10.0,
+        metavar="SECONDS",
+        help="no further run of a peer's stage after these (default: %(default)g)",
+    )
+    options.add_argument("--no-peers", action="store_true", help="time nothing but this package")
+    add_shared(options, "--threads", "--seed", "--json")
+    given = options.parse_args()
+    if given.quick:
+        given.sizes, given.labels, given.batch, given.errors = [64], [1, 7], [1], [0.25]
+    given.devices = given.devices or (["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"])
+    return given
 
 
 def main() -> None:

@@ -5,16 +5,16 @@
 The series is written first, uncompressed, 16 bits a voxel. Both are read in turns.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from benchmarks.options import add_shared, parser
 from benchmarks.timing import timed
 from deepedit.io.volumes import read_volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 
 
 def write_series(folder: Path, size: int, slices: int) -> None:
@@ -46,10 +46,18 @@ def by_simpleitk(folder: Path) -> np.ndarray:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--size", type=positive_int, default=512)
-    options.add_argument("--slices", type=positive_int, default=300)
-    options.add_argument("--repeats", type=positive_int, default=9)
+    options = parser(__doc__)
+    options.add_argument(
+        "--size",
+        type=positive_int,
+        default=512,
+        metavar="VOXELS",
+        help="of a slice along both axes (default: %(default)s)",
+    )
+    options.add_argument(
+        "--slices", type=positive_int, default=300, metavar="N", help="slices of the series (default: %(default)s)"
+    )
+    add_shared(options, "--repeats", default=9)
     given = options.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

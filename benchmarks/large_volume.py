@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.options import add_shared, parser
 from deepedit.inference.sliding_window import sliding_window, window_shape, window_starts
 from deepedit.io.nifti import read_volume, write_label, write_volume
 from deepedit.io.phantom import make_case
@@ -35,7 +36,7 @@ from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.transforms.preprocess import Preprocessor
 from deepedit.volume import Volume
-from deepedit_cli.common import overlap, positive_int
+from deepedit_cli.options import positive_int
 
 SPACING_MM = 1.5
 GIB = 2**30
@@ -168,13 +169,24 @@ def show(results: list[dict], resampling: dict[str, float], decision: dict[str, 
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--slices", type=positive_int, nargs="+", default=[50, 100, 200, 400])
-    options.add_argument("--side", type=positive_int, default=512, help="voxels of a slice along both axes")
-    options.add_argument("--repeats", type=positive_int, default=3, help="of the resampling")
-    options.add_argument("--overlap", type=overlap, default=0.5, help="of the windows, from 0 to 0.9 (default: 0.5)")
-    options.add_argument("--skip-air", action="store_true", help="leave out windows that hold nothing but air")
-    options.add_argument("--json", action="store_true", help="print for machines")
+    options = parser(__doc__)
+    options.add_argument(
+        "--slices",
+        type=positive_int,
+        nargs="+",
+        default=[50, 100, 200, 400],
+        metavar="N",
+        help="slices of each volume (default: 50 100 200 400)",
+    )
+    options.add_argument(
+        "--side",
+        type=positive_int,
+        default=512,
+        metavar="VOXELS",
+        help="of a slice along both axes (default: %(default)s)",
+    )
+    add_shared(options, "--repeats", default=3, help="runs of the resampling that are timed (default: %(default)s)")
+    add_shared(options, "--overlap", "--skip-air", "--json")
     options.add_argument("--part", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.part:

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.options import add_shared, parser
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.network.checkpoint import load_model
 from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.run import Run
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
+from deepedit_cli.options import positive_int
 
 
 def write_dataset(folder: Path, labels: int, shape: tuple[int, int, int]) -> Path:
@@ -86,11 +87,24 @@ def peak_gib() -> float:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--labels", type=positive_int, nargs="+", default=[2, 14, 117])
-    options.add_argument("--side", type=positive_int, default=128, help="voxels of the volumes along each axis")
-    options.add_argument("--steps", type=positive_int, default=3)
-    options.add_argument("--json", action="store_true", help="print for machines")
+    options = parser(__doc__)
+    options.add_argument(
+        "--labels",
+        type=positive_int,
+        nargs="+",
+        default=[2, 14, 117],
+        metavar="N",
+        help="numbers of labels besides the background (default: 2 14 117)",
+    )
+    options.add_argument(
+        "--side",
+        type=positive_int,
+        default=128,
+        metavar="VOXELS",
+        help="of the volumes along each axis (default: %(default)s)",
+    )
+    add_shared(options, "--steps", default=3)
+    add_shared(options, "--json")
     options.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     given = options.parse_args()
     if given.one:

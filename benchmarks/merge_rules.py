@@ -1,24 +1,24 @@
 """What each rule of `deepedit.inference.merge` is worth: Dice against clicks without a rule, or with another constant.
 
-    python -m benchmarks.merge_rules --models runs/a/model.pt runs/b/model.pt --input DATASET [--corrupt 0.93,0.96]
+    python -m benchmarks.merge_rules --model run/a.pt --model run/b.pt --input DATASET [--corrupt 0.93,0.96]
 
 The models, best trained with different seeds, share their validation cases. Each line is the mean over models and
 cases; the spread is that of the models' means over the clicks from one on.
 """
 
-import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 
+from benchmarks.options import add_shared, parser
+from deepedit.defaults import MAX_CLICKS
 from deepedit.evaluation import Corruption, evaluate_dataset
 from deepedit.io.msd import Case, find_dataset
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import pick_device
 from deepedit.plan import MergePolicy
-from deepedit_cli.common import count, device
+from deepedit_cli.options import SHARED
 
 REPORTED = (0, 1, 2, 3, 5, 10)
 
@@ -47,15 +47,17 @@ def corruption(text: str) -> Corruption:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--models", type=Path, nargs="+", required=True)
-    options.add_argument("--input", type=Path, required=True)
-    options.add_argument("--corrupt", type=corruption, help="start from the truth with errors added, as 0.93,0.96")
-    options.add_argument("--max-clicks", type=count, default=10)
-    options.add_argument("--device", type=device, default="auto")
+    options = parser(__doc__)
+    add_shared(options, "--model", action="append", help=f"{SHARED['--model']['help']}; may be given several times")
+    add_shared(options, "--input")
+    options.add_argument(
+        "--corrupt", type=corruption, metavar="LOW,HIGH", help="correct the truth with errors, at such a mean Dice"
+    )
+    add_shared(options, "--max-clicks", default=MAX_CLICKS, help="clicks for each case (default: %(default)s)")
+    add_shared(options, "--device")
     arguments = options.parse_args()
     by_name = {case.name: case for case in find_dataset(arguments.input).cases}
-    models = [load_model(path, pick_device(arguments.device)) for path in arguments.models]
+    models = [load_model(path, pick_device(arguments.device)) for path in arguments.model]
     cases = [by_name[name] for name in models[0].validation_cases]
     reported = [number for number in REPORTED if number <= arguments.max_clicks]
     print(f"{'rule':<40}" + "".join(f"{number:>8}" for number in reported) + "    mean from 1 on (spread)")

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.options import add_shared, parser
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.inference.session import InteractiveSession
 from deepedit.inference.sliding_window import sliding_window
@@ -31,6 +32,7 @@ from deepedit.network.dynunet import channel_orders
 from deepedit.network.inputs import assemble_input, autocast_dtype, mixed_precision
 from deepedit.network.monai import export_dynunet, import_model
 from deepedit.transforms.preprocess import Preprocessor
+from deepedit_cli.options import positive_int
 
 try:
     import monai
@@ -218,21 +220,44 @@ def ratio(slower: tuple[float, float], faster: tuple[float, float]) -> str:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--size", type=int, nargs="+", default=[128], help="voxels of the network's grid, 1 or 3 numbers"
+    options = parser(__doc__.split("\n\n")[0])
+    options.add_argument(
+        "--size",
+        type=positive_int,
+        nargs="+",
+        default=[128],
+        metavar="VOXELS",
+        help="of the network's grid, 1 or 3 numbers (default: 128)",
     )
-    parser.add_argument("--filters", type=int, nargs=6, default=[32, 64, 128, 256, 320, 320])
-    parser.add_argument("--labels", type=int, default=1, choices=(1, 2, 3), help="besides the background")
-    parser.add_argument("--repeats", type=int, default=5, help="of a forward pass")
-    parser.add_argument("--step-repeats", type=int, default=3, help="of a training step")
-    parser.add_argument("--threads", type=int, help="default: torch's own choice")
-    parser.add_argument("--device", default="cpu", help="of the timings")
-    parser.add_argument("--only", choices=("exactness", "speed"))
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    options.size = tuple(options.size * 3 if len(options.size) == 1 else options.size)
-    return options
+    options.add_argument(
+        "--filters",
+        type=positive_int,
+        nargs=6,
+        default=[32, 64, 128, 256, 320, 320],
+        metavar="N",
+        help="of each level (default: 32 64 128 256 320 320)",
+    )
+    options.add_argument(
+        "--labels",
+        type=int,
+        default=1,
+        choices=(1, 2, 3),
+        help="number of labels besides the background (default: %(default)s)",
+    )
+    add_shared(options, "--repeats", default=5, help="forward passes that are timed (default: %(default)s)")
+    options.add_argument(
+        "--step-repeats",
+        type=positive_int,
+        default=3,
+        metavar="N",
+        help="training steps that are timed (default: %(default)s)",
+    )
+    options.add_argument("--only", choices=("exactness", "speed"), help="do one of both")
+    add_shared(options, "--device", default="cpu", help="of the timings (default: %(default)s)")
+    add_shared(options, "--threads", "--seed")
+    given = options.parse_args()
+    given.size = tuple(given.size * 3 if len(given.size) == 1 else given.size)
+    return given
 
 
 def main() -> None:

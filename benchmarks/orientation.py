@@ -7,19 +7,16 @@ given in mm, on the volume stored as RAS, LPS and PIR, and with a rotation in it
 points rotated alike). Prints the mean Dice of every orientation and the largest difference of any case's.
 """
 
-import argparse
-from pathlib import Path
-
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 
+from benchmarks.options import add_shared, parser
 from deepedit.inference.annotation import annotate
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.msd import find_dataset, read_case
 from deepedit.io.nifti import read_label
 from deepedit.metrics import dice
 from deepedit.volume import Volume
-from deepedit_cli.common import device, positive_int
 
 ROTATION = np.radians(12)
 
@@ -46,11 +43,10 @@ def replay(session: InteractiveSession, image: Volume, points: list, truth: np.n
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--model", type=Path, required=True)
-    options.add_argument("--input", type=Path, required=True, help="dataset folder")
-    options.add_argument("--clicks", type=positive_int, default=5)
-    options.add_argument("--device", type=device, default="auto")
+    options = parser(__doc__)
+    add_shared(options, "--model", "--input")
+    add_shared(options, "--max-clicks", default=5, help="clicks for each case (default: %(default)s)")
+    add_shared(options, "--device")
     arguments = options.parse_args()
     session = InteractiveSession.from_checkpoint(arguments.model, arguments.device)
     labels = session.model.plan.labels
@@ -62,7 +58,7 @@ def main() -> None:
         image = read_case(case)
         truth = Volume(labels.to_classes(read_label(case.label).data), image.affine)
         session.set_image(image)
-        rounds = list(annotate(session, truth.data, arguments.clicks))[1:]
+        rounds = list(annotate(session, truth.data, arguments.max_clicks))[1:]
         points = [(image.affine[:3, :3] @ r.voxel + image.affine[:3, 3], labels.class_names[r.label]) for r in rounds]
         found.setdefault("as it is", []).append(replay(session, image, points, truth.data))
         for codes in ("RAS", "LPS", "PIR"):
@@ -70,7 +66,7 @@ def main() -> None:
             found.setdefault(codes, []).append(result)
         moved = [(turn[:3, :3] @ point + turn[:3, 3], name) for point, name in points]
         found.setdefault("rotated", []).append(replay(session, rotated(image, turn), moved, truth.data))
-    print(f"{len(cases)} cases, {arguments.clicks} clicks")
+    print(f"{len(cases)} cases, {arguments.max_clicks} clicks")
     for name, scores in found.items():
         difference = np.abs(np.array(scores) - found["as it is"]).max()
         print(f"{name:<10} mean Dice {np.mean(scores):.4f}   largest difference {difference:.4f}")

@@ -15,7 +15,6 @@ The second line makes the pictures of README and of docs/page.md instead: a case
 of an annotator who clicks the largest error, by a model that README's first command has trained.
 """
 
-import argparse
 import math
 import tempfile
 from pathlib import Path
@@ -25,6 +24,7 @@ import torch
 from scipy import ndimage
 
 from benchmarks.click_latency import LARGE, SIZES, small_model
+from benchmarks.options import add_shared, parser
 from benchmarks.server_latency import blobs
 from deepedit.clicks import largest_error_click
 from deepedit.inference.session import InteractiveSession
@@ -33,7 +33,6 @@ from deepedit.io.phantom import write_phantom
 from deepedit.io.volumes import read_label
 from deepedit.network.checkpoint import save_model
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
 from tests.server.page.browser import PLANES, Tab, started
 from tests.soak.server import Server
 
@@ -194,10 +193,10 @@ def corrected(model: Path, image: Path) -> InteractiveSession:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--clicks", type=positive_int, default=15)
+    options = parser(__doc__)
+    add_shared(options, "--clicks")
     options.add_argument("--screenshots", type=Path, metavar="FOLDER", help="make pictures of the page there instead")
-    options.add_argument("--model", type=Path, help="for the pictures: one of the phantom dataset")
+    add_shared(options, "--model", required=False, help="for the pictures: model.pt of the phantom dataset")
     arguments = options.parse_args()
     if (arguments.screenshots is None) != (arguments.model is None):
         options.error("--screenshots and --model go together")

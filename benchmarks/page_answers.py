@@ -9,7 +9,6 @@ that the page shows. The clicks correct a label map, so that nobody has to wait 
 shows nothing yet, when there is nothing to work out; ``facts`` and ``voxels`` are for opening the image.
 """
 
-import argparse
 import http.client
 import json
 import math
@@ -22,11 +21,11 @@ import numpy as np
 import torch
 
 from benchmarks.click_latency import LARGE, SIZES, small_model
+from benchmarks.options import add_shared, parser
 from benchmarks.server_latency import blobs
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.network.checkpoint import save_model
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
 from tests.server.page_client import Answer, opened
 from tests.soak.server import Server
 
@@ -84,8 +83,8 @@ def compare(port: int, shape: tuple[int, int, int], clicks: int) -> str:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--clicks", type=positive_int, default=15)
+    options = parser(__doc__)
+    add_shared(options, "--clicks")
     options.add_argument("--large", action="store_true", help="also 512 x 512 x 200 voxels; needs 6 GiB")
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")

@@ -12,7 +12,6 @@ there is nothing to work out, and ``busy`` for how long both processes work for 
 the machine does.
 """
 
-import argparse
 import math
 import statistics
 import tempfile
@@ -24,11 +23,11 @@ import torch
 from scipy import ndimage
 
 from benchmarks.click_latency import SIZES, small_model
+from benchmarks.options import add_shared, parser
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_label, write_volume
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.volume import Volume
-from deepedit_cli.common import positive_int
 from tests.soak.server import Client, Server, read_answer
 
 BUDGET_MS, BUDGET_MS_A_MILLION = 15, 5
@@ -120,8 +119,8 @@ class Stopwatch:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--clicks", type=positive_int, default=15)
+    options = parser(__doc__)
+    add_shared(options, "--clicks")
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
     print(f"{'voxels':<15}" + "".join(f" {each:>10}" for each in COLUMNS))

@@ -23,10 +23,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.options import add_shared, parser
 from benchmarks.timing import synchronise
 from deepedit.io.msd import Dataset, find_dataset
 from deepedit.io.phantom import write_phantom
-from deepedit.network.architectures import NETWORKS
+from deepedit.network.architectures import DEFAULT_NETWORK, NETWORKS
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import autocast_dtype, input_channels, pick_device
 from deepedit.network.unet import build_network
@@ -35,7 +36,7 @@ from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, prepare_case
 from deepedit.training.loop import Trainer
 from deepedit.training.planning import make_plan
-from deepedit_cli.common import device, int_triple, positive_int
+from deepedit_cli.options import int_triple, positive_int
 
 PARTS = ("data", "clicks", "forward", "backward")
 
@@ -161,17 +162,31 @@ def table(result: dict) -> str:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--network", choices=sorted(NETWORKS), default="light")
-    options.add_argument("--patch-size", type=int_triple, help="voxels (default: fitted to the phantom)")
-    options.add_argument("--volume", type=int_triple, help="voxels of the phantom's cases (default: its own, small)")
-    options.add_argument("--cases", type=positive_int, default=6, help="phantoms (default: 6)")
-    options.add_argument("--batch-size", type=positive_int, default=4)
-    options.add_argument("--steps", type=positive_int, default=30)
-    options.add_argument("--warmup", type=positive_int, default=5)
-    options.add_argument("--device", type=device, default="auto")
+    options = parser(__doc__)
+    options.add_argument(
+        "--network", choices=tuple(NETWORKS), default=DEFAULT_NETWORK, help="architecture (default: %(default)s)"
+    )
+    options.add_argument(
+        "--patch-size", type=int_triple, metavar="VOXELS", help="size of a patch (default: fitted to the phantom)"
+    )
+    options.add_argument(
+        "--volume", type=int_triple, metavar="VOXELS", help="size of the phantom's cases (default: its own, small)"
+    )
+    options.add_argument("--cases", type=positive_int, default=6, metavar="N", help="phantoms (default: %(default)s)")
+    options.add_argument(
+        "--batch-size",
+        type=positive_int,
+        default=TrainingConfig.batch_size,
+        metavar="N",
+        help="patches in each step (default: %(default)s)",
+    )
+    add_shared(options, "--steps", default=30)
+    options.add_argument(
+        "--warmup", type=positive_int, default=5, metavar="N", help="steps before the timed ones (default: %(default)s)"
+    )
+    add_shared(options, "--device")
     options.add_argument("--monai", action="store_true", help="time MONAI's tutorial on the same files as well")
-    options.add_argument("--json", action="store_true", help="print JSON")
+    add_shared(options, "--json")
     arguments = options.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result = measure(arguments, Path(folder))

@@ -15,23 +15,16 @@ from deepedit.errors import DeepEditError
 from deepedit.files import make_folder
 from deepedit_cli.common import (
     USER_ERROR,
-    add_common,
-    add_passes,
-    add_reading,
-    add_start,
-    chosen_mapping,
-    chosen_reading,
+    Parser,
     complain,
-    count,
     in_options,
     parser,
-    positive,
-    positive_int,
     progress,
     refuse_existing,
     run,
     say,
 )
+from deepedit_cli.options import add_reading, add_shared, chosen_mapping, chosen_reading, count, positive
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.evaluation import Row
@@ -40,20 +33,26 @@ PROGRAM = "deepedit-evaluate"
 # For the largest case beside the smallest: many clicks and labels on a CPU.
 PATIENCE = timedelta(hours=6)
 DESCRIPTION = """\
-Segment the cases of a dataset, let a simulated annotator click the deepest voxel of the largest error, one click at a
-time, and measure how much each click improves the result. Everything is measured on the files' own grids.
+Segment the cases of a dataset, let a simulated annotator click the deepest
+voxel of the largest error, one click at a time, and measure how much each click
+improves the result. Everything is measured on the files' own grids.
 """
 EXAMPLES = """\
 examples:
-  deepedit-evaluate --model RUN/model.pt --input DATASET --output report
-  deepedit-evaluate --model RUN/model.pt --input DATASET --output report --initial-segmentation OTHER_TOOLS_RESULTS
-  deepedit-evaluate --model RUN/model.pt --input DATASET --output report --corrupt 0.60,0.75
-      start from the truth with errors added until its mean Dice is in that range; with 1,1 the truth stays perfect,
-      and the first click is a redundant one
-  deepedit-evaluate --model RUN/model.pt --input DATASET --output report --oracle --max-clicks-per-label 2
-      tell how much of what two clicks for each label could repair they do repair
-  torchrun --nproc-per-node 2 -m deepedit_cli.evaluate --model RUN/model.pt --input DATASET --output report
-      two processes share the cases; each uses as many threads as OMP_NUM_THREADS says, or one
+  deepedit-evaluate --model run/model.pt --input DATASET --output report
+  deepedit-evaluate --model run/model.pt --input DATASET --output report \\
+      --initial-segmentation OTHER_TOOLS_RESULTS
+  deepedit-evaluate --model run/model.pt --input DATASET --output report \\
+      --corrupt 0.60,0.75
+    start from the truth with errors added until its mean Dice is in that range;
+    with 1,1 the truth stays perfect, and the first click is a redundant one
+  deepedit-evaluate --model run/model.pt --input DATASET --output report \\
+      --oracle --max-clicks-per-label 2
+    tell how much of what two clicks for each label could repair they do repair
+  torchrun --nproc-per-node 2 -m deepedit_cli.evaluate --model run/model.pt \\
+      --input DATASET --output report
+    two processes share the cases; each uses as many threads as OMP_NUM_THREADS
+    says, or one
 """
 
 
@@ -63,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def evaluate(argv: Sequence[str] | None) -> int:
     """Evaluate the model that the arguments name, print a table and write the report."""
-    options = _parse(argv)
+    options = command_line().parse_args(argv)
     # Late, so that --help does not wait for torch.
     from deepedit.ranks import joined_ranks
 
@@ -159,64 +158,66 @@ def _untold(line: str) -> None:
     """What the first rank says, the others need not say again."""
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = parser(PROGRAM, DESCRIPTION, EXAMPLES)
-    options.add_argument("--model", type=Path, required=True, help="model.pt, as deepedit-train writes it")
-    options.add_argument("--input", type=Path, required=True, metavar="DATASET", help="folder: imagesTr and labelsTr")
-    options.add_argument(
-        "--output", type=Path, required=True, metavar="FOLDER", help="folder for the report; made if needed"
+def command_line() -> Parser:
+    made = parser(PROGRAM, DESCRIPTION, EXAMPLES)
+    files = made.add_argument_group("input and output")
+    add_shared(files, "--model")
+    files.add_argument("--input", type=Path, required=True, metavar="FOLDER", help="dataset: imagesTr and labelsTr")
+    files.add_argument("--output", type=Path, required=True, metavar="FOLDER", help="for the report; made if needed")
+    add_shared(files, "--overwrite")
+
+    add_reading(made.add_argument_group("reading of images"))
+
+    cases = made.add_argument_group("cases")
+    cases.add_argument(
+        "--cases",
+        choices=("validation", "all"),
+        default="validation",
+        help="validation: cases that the model was not trained on; all: training cases, too (default: %(default)s)",
     )
-    options.add_argument(
+    add_shared(cases, "--limit", help="use only the first N of these cases")
+
+    clicks = made.add_argument_group("clicks")
+    add_shared(
+        clicks,
         "--max-clicks",
-        type=count,
-        metavar="N",
         help=f"clicks for each case (default: {MAX_CLICKS}, or as many as --max-clicks-per-label allows)",
     )
-    options.add_argument(
+    clicks.add_argument(
         "--max-clicks-per-label",
         type=count,
         metavar="N",
         help="of them at most N for each label; a click for background counts for the label that it removes",
     )
-    options.add_argument(
+
+    initial = made.add_argument_group("initial segmentation")
+    start = initial.add_mutually_exclusive_group()
+    start.add_argument(
+        "--initial-segmentation", type=_folder, metavar="FOLDER", help="segmentations to correct, named as the cases"
+    )
+    start.add_argument(
+        "--corrupt", type=_corruption, metavar="LOW,HIGH", help="correct the truth with errors, at such a mean Dice"
+    )
+    add_shared(initial, "--map", "--same-grid")
+    add_shared(initial, "--seed", default=0, help="seed of --corrupt (default: %(default)s)")
+
+    measures = made.add_argument_group("measures")
+    measures.add_argument(
+        "--tolerance",
+        type=positive,
+        default=TOLERANCE,
+        metavar="MM",
+        help="tolerance of the surface distance (default: %(default)g)",
+    )
+    measures.add_argument(
         "--oracle",
         action="store_true",
         help="compare with clicks that each repair the whole error that they stand in: which share of what these gain "
         "in Dice do the model's clicks gain?",
     )
-    options.add_argument(
-        "--cases",
-        choices=("validation", "all"),
-        default="validation",
-        help="validation (default): cases that the model was not trained on; all: training cases, too",
-    )
-    options.add_argument("--limit", type=positive_int, metavar="N", help="only the first N of these cases")
-    start = options.add_mutually_exclusive_group()
-    start.add_argument(
-        "--initial-segmentation",
-        type=_folder,
-        metavar="FOLDER",
-        help="start from these, named as the cases",
-    )
-    start.add_argument(
-        "--corrupt",
-        type=_corruption,
-        metavar="LOW,HIGH",
-        help="start from the truth with errors, at such a mean Dice",
-    )
-    add_start(options)
-    options.add_argument(
-        "--tolerance",
-        type=positive,
-        default=TOLERANCE,
-        metavar="MM",
-        help="tolerance of the surface distance (default: %(default)g mm)",
-    )
-    options.add_argument("--seed", type=count, default=0, help="seed of --corrupt (default: %(default)s)")
-    add_passes(options)
-    add_reading(options, "as the model was trained")
-    add_common(options)
-    return options.parse_args(argv)
+
+    add_shared(made.add_argument_group("speed and memory"), "--device", "--amp", "--overlap", "--skip-air", "--tta")
+    return made
 
 
 def _folder(text: str) -> Path:

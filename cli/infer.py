@@ -14,50 +14,22 @@ import numpy as np
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line, replace_atomically
-from deepedit.io.click_files import SPACES, PointClick, read_clicks, write_clicks
+from deepedit.io.click_files import PointClick, read_clicks, write_clicks
 from deepedit.io.codes import Term, read_codes
 from deepedit.io.msd import read_case
-from deepedit.io.suffixes import DICOM, LABELS_WRITTEN, ending
+from deepedit.io.suffixes import DICOM, ending
 from deepedit.io.volumes import write_volume
 from deepedit.plan import Labels
 from deepedit.volume import Volume
-from deepedit_cli.common import (
-    UsageError,
-    add_common,
-    add_passes,
-    add_reading,
-    add_start,
-    chosen_mapping,
-    chosen_reading,
-    complain,
-    on_terminal,
-    parser,
-    progress,
-    run,
-    say,
-)
+from deepedit_cli.common import UsageError, complain, on_terminal, progress, run, say
 from deepedit_cli.infer_jobs import Job, find_jobs, is_single
+from deepedit_cli.infer_options import PROGRAM, command_line
+from deepedit_cli.options import chosen_mapping, chosen_reading
 
 if TYPE_CHECKING:  # importing them for good would make --help wait for torch
     import torch
 
     from deepedit.inference.session import InteractiveSession
-
-PROGRAM = "deepedit-infer"
-DESCRIPTION = """\
-Segment an image, or every image of a folder: automatically; from clicks; or by correcting an initial segmentation with
-clicks. Labels are written on the image's own grid, with the values that they had in the training files.
-"""
-EXAMPLES = """\
-examples:
-  deepedit-infer --model RUN/model.pt --input case.nii.gz --output seg.nii.gz
-  deepedit-infer --model RUN/model.pt --input case.nii.gz --output seg.nii.gz \\
-      --click spleen:120,85,40 --click background:90,80,40 --preview seg.png
-  deepedit-infer --model RUN/model.pt --input case.nii.gz --output better.nii.gz \\
-      --initial-segmentation seg.nii.gz --clicks case.mrk.json
-  deepedit-infer --model RUN/model.pt --input SERIES_FOLDER --output seg.dcm --codes dataset.json
-  deepedit-infer --model RUN/model.pt --input imagesTs --output segmentations --clicks clicks
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -66,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def infer(argv: Sequence[str] | None) -> int:
     """Segment the images that the arguments name, and return the exit status."""
-    options = _parse(argv)
+    options = command_line().parse_args(argv)
     clicks = [parse_click(text, options.space) for text in options.click]
     single = is_single(options)
     if clicks and not single:
@@ -212,53 +184,6 @@ def parse_click(text: str, space: str = "voxel") -> PointClick:
     if not separator or not label.strip() or len(numbers) != 3 or not np.isfinite(numbers).all():
         raise UsageError(f"--click {one_line(text, 60)}: should be a label and a position, as in spleen:120,85,40")
     return PointClick(label.strip(), numbers, space)
-
-
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = parser(PROGRAM, DESCRIPTION, EXAMPLES)
-    options.add_argument("--model", required=True, metavar="MODEL", help="model.pt, as deepedit-train writes it")
-    options.add_argument(
-        "--input",
-        required=True,
-        metavar="IMAGE|FOLDER",
-        help="image: NIfTI, NRRD, MetaImage, Analyze or a DICOM series; or a folder",
-    )
-    options.add_argument(
-        "--output", required=True, metavar="SEG|FOLDER", help="its ending says in which format; or a folder"
-    )
-    options.add_argument("--series", metavar="UID", help="which DICOM series, where the input folder holds several")
-    options.add_argument(
-        "--ending",
-        choices=LABELS_WRITTEN,
-        help="ending, and so the format, of segmentations in a folder (default: .nii.gz)",
-    )
-    options.add_argument(
-        "--click",
-        action="append",
-        default=[],
-        metavar="LABEL:I,J,K",
-        help="a click; may be given several times, in order; the label background removes",
-    )
-    options.add_argument(
-        "--space", choices=SPACES, default="voxel", help="space of --click: voxels (default), or mm in RAS or LPS"
-    )
-    options.add_argument(
-        "--clicks",
-        metavar="FILE|FOLDER",
-        help="clicks to give before those of --click: JSON of this package or MONAI Label, .mrk.json, .fcsv or .csv",
-    )
-    options.add_argument("--initial-segmentation", metavar="SEG|FOLDER", help="segmentation that the clicks correct")
-    add_start(options)
-    options.add_argument(
-        "--codes", metavar="FILE", help="JSON with coded terms of the labels, for a DICOM SEG; may be a dataset.json"
-    )
-    options.add_argument("--save-clicks", metavar="FILE|FOLDER", help="write all clicks that were given, as JSON")
-    options.add_argument("--probabilities", metavar="FILE|FOLDER", help="write an image with a channel for each class")
-    options.add_argument("--preview", metavar="PNG|FOLDER", help="draw three planes with labels and clicks")
-    add_passes(options)
-    add_reading(options, "as the model was trained")
-    add_common(options)
-    return options.parse_args(argv)
 
 
 def _device(name: str) -> "torch.device":

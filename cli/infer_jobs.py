@@ -49,7 +49,7 @@ def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
     """A job for each image that the options name.
 
     Args:
-        options: as `deepedit_cli.infer` parses them.
+        options: as `deepedit_cli.infer_options` parses them.
         image_channels: number of image channels of the model.
 
     Raises:
@@ -66,7 +66,7 @@ def is_single(options: argparse.Namespace) -> bool:
     Raises:
         UsageError: if a series is to be chosen where there is none to choose from.
     """
-    folder = Path(options.input)
+    folder = options.input
     single = not folder.is_dir() or is_series(folder)
     if options.series is not None and not (single and folder.is_dir()):
         raise UsageError(f"--series: {one_line(folder)} is no folder with files of DICOM series; leave it out")
@@ -74,36 +74,36 @@ def is_single(options: argparse.Namespace) -> bool:
 
 
 def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
-    case = case_of_image(Path(options.input), image_channels, options.series)
-    output = Path(options.output)
+    case = case_of_image(options.input, image_channels, options.series)
+    output = options.output
     if output.is_dir():
         output = output / (case.name + (options.ending or FOLDER_ENDING))
     elif options.ending is not None:
         raise UsageError(f"--ending {options.ending}: --output names a file, whose own ending counts; leave it out")
     for option in ("clicks", "initial_segmentation"):
-        path = _path(options, option)
+        path = getattr(options, option)
         if path is not None and not path.is_file():
             what = (
                 "is a folder, and --input one image; give a file" if path.is_dir() else "no such file; check the path"
             )
             raise FileError(f"{one_line(path)}: {what}")
     for option in ("save_clicks", "probabilities", "preview"):
-        path = _path(options, option)
+        path = getattr(options, option)
         if path is not None and path.is_dir():
             raise UsageError(f"{_flag(option)} {one_line(path)}: is a folder, and --input one image; give a file")
     return Job(
         case,
         output,
-        _path(options, "clicks"),
-        _path(options, "initial_segmentation"),
-        _path(options, "save_clicks"),
-        _path(options, "probabilities"),
-        _path(options, "preview"),
+        options.clicks,
+        options.initial_segmentation,
+        options.save_clicks,
+        options.probabilities,
+        options.preview,
     )
 
 
 def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
-    folder = Path(options.input)
+    folder = options.input
     if (folder / "imagesTr").is_dir() and not volume_files(folder):
         raise DatasetError(f"{one_line(folder)}: is a dataset; give a folder of images, as {folder / 'imagesTr'}")
     cases = find_images(folder, image_channels)
@@ -119,13 +119,13 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
             complain("deepedit-infer", f"note: {note}")
 
     def beside(option: str, case: Case, ending: str) -> Path | None:
-        target = _path(options, option)
+        target = getattr(options, option)
         return None if target is None else target / (case.name + ending)
 
     jobs = [
         Job(
             case,
-            Path(options.output) / (case.name + (options.ending or FOLDER_ENDING)),
+            options.output / (case.name + (options.ending or FOLDER_ENDING)),
             clicks.get(case.name),
             initial.get(case.name),
             beside("save_clicks", case, ".json"),
@@ -135,7 +135,7 @@ def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
         for case in cases
     ]
     for option in ("output", "save_clicks", "probabilities", "preview"):
-        target = _path(options, option)
+        target = getattr(options, option)
         if target is not None:
             if target.is_file():
                 raise FileError(f"{_flag(option)} {one_line(target)}: is a file, and --input a folder; give a folder")
@@ -157,7 +157,7 @@ def _matching(
             some case has no file, so that a name must be wrong.
         UsageError: if the path is no folder.
     """
-    folder = _path(options, option)
+    folder = getattr(options, option)
     if folder is None:
         return {}
     if not folder.is_dir():
@@ -222,11 +222,6 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             refuse_without_series(job.output, job.case.image[0].is_dir())
         if job.probabilities is not None:
             check_name(job.probabilities, IMAGES_WRITTEN)
-
-
-def _path(options: argparse.Namespace, option: str) -> Path | None:
-    value = getattr(options, option)
-    return None if value is None else Path(value)
 
 
 def _flag(option: str) -> str:

@@ -7,45 +7,61 @@ from typing import TYPE_CHECKING, Any
 
 from deepedit.errors import DeepEditError
 from deepedit.files import one_line, pasted, replace_atomically
-from deepedit_cli.common import UsageError, int_triple, refuse_existing, say
+from deepedit_cli.common import UsageError, refuse_existing, say
 from deepedit_cli.next_steps import spelt
+from deepedit_cli.options import int_triple
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.network.checkpoint import Model
 
 EXPORTS = ("torchscript", "monai")
 
+GRID = (128, 128, 128)
+"""To which MONAI's tutorial resizes images."""
+
 ORDERS = """\
-channel order (--channel-order), for a model that comes from MONAI or is exported to MONAI:
-  MONAI 1.6 and later order the channels of guidance and output by name, with the background first: sorted. Earlier
-  versions use the order of the dictionary of labels, with the background last: dict; then give --labels in the order
-  of that dictionary. Nothing in the weights tells which order was used. If you do not know which version trained the
-  model, import it both ways and click once on an organ: with the wrong order the click removes instead of adding, or
+channel order (--channel-order), for a model from MONAI or for MONAI:
+  MONAI 1.6 and later order the channels of guidance and output by name, with
+  the background first: sorted. Earlier versions use the order of the dictionary
+  of labels, with the background last: dict; then give --labels in the order of
+  that dictionary. Nothing in the weights tells which order was used. If you do
+  not know which version trained the model, import it both ways and click once
+  on an organ: with the wrong order the click removes instead of adding, or
   gives another label.
 """
 
 
-def add_model_options(options: argparse.ArgumentParser) -> None:
+def add_model_options(options: argparse._ActionsContainer) -> None:
     """Add the options for importing or exporting a model instead of training."""
-    add = options.add_argument_group("import and export of models")
-    add.add_argument(
-        "--import-monai", type=Path, metavar="WEIGHTS", help="DynUNet of MONAI's DeepEdit, to --output RUN"
+    options.add_argument(
+        "--import-monai",
+        type=Path,
+        metavar="FILE",
+        help="weights of a DynUNet of MONAI's DeepEdit, to become model.pt in --output",
     )
-    add.add_argument("--channel-order", choices=("sorted", "dict"), help="order of MONAI's channels, see below")
-    add.add_argument(
-        "--strides", type=_strides, help="strides of MONAI's network, to be checked, as in 1,2,2,2,2,(2,2,1)"
+    options.add_argument("--channel-order", choices=("sorted", "dict"), help="order of MONAI's channels, see below")
+    options.add_argument(
+        "--strides",
+        type=_strides,
+        metavar="N,...",
+        help="strides of MONAI's network, to be checked, as 1,2,2,2,2,(2,2,1)",
     )
-    add.add_argument("--grid", type=int_triple, help="shape to which MONAI resized images (default: 128,128,128)")
-    add.add_argument(
+    options.add_argument(
+        "--grid",
+        type=int_triple,
+        metavar="VOXELS",
+        help=f"shape to which MONAI resized images (default: {','.join(map(str, GRID))})",
+    )
+    options.add_argument(
         "--widen", action="store_true", help="add inputs for a previous segmentation to the imported network"
     )
-    add.add_argument(
+    options.add_argument(
         "--export",
         nargs="?",
-        const="torchscript",
+        const=EXPORTS[0],
         type=_export_format,
-        metavar="torchscript|monai",
-        help="export the model --input (default: torchscript; true means torchscript, too)",
+        metavar="|".join(EXPORTS),
+        help="export the model --input; without a format, or with true, as torchscript",
     )
 
 
@@ -71,7 +87,7 @@ def import_monai(arguments: argparse.Namespace) -> "Model":
     weights = read_dynunet(arguments.import_monai)
     if heads := count_heads(weights):
         say(f"note: left out {heads} head(s) for deep supervision, which only training in MONAI uses")
-    grid = arguments.grid or (128, 128, 128)
+    grid = arguments.grid or GRID
     try:
         model = import_model(weights, labels, arguments.channel_order, arguments.strides, grid)
         return widen(model) if arguments.widen else model

@@ -14,63 +14,106 @@ from urllib.parse import urlsplit
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
-from deepedit_cli.common import UsageError, count, device, parser, positive, run, say
+from deepedit_cli.common import Parser, UsageError, parser, run, say
+from deepedit_cli.options import SHARED, add_shared, count, positive
 
-EPILOG = """\
+PROGRAM = "deepedit-serve"
+DESCRIPTION = "Serve models to browsers, and to 3D Slicer by MONAI Label's protocol."
+EXAMPLES = """\
 examples:
   deepedit-serve --model run/model.pt --image case.nii.gz --open
   deepedit-serve --model run/model.pt --studies Task09_Spleen
-  deepedit-serve --model run/model.pt --studies cases --dicomweb http://localhost:8042/dicom-web
-  deepedit-serve --model run/model.pt --studies cases --host 0.0.0.0 --token token.txt
+  deepedit-serve --model run/model.pt --studies cases \\
+      --dicomweb http://localhost:8042/dicom-web
+  deepedit-serve --model run/model.pt --studies cases --host 0.0.0.0 \\
+      --token token.txt
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run("deepedit-serve", serve, argv)
+    return run(PROGRAM, serve, argv)
 
 
-def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    options = parser("deepedit-serve", "Serve models to browsers, and to 3D Slicer by MONAI Label's protocol.", EPILOG)
-    add = options.add_argument
-    add("--model", type=Path, action="append", required=True, help="to serve; may be given several times")
-    shown = options.add_mutually_exclusive_group(required=True)
-    shown.add_argument("--studies", type=Path, metavar="FOLDER", help="images, and label maps where there are some")
-    shown.add_argument("--image", type=Path, nargs="+", metavar="FILE", help="one image, or a file for each channel")
-    add("--open", action="store_true", help="open the page in a browser")
-    add(
-        "--dicomweb",
-        metavar="URL",
-        help="of the DICOMweb service of a DICOM store, whose series are cases, too; for OHIF",
+def command_line() -> Parser:
+    made = parser(PROGRAM, DESCRIPTION, EXAMPLES)
+    files = made.add_argument_group("input and output")
+    several = f"{SHARED['--model']['help']}; may be given several times"
+    add_shared(files, "--model", action="append", help=several)
+    images = files.add_mutually_exclusive_group(required=True)
+    images.add_argument(
+        "--studies", type=Path, metavar="FOLDER", help="folder of images, and of label maps where there are some"
     )
-    add(
+    images.add_argument("--image", type=Path, nargs="+", metavar="FILE", help="one image, or a file for each channel")
+
+    store = made.add_argument_group("DICOM store")
+    store.add_argument(
+        "--dicomweb", metavar="URL", help="DICOMweb service of a store, whose series are then cases, too; for OHIF"
+    )
+    store.add_argument(
         "--dicomweb-login",
         type=Path,
         metavar="FILE",
-        help="whose one line logs in to that store: user:password, or a bearer token",
+        help="file with one line that logs in to the store: user:password, or a bearer token",
     )
-    add(
+    store.add_argument(
         "--cache",
         type=positive,
         default=20.0,
         metavar="GIB",
-        help="of the series fetched from it (default: %(default)s)",
+        help="space on disk for series that are fetched from the store (default: %(default)g)",
     )
-    add("--host", default="127.0.0.1", help="address to listen on (default: %(default)s, this machine alone)")
-    add("--port", type=count, default=8000, help="default: %(default)s; 0 takes one that is free")
-    who = options.add_mutually_exclusive_group()
-    who.add_argument("--token", type=Path, metavar="FILE", help="whose one line is the password of all users")
+
+    address = made.add_argument_group("address and access")
+    address.add_argument(
+        "--host",
+        default="127.0.0.1",
+        metavar="NAME",
+        help="address to listen on (default: %(default)s, which is reached from this machine alone)",
+    )
+    address.add_argument(
+        "--port",
+        type=count,
+        default=8000,
+        metavar="N",
+        help="port to listen on; 0 takes one that is free (default: %(default)s)",
+    )
+    who = address.add_mutually_exclusive_group()
+    who.add_argument("--token", type=Path, metavar="FILE", help="file with one line, the password of all users")
     who.add_argument("--allow-anyone", action="store_true", help="ask for no password, whatever the address")
-    add("--allow-host", action="append", default=[], metavar="NAME", help="a name that this machine is called by")
-    add("--allow-origin", action="append", default=[], metavar="URL", help="of web pages that may use the server")
-    add("--memory", type=positive, default=8.0, metavar="GIB", help="of the images in work (default: %(default)g)")
-    add("--no-train", action="store_true", help="do not let users fine-tune the model")
-    add("--adopt", action="store_true", help="take a fine-tuned model without having compared it")
-    add("--device", type=device, default="auto", help="auto (a GPU if there is one), cpu, cuda, ...")
-    return options.parse_args(argv)
+    address.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="another name that this machine is called by; may be given several times",
+    )
+    address.add_argument(
+        "--allow-origin",
+        action="append",
+        default=[],
+        metavar="URL",
+        help="origin of web pages that may use the server; may be given several times",
+    )
+    address.add_argument("--open", action="store_true", help="open the page in a browser")
+
+    training = made.add_argument_group("training")
+    training.add_argument("--no-train", action="store_true", help="do not let users fine-tune the model")
+    training.add_argument("--adopt", action="store_true", help="take a fine-tuned model without having compared it")
+
+    speed = made.add_argument_group("speed and memory")
+    add_shared(speed, "--device")
+    speed.add_argument(
+        "--memory",
+        type=positive,
+        default=8.0,
+        metavar="GIB",
+        help="memory for the images that are being worked on (default: %(default)g)",
+    )
+    return made
 
 
 def serve(argv: Sequence[str] | None) -> None:
-    chosen = arguments(argv)
+    chosen = command_line().parse_args(argv)
     _check(chosen)
     try:
         import fastapi  # noqa: F401

@@ -1,163 +1,32 @@
 """``deepedit-train``: train on a dataset folder, resume a run, import a model of MONAI, or export a model."""
 
-import argparse
 import json
 import math
 import signal
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepedit.defaults import LARGEST_PATCH, PERCENTILES, WINDOW
 from deepedit.errors import FileError
 from deepedit.files import make_folder, pasted
-from deepedit.network.architectures import DEFAULT_NETWORK, NETWORKS
-from deepedit.training.config import RunSettings, TrainingConfig
-from deepedit_cli.common import (
-    INTERRUPTED,
-    add_common,
-    add_reading,
-    count,
-    int_triple,
-    number,
-    on_terminal,
-    parser,
-    positive,
-    positive_int,
-    progress,
-    run,
-    say,
-    share,
-    spacing,
-)
-from deepedit_cli.models import ORDERS, add_model_options, export, import_monai, write_imported
+from deepedit.training.config import RunSettings
+from deepedit_cli.common import INTERRUPTED, on_terminal, progress, run, say
+from deepedit_cli.models import export, import_monai, write_imported
 from deepedit_cli.next_steps import spelt, try_it
 from deepedit_cli.settings import kept_settings, new_settings
+from deepedit_cli.train_options import PROGRAM, command_line
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.ranks import Ranks
 
-DEFAULTS = {each.name: each.default for kind in (RunSettings, TrainingConfig) for each in fields(kind)}
-
-EXAMPLES = f"""examples:
-  deepedit-train --output run                                 train on a synthetic dataset that is written first
-  deepedit-train --input Task09_Spleen --output run           train on your own dataset
-  deepedit-train --init-weights run/model.pt --studies FOLDER --output tuned      fine-tune on what annotators submitted
-  deepedit-train --output run --resume                        resume a run that was interrupted
-  torchrun --nproc-per-node 2 -m deepedit_cli.train --input Task09_Spleen --output run      on two GPUs
-  deepedit-train --input run/model.pt --output run/model.ts --export
-  deepedit-train --import-monai weights.pt --labels spleen=1,background=0 --channel-order sorted --output run
-
-{ORDERS}"""
-
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return run("deepedit-train", train, argv)
-
-
-def options() -> argparse.ArgumentParser:
-    """The parser with all options of the command line."""
-    add = parser(
-        "deepedit-train", "Train a network that segments automatically, from clicks, and by correction.", EXAMPLES
-    )
-    data_from = add.add_mutually_exclusive_group()
-    data_from.add_argument(
-        "--input", type=Path, help="dataset folder; default: a phantom dataset written to RUN/phantom"
-    )
-    data_from.add_argument(
-        "--studies",
-        type=Path,
-        metavar="FOLDER",
-        help="folder of studies as annotators leave it (images, labels/final, labelsTr) to fine-tune --init-weights on",
-    )
-    add.add_argument("--output", type=Path, required=True, help="run folder; with --export the file to write")
-    again = add.add_mutually_exclusive_group()
-    again.add_argument("--resume", action="store_true", help="go on with the run in --output, with its own settings")
-    again.add_argument("--config", type=Path, help="config.json of a run whose settings to repeat")
-    add.add_argument("--init-weights", type=Path, metavar="MODEL", help="model to start from")
-
-    data = add.add_argument_group("data")
-    data.add_argument(
-        "--labels",
-        help="names and file values, as in spleen=1,liver=6; others become background, those of ignore count nowhere",
-    )
-    add_reading(data, "that of --init-weights, else sform and header")
-    data.add_argument("--split", type=share, help=f"share of the cases to train on {default('split')}")
-    data.add_argument("--split-seed", type=count, help=f"seed of the choice of these cases {default('split_seed')}")
-    data.add_argument("--spacing", type=spacing, help="mm of the network's grid (default: the median of the cases)")
-    data.add_argument(
-        "--patch-size", type=int_triple, help=f"voxels (default: fitted to the cases, at most {LARGEST_PATCH})"
-    )
-    intensity = data.add_mutually_exclusive_group()
-    intensity.add_argument(
-        "--window",
-        type=number,
-        nargs=2,
-        metavar=("LOWEST", "HIGHEST"),
-        help="intensities that images are clipped to, as -1000 400 "
-        f"(default for CT: that of --init-weights, else {WINDOW[0]:g} {WINDOW[1]:g})",
-    )
-    intensity.add_argument(
-        "--percentiles",
-        type=number,
-        nargs=2,
-        metavar=("LOWEST", "HIGHEST"),
-        help="percentiles of each image that it is clipped to before its mean becomes 0 and its standard deviation 1 "
-        f"(default for all but CT: those of --init-weights, else {PERCENTILES[0]:g} {PERCENTILES[1]:g})",
-    )
-    data.add_argument("--limit", type=positive_int, help="use only this many training cases")
-    data.add_argument("--cache-dir", type=Path, help="where prepared cases are kept (default: RUN/cache)")
-    data.add_argument(
-        "--workers",
-        type=positive_int,
-        default=DEFAULTS["workers"],
-        help="threads that prepare data (default: %(default)s)",
-    )
-
-    how = add.add_argument_group("training")
-    how.add_argument("--network", choices=tuple(NETWORKS), help=f"architecture (default: {DEFAULT_NETWORK})")
-    how.add_argument("--epochs", type=positive_int, help=f"visits to each case {default('epochs')}")
-    how.add_argument("--max-minutes", type=positive, help="train by the clock, not by epochs")
-    how.add_argument("--batch-size", type=positive_int, help=f"patches in each step {default('batch_size')}")
-    how.add_argument(
-        "--accumulate",
-        type=positive_int,
-        help=f"process a batch in this many parts, to save memory {default('accumulate')}",
-    )
-    how.add_argument(
-        "--checkpointing",
-        action="store_true",
-        help="compute activations twice, which takes less memory and a third more time",
-    )
-    how.add_argument(
-        "--eager", action="store_true", help="on a GPU, start a network's kernels one by one, never as a CUDA graph"
-    )
-    how.add_argument("--learning-rate", type=positive, help=f"highest rate {default('learning_rate')}")
-    how.add_argument(
-        "--click-probability",
-        type=share,
-        help=f"share of the network's passes that have clicks {default('click_probability')}",
-    )
-    how.add_argument("--max-clicks", type=count, help=f"greatest number of clicks in a sample {default('max_clicks')}")
-    how.add_argument("--seed", type=count, help=f"seed of everything random except the split {default('seed')}")
-    how.add_argument("--progress", type=Path, metavar="FILE", help="JSON file to keep up to date, for other programs")
-    add_model_options(add)
-    add_common(add)
-    # Else a run that goes on could not tell what was asked for from what was not.
-    add.set_defaults(amp=None)
-    return add
-
-
-def default(name: str) -> str:
-    """The default of the setting of this name, for the help of its option. The option itself has None, which tells a
-    run that goes on that nothing was asked for."""
-    return f"(default: {DEFAULTS[name]:g})"
+    return run(PROGRAM, train, argv)
 
 
 def train(argv: Sequence[str] | None) -> int:
-    arguments = options().parse_args(argv)
+    arguments = command_line().parse_args(argv)
     folder = arguments.output
     if arguments.export is not None:
         export(arguments)

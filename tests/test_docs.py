@@ -16,10 +16,10 @@ ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {
-    "deepedit-train": lambda words: train.options().parse_args(words),
-    "deepedit-infer": infer._parse,
-    "deepedit-evaluate": evaluate._parse,
-    "deepedit-serve": serve.arguments,
+    "deepedit-train": train.command_line,
+    "deepedit-infer": infer.command_line,
+    "deepedit-evaluate": evaluate.command_line,
+    "deepedit-serve": serve.command_line,
 }
 
 
@@ -49,14 +49,14 @@ def test_all_links_within_the_project_lead_somewhere(page):
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_the_package_take_the_options_that_they_are_shown_with(page):
-    for program, parse in PARSERS.items():
+    for program, parser in PARSERS.items():
         for words in called(page, program):
-            parse(words)
+            parser().parse_args(words)
     for words in called(page, "torchrun"):
         module = words.index("-m")
         program = words[module + 1].replace("deepedit_cli.", "deepedit-")
         if "..." not in words:
-            PARSERS[program](words[module + 2 :])
+            PARSERS[program]().parse_args(words[module + 2 :])
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -1,6 +1,6 @@
 """All that needs a GPU, in one command: tests, click simulation, training steps, clicks, network modes, a training run.
 
-    python -m benchmarks.gpu --minutes 8 --output FOLDER --dataset Task04_Hippocampus
+    python -m benchmarks.gpu --minutes 8 --output FOLDER --input Task04_Hippocampus
 
 Every part runs in a process of its own and gets its share of the minutes that are left, so that a part that crashes,
 hangs or runs out of memory costs itself only. After every part FOLDER/gpu.json holds all figures and FOLDER/gpu.md the
@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.report import in_brief, markdown
-from deepedit_cli.common import positive, positive_int
+from benchmarks.options import add_shared, parser
+from deepedit_cli.options import positive
 
 SHARES = {"machine": 40, "tests": 55, "clicks": 60, "step": 90, "latency": 35, "modes": 80, "training": 170}
 """The parts in their order, and how the time is shared among them. The last gets what the others leave."""
@@ -36,7 +37,7 @@ def part_command(name: str, seconds: float, options: argparse.Namespace) -> list
     command = [sys.executable, "-u", "-m", "benchmarks.gpu.part", name, "--folder", str(options.output)]
     command += ["--until", str(time.time() + seconds), "--device", options.device]
     command += ["--training-minutes", str(options.training_minutes), "--threads", str(options.threads or 0)]
-    command += ["--dataset", str(options.dataset.resolve())] if options.dataset else []
+    command += ["--input", str(options.input.resolve())] if options.input else []
     return command + (["--small"] if options.small else [])
 
 
@@ -115,20 +116,35 @@ def write(folder: Path, report: dict) -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=positive, default=8.0, help="for everything (default: 8)")
-    parser.add_argument("--output", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--dataset", type=Path, help="to train on (default: a synthetic one)")
-    parser.add_argument("--training-minutes", type=positive, default=3.0, help="at most (default: 3)")
-    parser.add_argument("--parts", nargs="+", choices=list(SHARES), default=list(SHARES), help="default: all")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    parser.add_argument("--threads", type=positive_int, help="of torch on the CPU (default: torch's own choice)")
-    parser.add_argument("--small", action="store_true", help="tiny sizes, to try the command itself on a CPU")
-    options = parser.parse_args()
-    options.output = options.output.resolve()
-    if options.dataset and not options.dataset.is_dir():
-        parser.error(f"--dataset {options.dataset}: is not a folder")
-    return options
+    options = parser(__doc__)
+    add_shared(options, "--input", required=False, help="dataset to train on (default: a synthetic one)")
+    add_shared(options, "--output", help="for the report; made if needed")
+    options.add_argument(
+        "--minutes", type=positive, default=8.0, metavar="MINUTES", help="for everything (default: %(default)g)"
+    )
+    options.add_argument(
+        "--training-minutes",
+        type=positive,
+        default=3.0,
+        metavar="MINUTES",
+        help="for the training run, at most (default: %(default)g)",
+    )
+    options.add_argument(
+        "--parts", nargs="+", choices=list(SHARES), default=list(SHARES), help="what to do (default: all)"
+    )
+    options.add_argument(
+        "--device",
+        choices=("auto", "cpu", "cuda"),
+        default="auto",
+        help="auto takes a GPU if there is one (default: %(default)s)",
+    )
+    add_shared(options, "--threads")
+    options.add_argument("--small", action="store_true", help="tiny sizes, to try the command itself on a CPU")
+    given = options.parse_args()
+    given.output = given.output.resolve()
+    if given.input and not given.input.is_dir():
+        options.error(f"--input {given.input}: is not a folder")
+    return given
 
 
 def main() -> int:

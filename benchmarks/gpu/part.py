@@ -18,7 +18,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, required=True)
     parser.add_argument("--until", type=float, required=True, help="seconds of the clock")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--dataset", type=Path)
+    parser.add_argument("--input", type=Path)
     parser.add_argument("--training-minutes", type=float, default=3.0)
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--small", action="store_true")
@@ -26,9 +26,9 @@ def main() -> int:
     if options.threads:
         torch.set_num_threads(options.threads)
     device = pick_device(options.device)
-    given = {name: getattr(options, name) for name in ("rows", "folder", "small", "until", "dataset")}
+    given = {name: getattr(options, name) for name in ("rows", "folder", "small", "until")}
     part = importlib.import_module(f"benchmarks.gpu.{options.part}")
-    part.run(Bench(**given, device=device, training_minutes=options.training_minutes))
+    part.run(Bench(**given, dataset=options.input, device=device, training_minutes=options.training_minutes))
     return 0
 
 

@@ -4,12 +4,11 @@ python -m benchmarks.tries --input DATASET --output FOLDER --steps 1150 --set cl
 python -m benchmarks.tries --input DATASET --output FOLDER --patch-size 64,64,64 --split 0.8 --try two-widths=1.5+6
 """
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import fields, replace
-from pathlib import Path
 from typing import Any
 
+from benchmarks.options import add_shared, parser
 from benchmarks.tries.changes import CHANGES
 from deepedit.evaluation import Corruption, evaluate_dataset, summarise
 from deepedit.io.msd import find_dataset
@@ -17,7 +16,7 @@ from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.run import Run
 from deepedit.transforms.augmentation import Augmentation
-from deepedit_cli.common import count, device, positive_int
+from deepedit_cli.options import int_triple, share
 
 REPORTED = (0, 1, 3, 5, 10)
 LONGEST = 1e6  # minutes
@@ -45,16 +44,24 @@ def configured(seed: int, settings: Sequence[str]) -> TrainingConfig:
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--input", type=Path, required=True)
-    options.add_argument("--output", type=Path, required=True, help="run folder")
-    options.add_argument("--steps", type=positive_int, default=1150)
-    options.add_argument("--seed", type=count, default=0)
-    options.add_argument("--split", type=float, default=0.9)
-    options.add_argument("--patch-size", type=lambda text: tuple(map(int, text.split(","))))
+    options = parser(__doc__)
+    add_shared(options, "--input")
+    add_shared(options, "--output", help="run folder")
+    add_shared(options, "--steps", default=1150)
+    add_shared(options, "--seed")
+    options.add_argument(
+        "--split",
+        type=share,
+        default=RunSettings.split,
+        metavar="SHARE",
+        help="share of the cases to train on (default: %(default)g)",
+    )
+    options.add_argument(
+        "--patch-size", type=int_triple, metavar="VOXELS", help="size of a patch (default: fitted to the cases)"
+    )
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the run")
     options.add_argument("--try", action="append", default=[], metavar="NAME=VALUE", help=", ".join(CHANGES))
-    options.add_argument("--device", type=device, default="auto")
+    add_shared(options, "--device")
     arguments = options.parse_args()
     end_after(arguments.steps)
     for each in getattr(arguments, "try"):
@@ -80,9 +87,9 @@ def main() -> None:
     for start in (None, Corruption(0.60, 0.75)):
         summary = summarise(evaluate_dataset(model, cases, REPORTED[-1], start, oracle=True))
         curve = "".join(f"{summary.mean.dice[number]:8.4f}" for number in REPORTED)
-        share, alone = summary.mean.repaired[-1], summary.clicks.obeyed_alone
+        repaired, alone = summary.mean.repaired[-1], summary.clicks.obeyed_alone
         name = "automatic" if start is None else "0.60,0.75"
-        told = "nothing to repair" if share is None else f"{share:.1%}"
+        told = "nothing to repair" if repaired is None else f"{repaired:.1%}"
         print(f"{name:<12}{curve}{told:>26}{alone or 0:>16.1%}", flush=True)
 
 

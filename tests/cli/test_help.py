@@ -45,7 +45,7 @@ def test_every_command_tells_the_version_of_the_package(program, capsys):
 
 
 def test_the_defaults_that_help_tells_are_those_of_the_settings():
-    text = " ".join(train.options().format_help().partition("\noptions:")[2].split())
+    text = " ".join(train.command_line().format_help().partition("\noptions:")[2].split())
     told = dict(re.findall(r"--([a-z-]+) [A-Z_]+ (?:(?! --).)*?\(default: ([0-9.]+)\)", text))
     settings = {each.name: each.default for kind in (RunSettings, TrainingConfig) for each in fields(kind)}
     assert {name: float(value) for name, value in told.items()} == {

@@ -88,7 +88,7 @@ def test_what_to_run_next(call, here, folder, monkeypatch):
     assert call("infer", *options(out[-2]))[0] == 0
     assert (here / folder / "segmentation.nii.gz").exists()
     assert out[-1].startswith("click on it: ")
-    chosen = serve.arguments(options(out[-1]))
+    chosen = serve.command_line().parse_args(options(out[-1]))
     assert chosen.model == [Path(folder) / "model.pt"]
     assert chosen.open
     assert all(path.is_file() for path in chosen.image)

@@ -114,8 +114,8 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
         shutil.rmtree(folder / "out", ignore_errors=True)
         names = dict.fromkeys(("save_clicks", "probabilities", "preview"))
         options = argparse.Namespace(
-            input=str(folder / "images"),
-            output=str(folder / "out"),
+            input=folder / "images",
+            output=folder / "out",
             clicks=rng.choice((None, folder / "clicks")),
             initial_segmentation=rng.choice((None, folder / "starts")),
             overwrite=False,
