@@ -28,6 +28,9 @@ NOT_RUN = {
         "needs a DICOM store; tests/server/test_dicomweb.py has one"
     ),
     "python -m benchmarks.gpu --minutes 8 --output gpu --dataset Task04_Hippocampus": "needs a GPU",
+    "python -m tests.soak.slicer": (
+        "trains twice, for minutes; tests/server/test_slicer_training.py does the same with a tiny network"
+    ),
     "python -m tests.soak.ohif --screenshots pictures": "needs OHIF and a DICOM store",
 }
 """Commands that no test runs, and why."""
@@ -54,12 +57,11 @@ SHORTENED = {
     "tests.soak.kill": "--kills 2 --epochs 2",
     "tests.soak.serve": "--minutes 0.05 --kills 1",
     "curl": "--fail",
-    "tests.soak.slicer": "--minutes 0.05 --cases 1 --clicks 1",
 }
 """What a command is given besides, which replaces its own times and sizes, since the last one given counts. It is of
 the last key whose words all stand in the command."""
 
-MEASURING = ("benchmarks", "reliability", "research")
+MEASURING = ("benchmarks", "research")
 """Pages with a file of tests of their own, so that two workers share the time."""
 
 

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import runpy
 import shlex
+import shutil
 import socket
 import sys
 import time
@@ -46,7 +47,6 @@ NEEDED = {
     "benchmarks.server_latency": WEB,
     "tests.soak.attack": WEB,
     "tests.soak.serve": WEB,
-    "tests.soak.slicer": WEB,
 }
 """Packages of the extras, by a word of the commands that need them."""
 
@@ -83,7 +83,7 @@ def read(block: Block, folder: Path) -> None:
     reader = Reader(folder)
     with contextlib.ExitStack() as running:
         for words in [server, *block.run] if server else block.run:
-            if lacking := [name for name in needed(words) if find_spec(name) is None]:
+            if lacking := missing(words):
                 reader.left_out.append(f"{shlex.join(words)}: {lacking[0]} is not installed")
             elif words[0] in SERVERS:
                 running.close()
@@ -94,9 +94,10 @@ def read(block: Block, folder: Path) -> None:
         pytest.skip("; ".join(reader.left_out))
 
 
-def needed(words: list[str]) -> list[str]:
-    """Packages of extras that a command needs."""
-    return [package for word in words for package in NEEDED.get(word, ())]
+def missing(words: list[str]) -> list[str]:
+    """What a command needs besides the package, and is not installed."""
+    packages = [name for word in words for name in NEEDED.get(word, ()) if find_spec(name) is None]
+    return ["curl", *packages] if words[0] == "curl" and shutil.which("curl") is None else packages
 
 
 class Reader:
@@ -145,12 +146,11 @@ class Reader:
             process.join()
 
     def _answers(self) -> bool:
-        with (
-            contextlib.suppress(OSError),
-            urlopen(f"http://127.0.0.1:{self._port}/", timeout=60) as page,
-        ):
-            return page.status == 200
-        return False
+        try:
+            with urlopen(f"http://127.0.0.1:{self._port}/", timeout=60) as page:
+                return page.status == 200
+        except OSError:
+            return False
 
     def _start(self, words: list[str]) -> BaseProcess:
         process = FORKS.Process(target=perform, args=(words, self._folder, self._folder / LOG))
@@ -170,7 +170,8 @@ def perform(words: list[str], folder: Path, log: Path) -> None:
     os.dup2(output, 2)
     print("$", shlex.join(words), flush=True)
     # Modules of the project are found by the processes that a command starts, and no page opens in a browser.
-    os.environ.update(PYTHONPATH=str(ROOT), BROWSER="echo %s", OMP_NUM_THREADS="1")
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ.update(PYTHONPATH=os.pathsep.join(paths), BROWSER="echo %s", OMP_NUM_THREADS="1")
     program, *arguments = Path(words[0]).name, *words[1:]
     if program in MODULES:
         program, arguments = "python", ["-m", MODULES[program], *arguments]

@@ -1,4 +1,4 @@
-"""Commands that measure or try the package, as the pages of docs show them, with small sizes."""
+"""Every command on the pages of measurements runs, with small sizes."""
 
 import pytest
 
