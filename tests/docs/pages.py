@@ -37,7 +37,7 @@ NOT_RUN = {
 
 SHORTENED = {
     "deepedit-train": "--epochs 1",
-    "deepedit-train --max-minutes": "--max-minutes 0.05 --limit 4 --spacing 12",
+    "deepedit-train --spacing": "--max-minutes 0.05 --limit 4 --spacing 12",
     "deepedit-train --import-monai": "--grid 32,32,32",
     "deepedit-train --export": "",
     "deepedit_cli.train": "--max-minutes 0.05",
@@ -117,13 +117,17 @@ def blocks(page: Path, *languages: str) -> list[Block]:
 def to_run(pages: Iterable[Path]) -> list[Block]:
     """The blocks of the pages that hold something to run, each once."""
     found: dict[str, Block] = {}
-    for block in (block for page in pages for block in blocks(page, "bash", "console", "python")):
+    for block in (block for page in pages for block in blocks(page, "bash", "python")):
         found.setdefault(block.text, block)
     return [block for block in found.values() if block.run]
 
 
+def stands_in(key: str, words: list[str]) -> bool:
+    """Whether all words of a key are among those of a command, whose program may be given by its path."""
+    return {Path(words[0]).name, *words}.issuperset(key.split())
+
+
 def shortened(words: list[str]) -> list[str]:
     """A command with small times and sizes."""
-    known = {Path(words[0]).name, *words}
-    more = [added for key, added in SHORTENED.items() if known.issuperset(key.split())]
+    more = [added for key, added in SHORTENED.items() if stands_in(key, words)]
     return [*words, *more[-1].split()] if more else words

@@ -77,7 +77,7 @@ def read(block: Block, folder: Path) -> None:
     Raises:
         AssertionError: if a command fails.
     """
-    others = [words for other in blocks(block.page, "bash") for words in other.run if words[0] == "deepedit-serve"]
+    others = [words for other in blocks(block.page, "bash") for words in other.run if "deepedit-serve" in words[0]]
     server = others[-1] if "curl " in block.code else []
     lay_out(f"{' '.join(server)}\n{block.code}", folder)
     reader = Reader(folder)
@@ -85,7 +85,7 @@ def read(block: Block, folder: Path) -> None:
         for words in [server, *block.run] if server else block.run:
             if lacking := missing(words):
                 reader.left_out.append(f"{shlex.join(words)}: {lacking[0]} is not installed")
-            elif words[0] in SERVERS:
+            elif Path(words[0]).name in SERVERS:
                 running.close()
                 running.enter_context(reader.serving(words))
             else:

@@ -24,7 +24,7 @@ PARSERS = {
 
 def called(page, first):
     """The arguments of the commands of a page that begin so, wherever the program lies."""
-    for block in blocks(page, "bash", "console"):
+    for block in blocks(page, "bash"):
         yield from (words[1:] for words in block.commands if Path(words[0]).name == first)
 
 
@@ -33,6 +33,13 @@ def test_all_links_within_the_project_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_python_are_in_blocks_that_tests_run(page):
+    fences = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    assert {*fences[::2]} <= {"bash", "python", "json", ""}
+    assert {*fences[1::2]} <= {""}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
