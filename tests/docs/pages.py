@@ -54,8 +54,8 @@ SHORTENED = {
     "benchmarks.tries": "--steps 2 --patch-size 16,16,16",
     "tests.soak.attack": "--requests 20",
     "tests.soak.fuzz": "--cases 20",
-    "tests.soak.kill": "--kills 2 --epochs 2",
-    "tests.soak.serve": "--minutes 0.05 --kills 1",
+    "tests.soak.kill": "--kills 1 --epochs 1",
+    "tests.soak.serve": "--minutes 0.03 --clients 2 --kills 1",
     "curl": "--fail",
 }
 """What a command is given besides, which replaces its own times and sizes, since the last one given counts. It is of
