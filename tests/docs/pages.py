@@ -28,6 +28,9 @@ NOT_RUN = {
         "needs a DICOM store; tests/server/test_dicomweb.py has one"
     ),
     "python -m benchmarks.gpu --minutes 8 --output gpu --dataset Task04_Hippocampus": "needs a GPU",
+    "python -m benchmarks.click_pictures --model runs/phantom/model.pt --input runs/phantom/phantom --output docs": (
+        "needs a well-trained model, since it looks for cases that show each rule"
+    ),
     "python -m tests.soak.slicer": (
         "trains twice, for minutes; tests/server/test_slicer_training.py does the same with a tiny network"
     ),
@@ -46,7 +49,7 @@ SHORTENED = {
     "benchmarks.dicom_reading": "--size 32 --slices 8",
     "benchmarks.large_volume": "--slices 8 --side 32",
     "benchmarks.monai_parity": "--size 32 --filters 4 8 8 8 8 8 --repeats 1 --step-repeats 1",
-    "benchmarks.orientation": "--clicks 1",
+    "benchmarks.orientation": "--max-clicks 1",
     "benchmarks.page": "--clicks 1 --quick",
     "benchmarks.page_answers": "--clicks 1 --quick",
     "benchmarks.server_latency": "--clicks 1 --quick",
