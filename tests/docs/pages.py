@@ -27,7 +27,7 @@ NOT_RUN = {
     "deepedit-serve --model runs/spleen/model.pt --studies cases --dicomweb http://localhost:8042/dicom-web": (
         "needs a DICOM store; tests/server/test_dicomweb.py has one"
     ),
-    "python -m benchmarks.gpu --minutes 8 --output gpu --dataset Task04_Hippocampus": "needs a GPU",
+    "python -m benchmarks.gpu --minutes 8 --output gpu --input Task04_Hippocampus": "needs a GPU",
     "python -m benchmarks.click_pictures --model runs/phantom/model.pt --input runs/phantom/phantom --output docs": (
         "needs a well-trained model, since it looks for cases that show each rule"
     ),
