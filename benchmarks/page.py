@@ -1,6 +1,6 @@
 """How long the page takes: from a click to its picture, for a slice, and until it shows an image.
 
-    python -m benchmarks.page [--clicks 15]
+    python -m benchmarks.page [--clicks 15] [--quick]
     python -m benchmarks.page --screenshots docs --model runs/phantom/model.pt
 
 The server is a process of its own, and the page is in Chromium, without a window and without a GPU. The clicks correct
@@ -195,6 +195,7 @@ def corrected(model: Path, image: Path) -> InteractiveSession:
 def main() -> None:
     options = parser(__doc__)
     add_shared(options, "--clicks")
+    options.add_argument("--quick", action="store_true", help="the smallest volume only")
     options.add_argument("--screenshots", type=Path, metavar="FOLDER", help="make pictures of the page there instead")
     add_shared(options, "--model", required=False, help="for the pictures: model.pt of the phantom dataset")
     arguments = options.parse_args()
@@ -206,7 +207,8 @@ def main() -> None:
             return
         print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
         print(f"{'voxels':<16}" + "".join(f" {each:>8}" for each in COLUMNS))
-        for (shape, patch), budget in zip((SIZES[0], SIZES[2], LARGE), BUDGETS_MS, strict=True):
+        sizes = SIZES[:1] if arguments.quick else (SIZES[0], SIZES[2], LARGE)
+        for (shape, patch), budget in zip(sizes, BUDGETS_MS[: len(sizes)], strict=True):
             print(measure(browser, shape, patch, budget, arguments.clicks), flush=True)
 
 

@@ -1,6 +1,6 @@
 """What `deepedit-serve` takes to answer a page, besides the time of the session itself.
 
-    python -m benchmarks.page_answers [--clicks 15] [--large]
+    python -m benchmarks.page_answers [--clicks 15] [--quick] [--large]
 
 The server is a process of its own, and each click is sent as the page sends it: with all steps so far, and the state
 that the page shows. The clicks correct a label map, so that nobody has to wait for a pass over the whole volume.
@@ -85,11 +85,13 @@ def compare(port: int, shape: tuple[int, int, int], clicks: int) -> str:
 def main() -> None:
     options = parser(__doc__)
     add_shared(options, "--clicks")
+    options.add_argument("--quick", action="store_true", help="the smallest volume only")
     options.add_argument("--large", action="store_true", help="also 512 x 512 x 200 voxels; needs 6 GiB")
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
     print(f"{'voxels':<15}" + "".join(f" {each:>10}" for each in COLUMNS))
-    for shape, patch in (SIZES[0], SIZES[-1], *([LARGE] if arguments.large else [])):
+    sizes = SIZES[:1] if arguments.quick else (SIZES[0], SIZES[-1], *([LARGE] if arguments.large else []))
+    for shape, patch in sizes:
         with tempfile.TemporaryDirectory() as folder:
             print(measure(shape, patch, arguments.clicks, Path(folder)), flush=True)
 

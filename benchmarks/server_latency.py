@@ -1,6 +1,6 @@
 """How much longer a click takes through `deepedit-serve` than in a session of one's own.
 
-    python -m benchmarks.server_latency [--clicks 15]
+    python -m benchmarks.server_latency [--clicks 15] [--quick]
 
 The server is a process of its own, and each click is sent as 3D Slicer sends it: whether to log in is asked first, each
 request comes on a connection of its own, and bears all clicks so far. Its time ends when the answer is received. The
@@ -121,10 +121,11 @@ class Stopwatch:
 def main() -> None:
     options = parser(__doc__)
     add_shared(options, "--clicks")
+    options.add_argument("--quick", action="store_true", help="the smallest volume only")
     arguments = options.parse_args()
     print(f"{torch.get_num_threads()} threads, medians of {arguments.clicks} clicks after {WARM_UPS} warm-ups, ms")
     print(f"{'voxels':<15}" + "".join(f" {each:>10}" for each in COLUMNS))
-    for shape, patch in (SIZES[0], SIZES[-1]):
+    for shape, patch in SIZES[:1] if arguments.quick else (SIZES[0], SIZES[-1]):
         with tempfile.TemporaryDirectory() as folder:
             print(measure(shape, patch, arguments.clicks, Path(folder)), flush=True)
 

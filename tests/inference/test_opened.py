@@ -28,6 +28,13 @@ def test_a_file_a_volume_and_an_array_are_the_same_image(tmp_path):
         assert_array_equal(result, results[0])
 
 
+def test_a_session_of_a_file_takes_all_options(tmp_path):
+    save_model(tmp_path / "model.pt", random_model())
+    session = InteractiveSession.from_checkpoint(tmp_path / "model.pt", "cpu", amp="off", tta=False, overlap=0.25)
+    session.set_image(np.random.default_rng(0).normal(size=(20, 20, 20)).astype(np.float32))
+    assert session.predict().shape == (20, 20, 20)
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "uint16", "int64", "float64", ">f4", "bool"])
 def test_arrays_of_any_real_type_are_images(dtype):
     session = InteractiveSession(obedient_model(), amp="off")

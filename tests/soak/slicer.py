@@ -137,7 +137,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     options.add_argument("--model", type=Path, help="trained on other synthetic cases; default: one is trained first")
     options.add_argument("--minutes", type=float, default=4, help="of the first training; the second takes half of it")
-    options.add_argument("--cases", type=int, default=6)
+    options.add_argument("--cases", type=int, default=6, help="at least 5, or there is no training")
     options.add_argument("--clicks", type=int, default=10)
     chosen = options.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -1,7 +1,6 @@
-"""What README and the pages of docs say is still so: links, commands, Python, and the list of public names."""
+"""What README and the pages of docs say is still so: links, options, and the list of public names."""
 
 import re
-import shlex
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -11,10 +10,9 @@ import pytest
 
 import deepedit
 from deepedit_cli import evaluate, infer, serve, train
+from tests.docs.pages import PAGES, ROOT, blocks
 
-ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 PARSERS = {
     "deepedit-train": train.command_line,
     "deepedit-infer": infer.command_line,
@@ -23,21 +21,10 @@ PARSERS = {
 }
 
 
-def commands(page):
-    """The commands in a page's blocks, as lists of words; lines that end in a backslash go on."""
-    for block in re.findall(r"```bash\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.DOTALL):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in line.split("&&"):
-                words = shlex.split(part, comments=True)
-                if words:
-                    yield words
-
-
 def called(page, first):
     """The arguments of the commands of a page that begin so, wherever the program lies."""
-    for words in commands(page):
-        if Path(words[0]).name == first:
-            yield words[1:]
+    for block in blocks(page, "bash"):
+        yield from (words[1:] for words in block.commands if Path(words[0]).name == first)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -45,6 +32,13 @@ def test_all_links_within_the_project_lead_somewhere(page):
     for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if "://" not in target:
             assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_and_python_are_in_blocks_that_tests_run(page):
+    fences = re.findall(r"^ *```(.*)$", page.read_text(encoding="utf-8"), flags=re.M)
+    assert {*fences[::2]} <= {"bash", "python", "json", ""}
+    assert {*fences[1::2]} <= {""}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -70,6 +64,13 @@ def test_the_modules_that_are_run_are_there_and_have_the_options_that_they_are_s
         code = "\n".join(file.read_text(encoding="utf-8") for file in files)
         for option in (word for word in words[2:] if word.startswith("--")):
             assert f'"{option}"' in code, (words[1], option)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_extras_that_are_named_are_there(page):
+    there = re.findall(r'^        "([a-z]+)": ', (ROOT / "setup.py").read_text(encoding="utf-8"), flags=re.M)
+    for extras in re.findall(r"(?:deepedit|\.)\[([a-z,]+)\]", page.read_text(encoding="utf-8")):
+        assert {*extras.split(",")} <= {*there}
 
 
 def test_readme_is_short():
