@@ -44,7 +44,7 @@ setup(
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         "nibabel>=5.2",
         "tqdm>=4.66",
         "tensorboard>=2.17",
