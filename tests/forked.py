@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import mkdtemp
+from types import MappingProxyType
 
 import torch
 
@@ -30,10 +31,10 @@ class Forked:
 
     def __init__(
         self,
-        main: Callable[[Sequence[str]], int],
+        main: Callable[[Sequence[str]], int | None],
         arguments: Sequence[object],
         folder: Path,
-        environment: Mapping[str, object],
+        environment: Mapping[str, object] = MappingProxyType({}),
     ) -> None:
         self._printed = Path(mkdtemp(dir=folder))
         variables = {name: str(value) for name, value in environment.items()}
