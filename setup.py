@@ -48,7 +48,7 @@ setup(
         "scipy>=1.11.1",
         "nibabel>=5.2",
         "tqdm>=4.66",
-        "tensorboard>=2.17",
+        "tensorboard>=2.20",  # the first that brings Pillow, which draws the pictures
     ],
     extras_require={
         "dev": [
