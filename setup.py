@@ -7,7 +7,8 @@ here = Path(__file__).parent
 # The number stands in the package alone, which is not imported here, since what it needs may not be installed yet.
 version = re.search(r'^__version__ = "(.+)"$', (here / "deepedit/__init__.py").read_text(encoding="utf-8"), re.M)[1]
 completion = ["argcomplete>=3"]
-formats = ["SimpleITK>=2.3"]
+# Earlier versions read a NRRD file of the space left-anterior-superior mirrored.
+formats = ["SimpleITK>=2.5.6"]
 dicom = ["highdicom>=0.28", "dicomweb-client>=0.60", *formats]
 server = ["fastapi>=0.115", "uvicorn>=0.30", "python-multipart>=0.0.13", *formats]
 
@@ -44,10 +45,10 @@ setup(
     install_requires=[
         "torch>=2.4",
         "numpy>=1.26",
-        "scipy>=1.11",
+        "scipy>=1.11.1",
         "nibabel>=5.2",
         "tqdm>=4.66",
-        "tensorboard>=2.17",
+        "tensorboard>=2.20",  # the first that brings Pillow, which draws the pictures
     ],
     extras_require={
         "dev": [

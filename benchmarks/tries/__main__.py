@@ -43,7 +43,7 @@ def configured(seed: int, settings: Sequence[str]) -> TrainingConfig:
     return TrainingConfig(max_minutes=LONGEST, validations=0, seed=seed, augmentation=augmentation, **others)
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     options = parser(__doc__)
     add_shared(options, "--input")
     add_shared(options, "--output", help="run folder")
@@ -62,7 +62,7 @@ def main() -> None:
     options.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the run")
     options.add_argument("--try", action="append", default=[], metavar="NAME=VALUE", help=", ".join(CHANGES))
     add_shared(options, "--device")
-    arguments = options.parse_args()
+    arguments = options.parse_args(argv)
     end_after(arguments.steps)
     for each in getattr(arguments, "try"):
         name, _, value = each.partition("=")

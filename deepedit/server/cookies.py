@@ -6,8 +6,6 @@ import secrets
 import threading
 import time
 
-from starlette.requests import cookie_parser
-
 COOKIE_SECONDS = 24 * 3600.0
 KEY_SECONDS = 600.0
 
@@ -35,6 +33,9 @@ class Logins:
 
     def admits(self, header: str) -> bool:
         """Whether a Cookie header has a cookie that is still good."""
+        # Not above: deepedit-serve uses this module before it says that the extra server is not installed.
+        from starlette.requests import cookie_parser
+
         text, _, signature = cookie_parser(header).get(self.name, "").rpartition(".")
         if not hmac.compare_digest(self._signature(text).encode(), signature.encode()):
             return False

@@ -1,12 +1,10 @@
 """The command that repeats what was tried in training."""
 
-import subprocess
-import sys
-
 import pytest
 
-from benchmarks.tries.__main__ import configured
+from benchmarks.tries.__main__ import configured, main
 from deepedit.io.phantom import write_phantom
+from tests.forked import Forked
 
 
 def test_settings_of_the_run_and_of_its_augmentation_are_told_apart():
@@ -29,21 +27,12 @@ def dataset(tmp_path_factory):
     ],
 )
 def test_a_run_with_a_change_ends_after_its_steps_and_tells_what_its_clicks_repair(dataset, tmp_path, changes):
-    command = [sys.executable, "-m", "benchmarks.tries", "--input", dataset, "--output", tmp_path / "run"]
-    command += [
-        "--steps",
-        "8",
-        "--patch-size",
-        "16,32,32",
-        "--split",
-        "0.5",
-        "--set",
-        "clicks_from=0",
-        "--device",
-        "cpu",
-    ]
+    arguments = ["--input", dataset, "--output", tmp_path / "run", "--device", "cpu", "--steps", 8]
+    arguments += ["--patch-size", "16,32,32", "--split", 0.5, "--set", "clicks_from=0"]
     for change in changes:
-        command += ["--try", change]
-    said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+        arguments += ["--try", change]
+    process = Forked(main, arguments, tmp_path)
+    said, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
     assert "step 8 " in said
     assert [line.split()[0] for line in said.splitlines()[-2:]] == ["automatic", "0.60,0.75"]

@@ -15,6 +15,7 @@ from deepedit_cli import serve
 from deepedit_cli.serve import _name_to_enter
 from tests.cli.refusals import refused
 from tests.server.page_client import ask, opened
+from tests.test_package import loaded_by
 
 SERVER = ("fastapi", "uvicorn", "python_multipart", "SimpleITK")
 
@@ -29,6 +30,11 @@ def extra():
 def test_without_the_extra_one_line_says_what_to_install(here, call, extra, monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)
     refused(call("serve"), package, "is not installed", "pip install 'deepedit[server]'")
+
+
+def test_what_is_looked_at_first_needs_no_extra():
+    loaded = loaded_by("import deepedit_cli.serve, deepedit.server.access")
+    assert not {"starlette", "fastapi", "uvicorn", "python_multipart", "SimpleITK"} & loaded
 
 
 def test_others_come_in_only_if_somebody_said_so(here, call):

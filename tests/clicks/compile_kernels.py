@@ -1,6 +1,6 @@
-"""Compile every fused kernel for one architecture without a GPU, and print as JSON what each takes.
+"""Compile every fused kernel for some architectures without a GPU, and print as JSON what each takes.
 
-    python -m tests.clicks.compile_kernels 90
+    python -m tests.clicks.compile_kernels 80 90
 
 Where ``TRITON_INTERPRET`` is set, kernels are not compiled but interpreted, so this is a process of its own.
 """
@@ -68,4 +68,4 @@ def _resources(
 
 
 if __name__ == "__main__":
-    print(json.dumps(compile_for(int(sys.argv[1]))))
+    print(json.dumps({architecture: compile_for(int(architecture)) for architecture in sys.argv[1:]}))

@@ -14,19 +14,28 @@ SHARED_BYTES = 48 * 1024
 """What every GPU gives a program without being asked for more."""
 
 
-@pytest.mark.parametrize("architecture", [75, 80, 90, 100])
-def test_no_kernel_spills_registers_or_takes_much_shared_memory(architecture, tmp_path):
+ARCHITECTURES = ("75", "80", "90", "100")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """For each architecture what each kernel takes."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    compiled = subprocess.run(
-        [sys.executable, "-m", "tests.clicks.compile_kernels", str(architecture)],
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.clicks.compile_kernels", *ARCHITECTURES],
         cwd=Path(__file__).resolve().parents[2],
-        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path_factory.mktemp("triton"))},
         capture_output=True,
         text=True,
         check=False,
     )
-    assert compiled.returncode == 0, compiled.stderr
-    kernels = json.loads(compiled.stdout)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_no_kernel_spills_registers_or_takes_much_shared_memory(compiled, architecture):
+    kernels = compiled[architecture]
     assert len(kernels) == 12
     for name, taken in kernels.items():
         assert taken["stack"] == taken["local"] == 0, name

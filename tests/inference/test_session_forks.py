@@ -22,7 +22,7 @@ from tests.obedient import obedient_model, two_blocks
 @given(
     seed=st.integers(0, 2**32), steps=st.integers(0, 5), kept=st.sampled_from([1, 50_000, 2**28]), whole=st.booleans()
 )
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_fork_is_a_session_of_its_own_with_the_first_steps(shape, seed, steps, kept, whole):
     clicks = some_clicks(5, shape, seed)
     with pytest.MonkeyPatch.context() as patch:

@@ -39,7 +39,7 @@ def act(session, operation, rng, shape, path):
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("initial", [False, True])
 @given(seed=st.integers(0, 2**32), operations=st.lists(st.sampled_from(OPERATIONS), min_size=4, max_size=14))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_a_session_is_what_its_steps_make_of_a_fresh_one(tmp_path_factory, shape, initial, seed, operations):
     rng = np.random.default_rng(seed)
     path = tmp_path_factory.mktemp("sessions") / "case.session"

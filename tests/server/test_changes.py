@@ -82,7 +82,7 @@ class Tab:
     memory=st.sampled_from([0, 100_000, 250_000, LARGE]),
     kept=st.sampled_from([1, 2**28]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_a_page_shows_what_a_session_of_its_own_would(model, studies, seed, requests, memory, kept):
     rng = np.random.default_rng(seed)
     sessions = Sessions(model, memory)

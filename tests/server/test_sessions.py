@@ -61,7 +61,7 @@ def fresh_answer(model, question, order):
     memory=st.sampled_from([0, 100_000, 250_000, LARGE]),
     kept=st.sampled_from([1, 2**28]),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_answers_are_those_of_a_session_of_its_own(model, studies, seed, requests, memory, kept):
     rng = np.random.default_rng(seed)
     said = []

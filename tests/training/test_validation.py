@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import NETWORKS, UNetConfig
 from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.loop import Trainer
 from deepedit.training.run import Run
@@ -63,6 +64,7 @@ def test_ranks_that_had_time_for_different_numbers_of_cases_keep_those_that_all_
 def test_a_run_by_the_clock_validates_the_same_few_cases_each_time_also_after_it_was_resumed(tmp_path, monkeypatch):
     data = write_phantom(tmp_path / "data", 2 * CASES, shape=(16, 16, 16), spacing=(10, 10, 10))
     config = TrainingConfig(max_minutes=60, validations=3, batch_size=1)
+    monkeypatch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3)))
     settings = RunSettings(data, split=0.5, patch_size=(8, 16, 16), config=config)
     said, numbers = [], []
 

@@ -33,6 +33,10 @@ def dice(a, b):
 # Orientation
 
 
+@pytest.mark.skipif(
+    tuple(map(int, nib.__version__.split(".")[:2])) < (5, 4),
+    reason="before nibabel 5.4 the first voxel axis chose first, not the one that lies closest to a world axis",
+)
 @given(matrix=st.lists(st.floats(-3, 3), min_size=9, max_size=9), seed=seeds)
 @settings(max_examples=300, deadline=None)
 def test_axes_are_ordered_as_nibabel_orders_them(matrix, seed):
