@@ -90,5 +90,7 @@ def test_its_settings_are_all_read():
     settings = read_config(FORMAT_2)
     written = json.loads((FORMAT_2 / "config.json").read_text())
     config = json.loads(json.dumps(asdict(settings.config)))
+    assert written["training"]["augmentation"].pop("flip_axes") == []
+    assert config["augmentation"].pop("mirror_probability") == 0
     assert {name: config[name] for name in written["training"]} == written["training"]
     assert settings.split_seed == written["arguments"]["seed"] == 3

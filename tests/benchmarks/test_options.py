@@ -37,6 +37,7 @@ DIFFERENT = {
     "--patch-size": "what it is fitted to",
     "--corrupt": "read by another function",
     "--slices": "of one series, or of several volumes",
+    "--quick": "what is left out",
     "--size": "of a slice, or of a volume",
     "--side": "of a slice, or of a volume",
 }

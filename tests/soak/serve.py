@@ -17,6 +17,7 @@ import hashlib
 import json
 import multiprocessing
 import random
+import shutil
 import sys
 import tempfile
 import threading
@@ -97,10 +98,11 @@ class World:
     def file(self, model: str) -> Path:
         return self.folder / (f"{model[1:]}.pt" if model else "model.pt")
 
-    def arguments(self, memory: float) -> list:
-        """Of the server; `memory` in GiB."""
+    def arguments(self, memory: float, studies: Path | None = None) -> list:
+        """Of the server; `memory` in GiB, `studies` another folder than the world's."""
         files = [each for name in self.models for each in ("--model", self.file(name))]
-        return [*files, "--studies", self.studies, "--memory", str(memory), "--no-train", "--device", "cpu"]
+        studies = studies or self.studies
+        return [*files, "--studies", studies, "--memory", str(memory), "--no-train", "--device", "cpu"]
 
 
 def make_world(folder: Path, clients: int) -> World:
@@ -326,15 +328,21 @@ def soak(folder: Path, clients: int, seconds: float, memory: float, seed: int) -
     try:
         with Watched(none) as watched:
             load(world, none.port, clients, seconds / 5, seed)
-        if not any("so it is dropped" in line for line in none.lines):
-            world.failures.append("no line tells that a session was dropped")
-        answered = world.counts["answers"]
-        print(f"without sessions: {answered} answers, at most {mebibytes(watched.most)}; {len(none.lines)} lines")
-        own = watched.most
+    finally:
+        none.stop()
+    if not any("so it is dropped" in line for line in none.lines):
+        world.failures.append("no line tells that a session was dropped")
+    answered = world.counts["answers"]
+    print(f"without sessions: {answered} answers, at most {mebibytes(watched.most)}; {len(none.lines)} lines")
+    own = watched.most
+    # One server at a time works on a folder.
+    idle_studies = shutil.copytree(world.studies, folder / "idle studies", ignore=shutil.ignore_patterns(".deepedit"))
+    idle = Server(world.arguments(1e-6, idle_studies), folder / "idle")
+    try:
         server = Server(world.arguments(memory), folder / "loaded")
         try:
             with Watched(server) as watched, ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-                polled = pool.submit(poll, (server.port, none.port), seconds)
+                polled = pool.submit(poll, (server.port, idle.port), seconds)
                 load(world, server.port, clients, seconds, seed + 1)
                 times = polled.result()
             for name, found in zip(("loaded", "idle"), times, strict=True):
@@ -353,7 +361,7 @@ def soak(folder: Path, clients: int, seconds: float, memory: float, seed: int) -
         if status or any(server.temporary.iterdir()):
             world.failures.append(f"it ended with status {status} and left {list(server.temporary.iterdir())}")
     finally:
-        none.stop()
+        idle.stop()
     check_answers(world)
     counts = ", ".join(f"{count} {what}" for what, count in sorted(world.counts.items()))
     print(f"{clients} clients, {seconds:.0f} s: {counts}; {len(world.answers)} states of sessions compared", flush=True)
