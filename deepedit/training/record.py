@@ -124,7 +124,7 @@ def _read(kind: Any, value: Any, name: str) -> Any:
             return tuple(_read(each, entry, name) for each, entry in zip(each_kind, value, strict=True))
     if origin is Mapping and isinstance(value, dict):
         return {key: _read(parts[1], entry, name) for key, entry in value.items()}
-    if kind is Path and isinstance(value, str):
+    if kind is Path and isinstance(value, str) and value:
         return Path(value)
     if kind is float and type(value) is int and abs(value) <= 2**53:
         return float(value)

@@ -8,7 +8,7 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from deepedit.clicks import Annotator
@@ -210,6 +210,8 @@ ANYTHING = st.recursive(
 
 @given(data=st.data(), value=ANYTHING)
 def test_whatever_is_in_it_gives_settings_or_one_error(data, value):
+    # A path that a person wrote, such as "runs/", is written in another way than it was read.
+    assume(not isinstance(value, str) or not value or str(Path(value)) == value)
     settings = json.loads(json.dumps(asdict(CHOSEN), default=str))
     entries, key = settings, data.draw(st.sampled_from(sorted(settings)))
     while isinstance(entries[key], dict) and data.draw(st.booleans()):
