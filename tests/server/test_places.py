@@ -140,14 +140,14 @@ def test_a_training_is_told_without_where_it_lies(live, monkeypatch):
 
 
 def test_only_the_folders_themselves_are_hidden():
-    places = Places([Path("/data"), Path("/data/studies"), Path("/")], [Path("/tmp/kept/images")])
+    places = Places([Path("/data"), Path("/data/studies"), Path("/")], [Path("/srv/kept/images")])
     for text, expected in {
         "/data/studies/a b.nii.gz: is damaged": "a b.nii.gz: is damaged",
         "/data/model.pt: too new": "model.pt: too new",
         "/data/studies2/x: no": "studies2/x: no",
         "/data/studies: cannot be listed": "the server's folder: cannot be listed",
         "/database/x 3/4": "/database/x 3/4",
-        "/tmp/kept/images/image-3f.nii.gz: is damaged": "the file that was sent: is damaged",
+        "/srv/kept/images/image-3f.nii.gz: is damaged": "the file that was sent: is damaged",
     }.items():
         assert places.hidden(text) == expected
     assert Places([], []).hidden("/data/x") == "/data/x"
