@@ -206,4 +206,4 @@ def test_the_difference_is_the_box_of_all_that_differs(data, shape):
         after[tuple(rng.integers(0, shape))] += 1
     assert difference(before, after) == bounding_box(before != after)
     assert difference(None, after) == bounding_box(after != 0)
-    assert_array_equal(counts_of(after, 5), np.bincount(after.ravel(), minlength=5))
+    assert_array_equal(counts_of(after, 6), np.bincount(after.ravel(), minlength=6))
