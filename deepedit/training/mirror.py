@@ -78,9 +78,9 @@ def _asymmetry(case: PreparedCase, num_classes: int) -> np.ndarray:
     if len(voxels):
         classes = np.unique(voxels[:, 0]).astype(int)
         centres = np.stack([voxels[voxels[:, 0] == index, 1:].mean(0) for index in classes])
+        middle = (case.label.shape[0] - 1) / 2
         for index, centre in zip(classes, centres, strict=True):
             away = voxels[voxels[:, 0] == index, 1:] - centre
             leaning = (away[:, :1] * away[:, 1:]).mean(0)
-            middle = (case.label.shape[0] - 1) / 2
             result[index] = (centre[0] - middle, centre[0] - centres[:, 0].mean(), *leaning)
     return result
