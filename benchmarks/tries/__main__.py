@@ -35,12 +35,19 @@ def end_after(steps: int) -> None:
 
 
 def configured(seed: int, settings: Sequence[str]) -> TrainingConfig:
-    """The defaults, but for ``NAME=VALUE`` of the config or of its augmentation, which are numbers."""
-    chosen: dict[str, Any] = {name: float(value) for name, _, value in (each.partition("=") for each in settings)}
+    """The defaults, but for ``NAME=VALUE`` of the config or of its augmentation."""
+    chosen = {name: number_or_range(value) for name, _, value in (each.partition("=") for each in settings)}
     names = {field.name for field in fields(Augmentation)}
     augmentation = Augmentation(**{name: value for name, value in chosen.items() if name in names})
     others = {name: value for name, value in chosen.items() if name not in names}
     return TrainingConfig(max_minutes=LONGEST, validations=0, seed=seed, augmentation=augmentation, **others)
+
+
+def number_or_range(text: str) -> Any:
+    """``"3"`` is an int, ``"0.5"`` a float, and ``"0.7+1.4"`` a range."""
+    if "+" in text:
+        return tuple(map(float, text.split("+")))
+    return int(text) if text.isdigit() else float(text)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
