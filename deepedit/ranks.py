@@ -1,6 +1,7 @@
 """The processes that share one run, as ``torchrun`` starts them, and what they exchange between steps."""
 
 import os
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -77,6 +78,8 @@ class Ranks:
                 f"each process needs a GPU of its own to train on, and this machine has {gpus} for {processes} "
                 f"processes; start {gpus}, or give --device cpu"
             )
+        # It is about the layout of weights of 1 x 1 x 1, which is the same in memory either way.
+        warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         with self.together():
             return nn.parallel.DistributedDataParallel(network, [device] if device.type == "cuda" else None)
 

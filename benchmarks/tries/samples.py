@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -103,17 +104,18 @@ def error_bank(steps: int) -> None:
     clicks.
     """
     train, cut, outline_of, augment = Run.train, batch.cut_patch, batch.outline_of, batch.augment
-    bank: dict[str, Any] = {}
+    bank: dict[str, np.ndarray] = {}
     newest: list[Tensor] = []
 
     def with_bank(run: Run, *arguments: Any) -> bool:
-        cases = run.trainer.cases
+        cases, found = run.trainer.cases, {}
         for fold in range(FOLDS):
             others = [case for number, case in enumerate(cases) if number % FOLDS != fold]
             model = _automatic_model(run, others, steps, fold)
             for case in cases[fold::FOLDS]:
                 image = torch.from_numpy(case.image[:]).float().to(model.device)
-                bank[case.name] = sliding_window(model, image).argmax(0).byte().cpu().numpy()
+                found[case.name] = sliding_window(model, image).argmax(0).byte().cpu().numpy()
+        bank.update(found)  # all at once: the networks of the folds are trained without it
         stream = run.trainer.batch.stream
         if (mirrored := stream.mirrored) is not None:
             pairs = [*mirrored, *range(len(mirrored), BANK)]

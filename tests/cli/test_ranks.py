@@ -58,6 +58,7 @@ def test_two_processes_end_with_the_weights_of_one(dataset, tmp_path):
     told, silent = (answer[0] for answer in answers)
     assert silent == ""
     assert len(told.splitlines()) == len(said.splitlines())
+    assert not any("Warning" in answer[1] for answer in answers)
 
 
 @pytest.mark.parametrize("dies", [0, 1])
