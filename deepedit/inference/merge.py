@@ -1,10 +1,12 @@
 """What a click may change: the only place that decides it.
 
 The network's answer replaces what was there in its window, and fades towards a rim of the window that lies inside the
-volume. Where clicks correct an initial segmentation, it counts near the newest clicks only: the more the network agrees
-with that segmentation, as a share of what it expects to agree with the truth, the nearer. If it finds the segmentation
-all wrong, the answer replaces it everywhere. A clicked voxel that the answer leaves wrong takes its label all the same,
-if the policy says so.
+volume. Where clicks correct an initial segmentation, it counts near the newest clicks only, as long as all clicks are
+on the border of their label there: whoever moves borders by a voxel has a good segmentation, whatever the network makes
+of the image. After a click farther inside of an error, the answer counts the farther, the less the network agrees with
+the segmentation, as a share of what it expects to agree with the truth; if it finds the segmentation all wrong, the
+answer replaces it everywhere. A clicked voxel that the answer leaves wrong takes its label all the same, if the policy
+says so.
 
 What the rules are worth (`benchmarks.merge_rules`): mean Dice over the first ten clicks, of three seeds, on the
 hippocampus in MRI and on head and neck in CT, from the automatic result or from initial segmentations with a mean Dice
@@ -44,6 +46,9 @@ from deepedit.plan import MergePolicy
 RIM = 8
 """The answer of a window fades within this part of its side from a rim that lies inside the volume."""
 
+STEPS = torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).long()
+"""To a voxel itself and to the six beside it."""
+
 
 def merge(
     before: Tensor,
@@ -77,7 +82,7 @@ def merge(
     """
     samples, weight = len(answer), rim
     if initial is not None:
-        reach = _reach(initial, answer, policy)
+        reach = torch.where(_any_inside_an_error(initial, clicks), _reach(initial, answer, policy), policy.reach)
         if edited is not None:
             reach = torch.where(edited, reach, math.inf)
         position, counts = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid & newest))
@@ -90,6 +95,19 @@ def merge(
     if policy.enforce:
         enforce_clicks(after, clicks, places, policy.margin, policy.ball)
     return after if locked is None else keep_locked(after, locked, policy.margin)
+
+
+def _any_inside_an_error(initial: Tensor, clicks: Clicks) -> Tensor:
+    """``[B]`` bool: whether an initial segmentation has the label of some click neither at its voxel nor at one of the
+    six beside it. Clicks outside of the volume do not count."""
+    last = torch.tensor([initial.shape[1:]]) - 1
+    steps, last = upload(torch.cat([STEPS, last]), initial.device).split([len(STEPS), 1])
+    # A step out of the volume ends where it began, and a click outside of it is moved inside.
+    around = (clicks.position[:, None] + steps).clamp_(min=0).minimum(last)
+    x, y, z = around.unbind(2)
+    elsewhere = (initial[clicks.batch[:, None], x, y, z] != clicks.label[:, None]).all(1)
+    counts = clicks.valid & (around[:, 0] == clicks.position).all(1)
+    return (elsewhere & counts).unflatten(0, (len(initial), -1)).any(1)
 
 
 def _reach(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:

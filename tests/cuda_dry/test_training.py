@@ -25,7 +25,7 @@ def check_waits(records):
 
 
 @pytest.mark.parametrize(
-    ("settings", "most"), [({}, 600), (EVERYTHING, 900)], ids=["as by default", "everything at once"]
+    ("settings", "most"), [({}, 600), (EVERYTHING, 920)], ids=["as by default", "everything at once"]
 )
 def test_a_step_of_the_light_network_starts_few_kernels(dry, settings, most):
     # In the first, every sample begins, and the optimizers make their states.

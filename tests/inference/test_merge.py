@@ -3,6 +3,7 @@
 import dataclasses
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,6 +15,50 @@ from deepedit.plan import MergePolicy
 from tests.clicks.oracles import random_reach, slow_within_reach
 
 POLICY = MergePolicy()
+
+
+def slow_inside_an_error(initial, clicks, sample):
+    """Whether some click of a sample is beside no voxel of the initial segmentation that has its label."""
+    return any(
+        not any(
+            initial[sample][at] == label
+            for at in np.ndindex(*initial.shape[1:])
+            if np.abs(np.subtract(at, position)).sum() <= 1
+        )
+        for batch, label, position, valid in zip(
+            *(each.tolist() for each in (clicks.batch, clicks.label, clicks.position, clicks.valid)), strict=True
+        )
+        if batch == sample
+        and valid
+        and all(0 <= at < side for at, side in zip(position, initial.shape[1:], strict=True))
+    )
+
+
+@given(st.integers(0, 2**32), st.integers(0, 4))
+@settings(max_examples=40, deadline=None)
+def test_an_answer_counts_everywhere_only_if_a_click_is_inside_of_an_error(seed, count):
+    generator = torch.Generator().manual_seed(seed)
+    shape = (4, 3, 5)
+    # Few voxels differ from their neighbours, so that clicks of both kinds occur.
+    initial = (torch.rand(2, *shape, generator=generator) < 0.1).to(torch.uint8)
+    before, answer = torch.zeros(2, 2, *shape), torch.full((2, 2, *shape), 9.0)
+    position = torch.stack([torch.randint(-1, side + 1, (2 * count,), generator=generator) for side in shape], dim=1)
+    label, valid = torch.randint(0, 2, (2, 2 * count), generator=generator)
+    clicks = Clicks(torch.arange(2).repeat_interleave(count), label, position, valid.bool())
+    # Any agreement counts as none.
+    policy = dataclasses.replace(POLICY, enforce=False, agreement=(8.0, 9.0), reach=1e-3, softness=1e-3)
+    merged = merge(before, answer, clicks, torch.ones(2 * count, dtype=torch.bool), policy, initial=initial)
+    for sample in range(2):
+        near = {
+            tuple(at)
+            for at, of, ok in zip(position.tolist(), clicks.batch, clicks.valid, strict=True)
+            if ok and of == sample
+        }
+        for at in np.ndindex(shape):
+            if not near:
+                continue
+            everywhere = slow_inside_an_error(initial, clicks, sample)
+            assert bool(merged[sample, 0][at] > 1) is (everywhere or at in near)
 
 
 @pytest.mark.parametrize("fading", [True, False])
@@ -33,15 +78,21 @@ def test_an_answer_replaces_what_was_there_but_for_the_rim(fading):
 @pytest.mark.parametrize("fading", [True, False])
 @pytest.mark.parametrize("edited", [None, [True, False, True]])
 def test_where_an_initial_segmentation_is_corrected_it_counts_near_the_newest_clicks(fading, edited):
+    """In the second sample all clicks are on the border of their label; in the others one is inside of an error."""
     generator = torch.Generator().manual_seed(0)
     shape = (6, 5, 4)
     before = torch.randn(3, 3, *shape, generator=generator).half()
     answer = before + 0.3 * torch.randn(3, 3, *shape, generator=generator)
     initial = before.argmax(1)
-    initial[2] = (answer[2].argmax(0) + 1) % 3  # the network agrees with the first two, and not with the last
+    initial[0].masked_fill_(initial[0] == 2, 1)
+    initial[2] = answer[2].argmax(0) == 0  # the network agrees with the first two, and not with the last
     position, valid, _ = random_reach(0, 3, 4)
     _, newest, _ = random_reach(1, 3, 4)
-    clicks = Clicks(torch.arange(3).repeat_interleave(4), torch.zeros(12), position.flatten(0, 1), valid.flatten())
+    position[:, 0] %= torch.tensor(shape)
+    valid[:, 0] = True
+    labels = torch.tensor([2, 0, 2]).repeat_interleave(4)
+    clicks = Clicks(torch.arange(3).repeat_interleave(4), labels, position.flatten(0, 1), valid.flatten())
+    assert [slow_inside_an_error(initial, clicks, sample) for sample in range(3)] == [True, False, True]
     rim = torch.rand(shape, generator=generator) if fading else None
     policy = dataclasses.replace(POLICY, enforce=False, agreement=(0.2, 1.9))
     chosen = None if edited is None else torch.tensor(edited)
@@ -50,7 +101,7 @@ def test_where_an_initial_segmentation_is_corrected_it_counts_near_the_newest_cl
     trust = ((agreement(initial, answer) - lowest) / (highest - lowest)).clamp(0, 1).tolist()
     assert 0 < trust[0] < 1
     assert trust[2] == 0
-    reach = [policy.reach / each if each else math.inf for each in trust]
+    reach = [policy.reach / trust[0], policy.reach, math.inf]
     reach = [each if began else math.inf for each, began in zip(reach, edited or [True] * 3, strict=True)]
     weight = slow_within_reach(position.numpy(), (valid & newest).numpy(), reach, shape, policy.softness)
     weight = torch.as_tensor(weight * (1 if rim is None else rim.numpy()), dtype=torch.float32)
@@ -138,8 +189,9 @@ def test_an_answer_without_foreground_replaces_an_initial_segmentation(value):
     answer = torch.zeros(1, 2, 20, 4, 4)
     answer[:, 0] = 200
     initial = torch.full((1, 20, 4, 4), value)
-    click = Clicks(*(torch.tensor(each) for each in ([0], [0], [[0, 0, 0]])))
-    merged = merge(torch.zeros_like(answer), answer, click, torch.tensor([True]), POLICY, initial=initial)
+    click = Clicks([0], [1 - value], [[0, 0, 0]])
+    policy = dataclasses.replace(POLICY, enforce=False)
+    merged = merge(torch.zeros_like(answer), answer, click, torch.tensor([True]), policy, initial=initial)
     assert torch.equal(merged, answer)
 
 
