@@ -1,5 +1,6 @@
 """Other samples: initial segmentations with other errors, and cases in another order."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from deepedit.inference.sliding_window import sliding_window
 from deepedit.network.unet import build_network
-from deepedit.training import batch
+from deepedit.training import batch, mirror
 from deepedit.training.batch import PatchStream, RollingBatch
 from deepedit.training.data import PreparedCase
 from deepedit.training.loop import Trainer
@@ -95,6 +96,11 @@ def harder_cases(share: float) -> None:
         stream.visits = [chosen(stream, each) for each in stream.visits]
 
     Trainer.look, PatchStream.begin = remember, begun
+
+
+def mirror_after(samples: int) -> None:
+    """Cases are mirrored after so many samples of each, also where they do not show that it is safe."""
+    mirror.TOLERANCE, batch.MIRRORED_FROM = math.inf, samples
 
 
 def error_bank(steps: int) -> None:

@@ -1,12 +1,12 @@
 """What a click may change: the only place that decides it.
 
 The network's answer replaces what was there in its window, and fades towards a rim of the window that lies inside the
-volume. Where clicks correct an initial segmentation, it counts near the newest clicks only, as long as all clicks are
-on the border of their label there: whoever moves borders by a voxel has a good segmentation, whatever the network makes
-of the image. After a click farther inside of an error, the answer counts the farther, the less the network agrees with
-the segmentation, as a share of what it expects to agree with the truth; if it finds the segmentation all wrong, the
-answer replaces it everywhere. A clicked voxel that the answer leaves wrong takes its label all the same, if the policy
-says so.
+volume. Where clicks correct an initial segmentation, it counts near the newest clicks only, as long as nearly all
+clicks are at the border of their label there: whoever moves borders by a voxel has a good segmentation, whatever the
+network makes of the image. If more clicks are inside of errors, the answer counts the farther, the less the network
+agrees with the segmentation, as a share of what it expects to agree with the truth; if it finds the segmentation all
+wrong, the answer replaces it everywhere. A clicked voxel that the answer leaves wrong takes its label all the same, if
+the policy says so.
 
 What the rules are worth (`benchmarks.merge_rules`): mean Dice over the first ten clicks, of three seeds, on the
 hippocampus in MRI and on head and neck in CT, from the automatic result or from initial segmentations with a mean Dice
@@ -49,6 +49,9 @@ RIM = 8
 STEPS = torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).long()
 """To a voxel itself and to the six beside it."""
 
+LARGE = 0.2
+"""Share of the clicks inside of errors up to which an initial segmentation is good, and its errors are at borders."""
+
 
 def merge(
     before: Tensor,
@@ -82,7 +85,7 @@ def merge(
     """
     samples, weight = len(answer), rim
     if initial is not None:
-        reach = torch.where(_any_inside_an_error(initial, clicks), _reach(initial, answer, policy), policy.reach)
+        reach = torch.where(_large_errors(initial, clicks), _reach(initial, answer, policy), policy.reach)
         if edited is not None:
             reach = torch.where(edited, reach, math.inf)
         position, counts = (each.unflatten(0, (samples, -1)) for each in (clicks.position, clicks.valid & newest))
@@ -97,17 +100,17 @@ def merge(
     return after if locked is None else keep_locked(after, locked, policy.margin)
 
 
-def _any_inside_an_error(initial: Tensor, clicks: Clicks) -> Tensor:
-    """``[B]`` bool: whether an initial segmentation has the label of some click neither at its voxel nor at one of the
-    six beside it. Clicks outside of the volume do not count."""
+def _large_errors(initial: Tensor, clicks: Clicks) -> Tensor:
+    """``[B]`` bool: whether more than `LARGE` of the clicks are inside of errors of the initial segmentations, which
+    have their labels neither at the clicked voxels nor beside them. Clicks outside of the volume do not count."""
     last = torch.tensor([initial.shape[1:]]) - 1
     steps, last = upload(torch.cat([STEPS, last]), initial.device).split([len(STEPS), 1])
     # A step out of the volume ends where it began, and a click outside of it is moved inside.
     around = (clicks.position[:, None] + steps).clamp_(min=0).minimum(last)
     x, y, z = around.unbind(2)
-    elsewhere = (initial[clicks.batch[:, None], x, y, z] != clicks.label[:, None]).all(1)
+    inside_error = (initial[clicks.batch[:, None], x, y, z] != clicks.label[:, None]).all(1)
     counts = clicks.valid & (around[:, 0] == clicks.position).all(1)
-    return (elsewhere & counts).unflatten(0, (len(initial), -1)).any(1)
+    return (counts * (inside_error.float() - LARGE)).unflatten(0, (len(initial), -1)).sum(1) > 0
 
 
 def _reach(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
