@@ -9,7 +9,7 @@ from benchmarks.tries.answers import answer_twice, answers_count_near_clicks, lo
 from benchmarks.tries.guidance import change_guidance, cone, newest_is_higher, two_widths
 from benchmarks.tries.networks import average_of_the_end, deep_supervision, dropout, guidance_in_the_last_block
 from benchmarks.tries.results import newest, novices
-from benchmarks.tries.samples import error_bank, half_start_from, harder_cases, mirror_after, whole_labels_wrong
+from benchmarks.tries.samples import error_bank, half_start_from, harder_cases, mirror_anyway, whole_labels_wrong
 from benchmarks.tries.truths import bent, grown, level_set, of_networks, plain, redraw_by
 
 
@@ -37,7 +37,7 @@ CHANGES: dict[str, Callable[[str], None]] = {
     "spoiled-edits": lambda value: half_start_from(newest().segment_spoiled),
     "whole-edits": lambda value: half_start_from(whole_labels_wrong()),
     "bank": lambda value: error_bank(int(value)),
-    "mirror": lambda value: mirror_after(int(value)),
+    "mirror-anyway": lambda value: mirror_anyway(),
     "harder": lambda value: harder_cases(float(value)),
     "dropout": lambda value: dropout(float(value)),
     "deep": lambda value: deep_supervision(),

@@ -98,9 +98,9 @@ def harder_cases(share: float) -> None:
     Trainer.look, PatchStream.begin = remember, begun
 
 
-def mirror_after(samples: int) -> None:
-    """Cases are mirrored after so many samples of each, also where they do not show that it is safe."""
-    mirror.TOLERANCE, batch.MIRRORED_FROM = math.inf, samples
+def mirror_anyway() -> None:
+    """Samples are mirrored also where the cases do not show that it is safe."""
+    mirror.TOLERANCE = math.inf
 
 
 def error_bank(steps: int) -> None:

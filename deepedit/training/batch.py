@@ -33,10 +33,6 @@ from deepedit.transforms.corrupt import Outline, corrupt_segmentation, outline_o
 CUT_AHEAD = 2
 """Number of pieces that are cut for each slot before they are needed."""
 
-MIRRORED_FROM = 25
-"""Samples of a case before some are mirrored. As long as a case is new to the network, its mirror images only make the
-task harder; later they keep the network from memorising it."""
-
 
 class RollingBatch:
     """The samples in training, each with its clicks so far.
@@ -256,8 +252,8 @@ class PatchStream:
     """Pieces of the training cases, cut ahead of time by threads.
 
     Each slot gets every ``config.batch_size``-th visit, beginning with the visit whose index is the slot's number.
-    Where `mirrored_classes` finds that this is safe, some pieces are mirrored left to right, see `MIRRORED_FROM`. If
-    `pinned`, the pieces are in memory from which a GPU copies while the host goes on.
+    Where `mirrored_classes` finds that this is safe, some pieces are mirrored left to right. If `pinned`, the pieces
+    are in memory from which a GPU copies while the host goes on.
     """
 
     def __init__(
@@ -297,7 +293,7 @@ class PatchStream:
         generator = visit.generator(self.config.seed, "cut")
         image, label = cut_patch(self.cases[visit.case], patch_size, generator)
         chosen = torch.rand((), generator=generator).item() < self.config.augmentation.mirror_probability
-        if chosen and self.mirrored is not None and visit.epoch >= MIRRORED_FROM:
+        if chosen and self.mirrored is not None:
             classes = torch.tensor(self.mirrored, dtype=label.dtype)
             image, label = image.flip(1), classes[label.flip(0).long()]
         # The outline is computed while the label is on the host: later the host would have to wait for the GPU.

@@ -17,7 +17,6 @@ from deepedit.network.transfer import transfer_weights
 from deepedit.network.unet import build_network
 from deepedit.plan import Plan
 from deepedit.ranks import Ranks
-from deepedit.training.batch import MIRRORED_FROM
 from deepedit.training.board import Board
 from deepedit.training.config import RunSettings
 from deepedit.training.data import PreparedCase
@@ -104,7 +103,7 @@ class Run:
         if (mirrored := self.trainer.batch.stream.mirrored) is not None:
             share = self.config.augmentation.mirror_probability
             labels = exchanged(self.model.plan.labels, mirrored)
-            self.say(f"after {MIRRORED_FROM} samples of a case, {share:.0%} of them are mirrored left to right{labels}")
+            self.say(f"{share:.0%} of the samples are mirrored left to right{labels}")
         if state:
             self._restore(state)
 

@@ -31,7 +31,7 @@ class Augmentation:
     rotation: float = 20.0
     scaling: tuple[float, float] = (0.83, 1.2)
     shift: float = 0.06
-    mirror_probability: float = 0.5
+    mirror_probability: float = 0.0
     intensity_probability: float = 0.3
     brightness: float = 0.3
     contrast: tuple[float, float] = (0.7, 1.4)

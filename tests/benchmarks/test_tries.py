@@ -27,7 +27,7 @@ def dataset(tmp_path_factory):
         ["newest-higher=0.5", "plain+novice"],
         ["plain+grown=0.15", "harder=0.5", "dropout=0.1", "whole-edits"],
         ["plain+level", "spoiled-edits", "guidance-last", "average=0.5"],
-        ["deep", "bank=3", "mirror=0", "twice"],
+        ["deep", "bank=3", "mirror-anyway", "twice"],
     ],
 )
 def test_a_run_with_a_change_ends_after_its_steps_and_tells_what_its_clicks_repair(dataset, tmp_path, changes):

@@ -13,7 +13,7 @@ from deepedit.inference.segmentation import Segmentation
 from deepedit.io.click_files import PointClick
 from deepedit.plan import Labels, MergePolicy
 from deepedit.ranks import Ranks
-from deepedit.training.batch import MIRRORED_FROM, PatchStream, RollingBatch
+from deepedit.training.batch import PatchStream, RollingBatch
 from deepedit.training.config import TrainingConfig
 from deepedit.training.data import PreparedCase, middle
 from deepedit.transforms.augmentation import Augmentation
@@ -248,10 +248,10 @@ def test_another_hand_draws_only_what_is_known(cases, plan):
     assert not torch.equal(batch.label, before)
 
 
-def stream_of(cases, names, epoch=MIRRORED_FROM, **augmentation):
+def stream_of(cases, names, **augmentation):
     config = steady(batch_size=1, augmentation=Augmentation(**augmentation))
     stream = PatchStream(cases, Labels(names, (1, 2)), config, [0], 1)
-    stream.begin([epoch * len(cases)], (16, 8, 12))
+    stream.begin([0], (16, 8, 12))
     return [stream.take(0) for _ in range(30)]
 
 
@@ -283,14 +283,6 @@ def test_pieces_are_mirrored_with_the_labels_of_the_two_sides_exchanged():
         assert torch.equal(other_label, label)
         assert outline == outline_of(middle(label, (16, 8, 12)), 3)
     assert 5 <= mirrored <= 25
-
-
-def test_pieces_are_mirrored_only_after_so_many_visits_of_each_case():
-    names, first = ("left", "right"), MIRRORED_FROM - 2
-    plain, some = (stream_of(symmetric_cases(), names, first, mirror_probability=share) for share in (0.0, 1.0))
-    for (visit, image, *_), (_, other, *_) in zip(plain, some, strict=True):
-        assert torch.equal(image, other) is (visit.epoch < MIRRORED_FROM)
-    assert {visit.epoch - first for visit, *_ in plain} == {0, 1, 2, 3}
 
 
 @pytest.mark.parametrize(("names", "shift"), [(("one", "two"), 0), (("left", "right"), -9)])
