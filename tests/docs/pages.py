@@ -45,6 +45,7 @@ SHORTENED = {
     "deepedit-train --export": "",
     "deepedit_cli.train": "--max-minutes 0.05",
     "deepedit-evaluate": "--max-clicks 1",
+    "benchmarks.click_effects": "--cases 1 --max-clicks 1",
     "benchmarks.click_simulation": "--sizes 16 --repeats 1 --peer-seconds 0.1",
     "benchmarks.dicom_reading": "--size 32 --slices 8",
     "benchmarks.large_volume": "--slices 8 --side 32",
