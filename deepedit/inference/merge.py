@@ -52,8 +52,8 @@ RIM = 8
 STEPS = torch.cat([torch.zeros(1, 3), torch.eye(3), -torch.eye(3)]).long()
 """To a voxel itself and to the six beside it."""
 
-LARGE = 0.2
-"""Share of the clicks inside of errors up to which an initial segmentation is good, and its errors are at borders."""
+FEW = 5
+"""An initial segmentation is good if at most one in so many clicks is inside of an error, and not at a border."""
 
 
 def merge(
@@ -104,8 +104,8 @@ def merge(
 
 
 def _large_errors(initial: Tensor, clicks: Clicks) -> Tensor:
-    """``[B]`` bool: whether more than `LARGE` of the clicks are inside of errors of the initial segmentations, which
-    have their labels neither at the clicked voxels nor beside them. Clicks outside of the volume do not count."""
+    """``[B]`` bool: whether more than one in `FEW` clicks is inside of an error, where the initial segmentation has its
+    label neither at the clicked voxel nor beside it. Clicks outside of the volume do not count."""
     last = torch.tensor([initial.shape[1:]]) - 1
     steps, last = upload(torch.cat([STEPS, last]), initial.device).split([len(STEPS), 1])
     # A step out of the volume ends where it began, and a click outside of it is moved inside.
@@ -113,7 +113,7 @@ def _large_errors(initial: Tensor, clicks: Clicks) -> Tensor:
     x, y, z = around.unbind(2)
     inside_error = (initial[clicks.batch[:, None], x, y, z] != clicks.label[:, None]).all(1)
     counts = clicks.valid & (around[:, 0] == clicks.position).all(1)
-    return (counts * (inside_error.float() - LARGE)).unflatten(0, (len(initial), -1)).sum(1) > 0
+    return (counts * (FEW * inside_error - 1)).unflatten(0, (len(initial), -1)).sum(1) > 0
 
 
 def _reach(initial: Tensor, answer: Tensor, policy: MergePolicy) -> Tensor:
