@@ -9,12 +9,12 @@ leaves other errors in them than in new ones, and learns from those what errors 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy import ndimage
 
 from benchmarks.options import add_shared, parser
-from deepedit.clicks import largest_error_click
 from deepedit.defaults import MAX_CLICKS
 from deepedit.inference.annotation import annotate
 from deepedit.inference.session import InteractiveSession
@@ -76,12 +76,10 @@ def effect_of(
 def effects_of(session: InteractiveSession, image: Volume, truth: np.ndarray, clicks: int) -> list[Effect]:
     """The effects of the annotator's clicks on one image."""
     session.set_image(image)
-    rounds = [each.classes for each in annotate(session, truth, clicks)]
-    made = [largest_error_click(before, truth) for before in rounds[:-1]]
     return [
-        effect_of(before, after, truth, *click)
-        for before, after, click in zip(rounds[:-1], rounds[1:], made, strict=True)
-        if click is not None
+        effect_of(before.classes, after.classes, truth, after.voxel, after.label)
+        for before, after in pairwise(annotate(session, truth, clicks))
+        if after.voxel is not None and after.label is not None
     ]
 
 
@@ -97,7 +95,7 @@ def table(effects: Sequence[Effect]) -> str:
         f"{'voxels from the click':<24}{'of the same error':>20}{'made right':>14}{'made wrong':>14}",
     ]
     rows = zip(*(mean(value) for value in (lambda e: e.same, lambda e: e.gained, lambda e: e.lost)), strict=True)
-    for low, high, row in zip(EDGES, EDGES[1:], rows, strict=False):
+    for (low, high), row in zip(pairwise(EDGES), rows, strict=True):
         reach = f"{low} to {high}" if np.isfinite(high) else f"{low} and more"
         lines.append(f"{reach:<24}{row[0]:>20.1f}{row[1]:>14.1f}{row[2]:>14.1f}")
     return "\n".join(lines)
