@@ -248,9 +248,6 @@ def test_progress_counts_the_windows_of_a_call():
     assert len(told) > 3
 
 
-# What viewers show ---------------------------------------------------------------------------------------------------
-
-
 # Found by looking for trouble ----------------------------------------------------------------------------------------
 
 
@@ -308,6 +305,3 @@ def test_a_position_that_is_none_is_refused(position):
     with pytest.raises(ClickError, match="three numbers"):
         session.add_click(position, "a")
     assert session.clicks == []
-
-
-# Locks from the start -------------------------------------------------------------------------------------------------
