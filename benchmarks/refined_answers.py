@@ -236,14 +236,6 @@ def main() -> None:
     options.add_argument(
         "--cases", type=positive_int, default=40, metavar="N", help="training cases to click on (default: %(default)s)"
     )
-    options.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=1,
-        metavar="N",
-        help="of clicking and learning; from the second one on, the answers to these clicks are refined, and as many "
-        "other cases are clicked on (default: %(default)s)",
-    )
     options.add_argument("--epochs", type=positive_int, default=6, help="of the second network (default: %(default)s)")
     add_shared(options, "--seed")
     add_shared(options, "--max-clicks", default=MAX_CLICKS, help="clicks for each case (default: %(default)s)")
@@ -257,19 +249,12 @@ def main() -> None:
     by_name = {case.name: case for case in find_dataset(arguments.input).cases}
     trained = [by_name[name] for name in model.training_cases]
     held_back = [by_name[name] for name in model.validation_cases]
-    if len(trained) < arguments.cases * arguments.rounds:
-        options.error(
-            f"the model was trained on {len(trained)} cases, which are too few; give fewer --cases or --rounds"
-        )
-    spread = len(trained) // (arguments.cases * arguments.rounds)
-    chosen = trained[::spread]
-    for number in range(arguments.rounds):
-        start = time.perf_counter()
-        record(answers, model, chosen[number :: arguments.rounds][: arguments.cases], arguments.max_clicks)
-        print(f"{len(answers.recorded)} clicks recorded after {time.perf_counter() - start:.0f} s", flush=True)
-        refiner = learned(answers.recorded, arguments.epochs, arguments.seed)
-        answers.refiner = refiner
-        print(f"learned from after {time.perf_counter() - start:.0f} s", flush=True)
+    start = time.perf_counter()
+    record(answers, model, trained[:: max(len(trained) // arguments.cases, 1)][: arguments.cases], arguments.max_clicks)
+    print(f"{len(answers.recorded)} clicks recorded in {time.perf_counter() - start:.0f} s", flush=True)
+    start = time.perf_counter()
+    refiner = learned(answers.recorded, arguments.epochs, arguments.seed)
+    print(f"learned from in {time.perf_counter() - start:.0f} s", flush=True)
     for origin in arguments.starts:
         curves = []
         for answers.refiner in (None, refiner):
