@@ -87,9 +87,11 @@ def features(before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks) -> T
     """
     num_classes, label, voxel = len(before), int(clicks.label[-1]), clicks.position[-1]
     inside = voxel.clamp(min=0).minimum(torch.tensor(image.shape[1:], device=image.device) - 1)
-    relative = Clicks(clicks.batch, clicks.label, clicks.position - voxel + RADIUS, clicks.valid)
-    newest = Clicks(*(each[-1:] for each in (relative.batch, relative.label, relative.position, relative.valid)))
-    earlier = Clicks(*(each[:-1] for each in (relative.batch, relative.label, relative.position, relative.valid)))
+    relative = clicks.position - voxel + RADIUS
+    earlier, newest = (
+        Clicks(clicks.batch[rows], clicks.label[rows], relative[rows], clicks.valid[rows])
+        for rows in (slice(-1), slice(-1, None))
+    )
     shape = (SIDE,) * 3
     near, wide = (render_guidance(newest, shape, num_classes, sigma=sigma)[0, label] for sigma in (2.0, 6.0))
     guidance = render_guidance(earlier, shape, num_classes, sigma=3.0)[0]
