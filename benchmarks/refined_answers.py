@@ -43,6 +43,7 @@ SIDE = 2 * RADIUS + 1
 LARGEST_MARGIN = 8.0
 FILTERS = 16
 BATCH = 8
+EPOCHS = 6
 ENTROPY_WEIGHT = 7.0
 STARTS = {"automatic": None, "poor": Corruption(0.60, 0.75), "good": Corruption(0.93, 0.96)}
 """What clicks correct: the automatic result, or initial segmentations whose Dice is in a range."""
@@ -238,11 +239,14 @@ def main() -> None:
     options.add_argument(
         "--cases", type=positive_int, default=40, metavar="N", help="training cases to click on (default: %(default)s)"
     )
-    options.add_argument("--epochs", type=positive_int, default=6, help="of the second network (default: %(default)s)")
     add_shared(options, "--seed")
     add_shared(options, "--max-clicks", default=MAX_CLICKS, help="clicks for each case (default: %(default)s)")
     options.add_argument(
-        "--starts", nargs="+", choices=STARTS, default=list(STARTS), help="what to correct (default: all)"
+        "--starts",
+        nargs="+",
+        choices=STARTS,
+        default=list(STARTS),
+        help="what clicks correct (default: automatic poor good)",
     )
     arguments = options.parse_args()
     answers = Answers()
@@ -255,7 +259,7 @@ def main() -> None:
     record(answers, model, trained[:: max(len(trained) // arguments.cases, 1)][: arguments.cases], arguments.max_clicks)
     print(f"{len(answers.recorded)} clicks recorded in {time.perf_counter() - start:.0f} s", flush=True)
     start = time.perf_counter()
-    refiner = learned(answers.recorded, arguments.epochs, arguments.seed)
+    refiner = learned(answers.recorded, EPOCHS, arguments.seed)
     print(f"learned from in {time.perf_counter() - start:.0f} s", flush=True)
     for origin in arguments.starts:
         curves = []
