@@ -19,20 +19,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from benchmarks.click_effects import opened
 from benchmarks.options import add_shared, parser
 from deepedit.boxes import Box
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.defaults import MAX_CLICKS
-from deepedit.evaluation import Corruption, Row, evaluate_dataset
+from deepedit.evaluation import Corruption, evaluate_dataset, summarise
 from deepedit.inference import segmentation
 from deepedit.inference.annotation import annotate
 from deepedit.inference.history import Click
 from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.session import InteractiveSession
 from deepedit.inference.sliding_window import cut
-from deepedit.io.msd import find_dataset, read_case
+from deepedit.io.msd import find_dataset
 from deepedit.io.pairing import Case
-from deepedit.io.volumes import read_label
 from deepedit.network.checkpoint import Model
 from deepedit_cli.options import positive_int
 
@@ -199,8 +199,8 @@ def record(answers: Answers, model: Model, cases: Sequence[Case], clicks: int) -
     session = InteractiveSession(model)
     labels = model.plan.labels
     for case in cases:
-        truth = labels.to_classes(read_label(case.label).data)
-        session.set_image(read_case(case))
+        image, truth = opened(case, labels)
+        session.set_image(image)
         grid = session._require_timeline().scene.grid
         answers.truth = grid.labels_to_network(torch.from_numpy(truth.astype(np.uint8)), labels.num_classes)
         for _ in annotate(session, truth, clicks):
@@ -226,11 +226,6 @@ def learned(recorded: Sequence[tuple[Tensor, Tensor, Tensor]], epochs: int, seed
             optimizer.step()
             schedule.step()
     return refiner.eval()
-
-
-def curve(rows: Sequence[Row], clicks: int) -> list[float]:
-    """Mean Dice after each number of clicks."""
-    return [float(np.mean([row.dice for row in rows if row.clicks == count])) for count in range(clicks + 1)]
 
 
 def main() -> None:
@@ -265,7 +260,7 @@ def main() -> None:
         curves = []
         for answers.refiner in (None, refiner):
             rows = evaluate_dataset(model, held_back, arguments.max_clicks, STARTS[origin])
-            curves.append(curve(rows, arguments.max_clicks))
+            curves.append(summarise(rows).mean.dice)
             name = f"{origin}{', refined' if answers.refiner else ''}"
             print(f"{name:<24}" + "".join(f"{value:8.4f}" for value in curves[-1]), flush=True)
         gains = [refined - plain for plain, refined in zip(*curves, strict=True)]
