@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from deepedit.boxes import Box, bounding_box, hull, is_empty, within
+from deepedit.boxes import Box, bounding_box, hull, is_empty, three, within
 from deepedit.clicks import Clicks
 from deepedit.clicks.enforce import Places
 from deepedit.devices import upload
 from deepedit.inference.history import Answered, Change, Click, Locked, Step, Unlocked
 from deepedit.inference.locks import Locks
 from deepedit.inference.merge import keep_locked, logits_of_initial, merge, rim_weight, to_keep
+from deepedit.inference.refine import refined
 from deepedit.inference.scene import Scene, windows_of
 from deepedit.inference.sliding_window import (
     AIR_LOGIT,
@@ -223,8 +224,8 @@ class Segmentation:
     def _merged(
         self, start: Triple, place: Box, clicks: Sequence[Click], own: Sequence[Click]
     ) -> tuple[Tensor, list[Tensor]]:
-        """The logits of a window after an answer, float16, and whether it alone gave each of `own` its label; that is
-        still on the device."""
+        """The logits of a window after an answer, float16, and whether the answer alone, which a refiner is part of,
+        gave each of `own` its label; that is still on the device."""
         scene, device = self.scene, self.logits.device
         answer = predict_alone(
             scene.model, scene.image, self._seen(clicks), self._previous(), start, scene.window, scene.amp, scene.tta
@@ -239,9 +240,15 @@ class Segmentation:
         exact = (np.array([click.place for click in obeyed]) - origin).astype(np.float32)
         places = Places.between(upload(exact, device), answer.shape[1:])
         here = Clicks(known[0], known[1], known[3:].T)
+        row = {click.voxel: number for number, click in enumerate(obeyed)}
+        before = self.logits[(slice(None), *place)]
+        if scene.model.refiner is not None and scene.initial is None:
+            newest = [(row[click.voxel], click.label, three((click.target - origin).tolist())) for click in own]
+            image = scene.image[(slice(None), *place)]
+            answer = refined(scene.model.refiner, before, answer, image, here, newest)
         right = places.of(answer[None], here.batch).argmax(1) == here.label
         merged = merge(
-            self.logits[(slice(None), *place)][None],
+            before[None],
             answer[None],
             here,
             known[2] > 0,
@@ -251,7 +258,6 @@ class Segmentation:
             initial=None if scene.initial_on_network is None else scene.initial_on_network[place][None],
             locked=None if self.locks is None else self.locks.on_network[place][None],
         )
-        row = {click.voxel: number for number, click in enumerate(obeyed)}
         return to_keep(merged[0]), [right[row[click.voxel]] for click in own]
 
     def _seen(self, clicks: Sequence[Click]) -> Clicks:

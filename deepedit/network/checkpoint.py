@@ -15,10 +15,11 @@ from deepedit.errors import FileError, ModelError
 from deepedit.files import brief, one_line, open_for_reading, replace_atomically
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.inputs import input_channels
+from deepedit.network.refiner import Refiner
 from deepedit.network.unet import ResidualUNet
 from deepedit.plan import Plan
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 @dataclass
@@ -32,6 +33,8 @@ class Model:
         training_files: where the cases lay that it was trained on: the absolute paths of the image files of each, and
             last that of its label file. Empty in models of earlier versions and of other packages.
         inherited_cases: names of the cases that the models were trained on from which its weights were taken.
+        refiner: refines its answers to clicks, in evaluation mode; None in models of earlier versions and of other
+            packages, whose answers stay as they are.
     """
 
     network: ResidualUNet
@@ -40,6 +43,7 @@ class Model:
     validation_cases: tuple[str, ...] = ()
     training_files: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     inherited_cases: tuple[str, ...] = ()
+    refiner: Refiner | None = None
 
     @property
     def seen_cases(self) -> frozenset[str]:
@@ -72,7 +76,8 @@ def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | Non
         "validation_cases": list(model.validation_cases),
         "inherited_cases": list(model.inherited_cases),
         "training_files": {name: list(paths) for name, paths in model.training_files.items()},
-        "weights": {name: tensor.detach().cpu() for name, tensor in model.network.state_dict().items()},
+        "weights": _weights(model.network),
+        "refiner": None if model.refiner is None else _weights(model.refiner),
     }
     if training is not None:
         entries["training"] = dict(training)
@@ -155,6 +160,7 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
         _check_weights(entries["weights"], network)
         # Copies, since the state of training in the file may share the memory of the weights, and will change.
         network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
+        refiner = _refiner(entries.get("refiner"), plan)
         cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
         # The first versions that wrote this format knew of neither.
         cases["inherited_cases"] = _names(entries.get("inherited_cases", ()))
@@ -162,7 +168,23 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise ModelError(f"{one_line(path)}: the model file is damaged: {one_line(reason, 200)}") from error
-    return Model(network.to(device, torch.float32).eval(), plan, **cases, training_files=files)
+    if refiner is not None:
+        refiner = refiner.to(device, torch.float32).eval()
+    return Model(network.to(device, torch.float32).eval(), plan, **cases, training_files=files, refiner=refiner)
+
+
+def _weights(network: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
+
+
+def _refiner(weights: Any, plan: Plan) -> Refiner | None:
+    if weights is None:
+        return None
+    with torch.device("meta"):
+        refiner = Refiner(plan.image_channels, plan.labels.num_classes)
+    _check_weights(weights, refiner)
+    refiner.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
+    return refiner
 
 
 def _check_weights(weights: Any, network: nn.Module) -> None:

@@ -41,6 +41,8 @@ class TrainingConfig:
         click_loss: weight of the cross-entropy within about `click_loss_sigma` voxels of the clicks, which teaches the
             network to correct what is around them; half of this weight until clicks are learned.
         click_sigma: width of a click in the guidance, in voxels of the network's grid.
+        refiner_cases: number of training cases on which the refiner learns at the end of the run, see
+            `deepedit.training.refining`; 0: there is none.
         ema_decay: decay of the moving average of the weights, which is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
         record_passes: run the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`.
@@ -71,6 +73,7 @@ class TrainingConfig:
     click_loss: float = 1.0
     click_loss_sigma: float = 6.0
     click_sigma: float = 2.0
+    refiner_cases: int = 40
     ema_decay: float = 0.995
     amp: str = "auto"
     record_passes: bool = True
@@ -83,7 +86,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "accumulate", "limit"):
             _check(self, name, "a whole number from 1 on", lambda value: value >= 1)
-        for name in ("max_clicks", "validations"):
+        for name in ("max_clicks", "refiner_cases", "validations"):
             _check(self, name, "a whole number from 0 on", lambda value: value >= 0)
         # As torch takes them.
         _check(self, "seed", "a whole number from 0 on, below 2**63", lambda value: 0 <= value < 2**63)

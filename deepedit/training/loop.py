@@ -23,7 +23,7 @@ from deepedit.training.data import PreparedCase
 from deepedit.training.graphs import RecordedPasses
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.muon import Muon
-from deepedit.training.schedule import click_share, click_weight, learning_rate, patch_sides
+from deepedit.training.schedule import click_share, click_weight, learning_rate, patch_sides, training_minutes
 
 LARGEST_GRADIENT = 12.0
 """Norm that gradients are clipped to, as in nnU-Net."""
@@ -165,8 +165,9 @@ class Trainer:
         begun, progress.seconds, stops = self.ranks.sum(
             sum(self.batch.begun), seconds if self.ranks.first else 0.0, float(stop)
         )
-        if config.max_minutes is not None:
-            progress.share = min(progress.seconds / (60 * config.max_minutes), 1.0)
+        minutes = training_minutes(config)
+        if minutes is not None:
+            progress.share = min(progress.seconds / (60 * minutes), 1.0)
         else:
             progress.share = min(begun / (config.epochs * len(self.cases)), 1.0)
         return stops > 0

@@ -20,7 +20,7 @@ from deepedit.plan import Plan
 from deepedit.training.config import TrainingConfig
 from deepedit.training.losses import segmentation_loss
 from deepedit.training.planning import fitting_side
-from deepedit.training.schedule import click_share, mean_passes, patch_sides
+from deepedit.training.schedule import click_share, mean_passes, patch_sides, training_minutes
 from deepedit.transforms.orientation import closest_canonical
 
 VISITS = 40
@@ -89,12 +89,13 @@ def pace(per_voxel: float, plan: Plan, divisor: Sequence[int], config: TrainingC
         batch: samples that each process works on.
         cases: number of the training cases.
     """
-    assert config.max_minutes is not None
+    minutes = training_minutes(config)
+    assert minutes is not None
     parts, steps, begun = 20, 0.0, 0.0
     for part in range(parts):
         progress = (part + 0.5) / parts
         voxels = batch * math.prod(patch_sides(progress, plan, divisor, config))
-        done = 60 * config.max_minutes / parts / (per_voxel * voxels)
+        done = 60 * minutes / parts / (per_voxel * voxels)
         steps += done
         begun += done * config.batch_size / mean_passes(click_share(progress, config), config)
     return Pace(steps, begun / cases)

@@ -52,7 +52,7 @@ def read_config(path: Path) -> RunSettings:
                 # Before this was a setting, no run was on studies.
                 entries = {"studies": False, **entries}
                 if isinstance(entries.get("config"), dict):
-                    entries["config"] = _with_mirroring(entries["config"])
+                    entries["config"] = _with_later_settings(entries["config"])
         elif isinstance(record.get("arguments"), dict) and isinstance(record.get("training"), dict):
             entries = _settings_of_arguments(record["arguments"], record["training"])
         else:
@@ -80,18 +80,20 @@ def _settings_of_arguments(arguments: Mapping[str, Any], training: Mapping[str, 
         "units": arguments.get("units"),
         "network": asdict(NETWORKS[network]) if network in tuple(NETWORKS) else network,
         "cache": arguments.get("cache_dir"),
-        "config": {"small_patches": 0.0, "record_passes": True, **_with_mirroring(training)},
+        "config": {"small_patches": 0.0, "record_passes": True, **_with_later_settings(training)},
         **{name: arguments[name] for name in kept if name in arguments},
     }
 
 
-def _with_mirroring(training: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of training, where those of an earlier version name the axes to flip: none, unless in Python."""
+def _with_later_settings(training: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of training, where those of an earlier version knew no refiner, so that there was none, or name the
+    axes to flip: none, unless in Python."""
+    training = {"refiner_cases": 0, **training}
     augmentation = training.get("augmentation")
     if isinstance(augmentation, dict) and augmentation.get("flip_axes") == []:
         others = {name: value for name, value in augmentation.items() if name != "flip_axes"}
         return {**training, "augmentation": {"mirror_probability": 0.0, **others}}
-    return dict(training)
+    return training
 
 
 def _read(kind: Any, value: Any, name: str) -> Any:

@@ -13,6 +13,7 @@ from deepedit.io.pairing import Case
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
+from deepedit.network.refiner import Refiner
 from deepedit.network.transfer import transfer_weights
 from deepedit.network.unet import build_network
 from deepedit.plan import Plan
@@ -24,8 +25,9 @@ from deepedit.training.loop import Progress, Trainer
 from deepedit.training.mirror import exchanged
 from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.preparation import Bar, Preparation
+from deepedit.training.refining import learn_refiner
 from deepedit.training.room import Room
-from deepedit.training.schedule import patch_sides
+from deepedit.training.schedule import REFINING, patch_sides
 from deepedit.training.studies import files_of, studies_dataset
 from deepedit.training.validation import validate
 from deepedit.volume import DEFAULT_READING, Reading
@@ -33,6 +35,9 @@ from deepedit.volume import DEFAULT_READING, Reading
 SECONDS_BETWEEN_CHECKPOINTS = 300
 VALIDATING = 0.1
 """Share of a run by the clock that validations may take."""
+
+RECORDING = 0.5
+"""Share of the time for the refiner after which no further case is clicked; it then learns for about as long."""
 
 
 class Run:
@@ -96,6 +101,7 @@ class Run:
         if missing:
             raise TrainingError(f"{settings.dataset}: cases that the run was begun with are gone: {', '.join(missing)}")
         cases = self._prepare(by_name, spare_bad=settings.studies and not resume)
+        self.training_cases = [by_name[name] for name in self.model.training_cases]
         self.validation_cases = [by_name[name] for name in self.model.validation_cases][:validating]
         self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
@@ -165,9 +171,14 @@ class Run:
             save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
 
     def _validate(self, board: Board | None, stop: Callable[[], bool]) -> bool:
-        """Validate, keep the model if it is the best so far, and save the state; False if this was stopped."""
+        """Validate, keep the model if it is the best so far, and save the state; False if this was stopped.
+
+        At the end of the run the model learns to refine its answers first.
+        """
         progress = self.trainer.progress
         average = replace(self.model, network=self.trainer.average)
+        if progress.share >= 1 and self.config.refiner_cases and self.config.max_clicks:
+            average.refiner = self.model.refiner = self._learned_refiner(average, stop)
         seconds = self._seconds_to_validate()
         result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop, seconds=seconds)
         if result is not None:
@@ -189,6 +200,11 @@ class Run:
                     save_model(self.folder / "model.pt", average, {"best": self.best})
         self.save_last()
         return result is not None
+
+    def _learned_refiner(self, model: Model, stop: Callable[[], bool]) -> Refiner | None:
+        minutes = self.config.max_minutes
+        seconds = math.inf if minutes is None else 60 * minutes * REFINING * RECORDING
+        return learn_refiner(model, self.training_cases, self.config, self.ranks, stop, seconds, self.say)
 
     def _seconds_to_validate(self) -> float:
         """What the first validation of a run by the clock may take; it decides for how many cases there is time."""

@@ -63,6 +63,16 @@ def patch_sides(progress: float, plan: Plan, divisor: Sequence[int], config: Tra
     return tuple(by * math.ceil(SMALL_SIDE * side / by) for side, by in zip(plan.patch_size, divisor, strict=True))
 
 
+REFINING = 0.06
+"""Share of a run by the clock that is left to its refiner, see `deepedit.training.refining`."""
+
+
+def training_minutes(config: TrainingConfig) -> float | None:
+    """What a run by the clock has for its network; None if the run is not by the clock."""
+    refines = config.refiner_cases > 0 and config.max_clicks > 0
+    return None if config.max_minutes is None else config.max_minutes * (1 - REFINING * refines)
+
+
 CLICKS_LEARNED = 0.4
 """Share of the run by which the share of passes with clicks reaches its full height."""
 

@@ -54,7 +54,7 @@ def changed(entries, **others):
 MODELS = {
     "truncated": (lambda: _copy(0.5), "damaged, or no model file at all; copy it again"),
     "zero bytes": (lambda: _copy(0), "damaged, or no model file at all; copy it again"),
-    "a newer format": (changed({"version": FORMAT_VERSION + 1}), "is newer than this package reads (4); update"),
+    "a newer format": (changed({"version": FORMAT_VERSION + 1}), "is newer than this package reads (5); update"),
     "code": (changed({"training": Payload()}), "holds more than weights, such as code, which is not run; use a file"),
     "code alone": (lambda: _write(pickle.dumps(Payload())), "damaged, or no model file at all"),
     "not ours": (lambda: torch.save({"state_dict": {}}, "bad.pt"), "not a model of this package; use a file that"),

@@ -6,6 +6,7 @@ from deepedit.inference.session import InteractiveSession
 from deepedit.network.architectures import NETWORKS
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
+from deepedit.network.refiner import build_refiner
 from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from deepedit.training.config import TrainingConfig
@@ -29,9 +30,12 @@ def model(made: Plan, network: str = "light") -> Model:
     return Model(build_network(channels, classes, NETWORKS[network], seed=0).to("cuda").eval(), made)
 
 
-def session(made: Plan, shape: tuple[int, int, int]) -> InteractiveSession:
+def session(made: Plan, shape: tuple[int, int, int], refines: bool = False) -> InteractiveSession:
     """With its image set."""
-    session = InteractiveSession(model(made))
+    answering = model(made)
+    if refines:
+        answering.refiner = build_refiner(made.image_channels, made.labels.num_classes, seed=0).to("cuda").eval()
+    session = InteractiveSession(answering)
     session.set_image(image(shape))
     return session
 

@@ -54,6 +54,15 @@ def test_a_click_on_any_image_takes_two_waits_and_half_as_many_kernels_again(dry
         assert not record.uploads, [str(each) for each in record.uploads]
 
 
+@pytest.mark.parametrize(("shape", "spacing"), [((128, 128, 128), 1.0), ((150, 140, 90), 1.3)])
+def test_refining_an_answer_takes_80_kernels_more_and_waits_for_none(dry, shape, spacing):
+    side = 128 if spacing == 1 else 64
+    for record in click_through(dry, session(plan(side, spacing), shape, refines=True)):
+        assert record.launches < (200 if spacing == 1 else 320) + 80, record.kernels
+        assert len(record.waits) <= 2, waits(record)
+        assert not record.uploads, [str(each) for each in record.uploads]
+
+
 def test_everything_else_that_a_session_does_mixes_no_devices(dry, tmp_path):
     asked = session(plan(64, 1.2), (90, 70, 80))
     asked.predict()

@@ -9,6 +9,7 @@ import torch
 
 from deepedit.errors import FileError, ModelError
 from deepedit.network.checkpoint import FORMAT_VERSION, load_model, read_entries, save_model
+from deepedit.network.refiner import build_refiner
 
 
 def test_a_model_comes_back_as_it_was_saved(model, tmp_path):
@@ -20,6 +21,23 @@ def test_a_model_comes_back_as_it_was_saved(model, tmp_path):
     assert not loaded.network.training
     inputs = torch.randn(1, 6, 16, 16, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(loaded.network(inputs), model.network(inputs))
+
+
+def test_a_refiner_comes_back_as_it_was_saved(model, tmp_path):
+    model.refiner = build_refiner(model.plan.image_channels, model.plan.labels.num_classes, seed=4)
+    save_model(tmp_path / "model.pt", model)
+    loaded = load_model(tmp_path / "model.pt").refiner
+    assert not loaded.training
+    for name, tensor in model.refiner.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], tensor)
+
+
+def test_a_file_of_a_version_without_refiners_has_none(model, tmp_path):
+    save_model(tmp_path / "model.pt", model)
+    entries = torch.load(tmp_path / "model.pt", weights_only=True)
+    del entries["refiner"]
+    torch.save({**entries, "version": 4}, tmp_path / "model.pt")
+    assert load_model(tmp_path / "model.pt").refiner is None
 
 
 def test_the_state_of_training_travels_beside_the_model(model, tmp_path):
@@ -72,6 +90,7 @@ def test_other_files_and_newer_formats_are_named(model, tmp_path):
         *((entry, damage) for entry in ("plan", "network", "weights") for damage in (None, 3, {"x": 1}, "text")),
         ("training_cases", None),
         ("training_cases", 3),
+        *(("refiner", damage) for damage in (3, {"x": 1}, "text")),
     ],
 )
 def test_a_damaged_entry_is_an_error_of_the_package(model, tmp_path, entry, damage):

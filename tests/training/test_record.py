@@ -54,6 +54,7 @@ CHOSEN = RunSettings(
         click_loss=2.0,
         click_loss_sigma=1.0,
         click_sigma=3.0,
+        refiner_cases=7,
         ema_decay=0.9,
         amp="off",
         record_passes=False,
@@ -105,7 +106,7 @@ def test_the_file_of_a_version_that_told_the_arguments_is_read(tmp_path, monkeyp
     settings = read_config(tmp_path)
     augmentation = {**TRAINING["augmentation"], **_tuples(), "mirror_probability": 0.0}
     del augmentation["flip_axes"]
-    assert asdict(settings.config) == {**TRAINING, "augmentation": augmentation}
+    assert asdict(settings.config) == {**TRAINING, "refiner_cases": 0, "augmentation": augmentation}
     assert replace(settings, config=TrainingConfig()) == RunSettings(
         Path("data"),
         labels={"spleen": 2, "liver": 1},

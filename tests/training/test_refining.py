@@ -1,0 +1,163 @@
+"""Teaching a refiner: what is recorded of a click, that it learns, and when a run does it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from deepedit.inference.refine import INSIDE
+from deepedit.inference.session import InteractiveSession
+from deepedit.io.phantom import write_phantom
+from deepedit.network.architectures import UNetConfig
+from deepedit.network.checkpoint import load_model
+from deepedit.network.refiner import RADIUS, SIDE, build_refiner, piece_channels
+from deepedit.training.config import RunSettings, TrainingConfig
+from deepedit.training.refining import Recorded, learn_refiner, record, refining_loss, teach
+from deepedit.training.run import Run
+from deepedit.training.schedule import REFINING, training_minutes
+from tests.inference.conftest import ball
+from tests.obedient import obedient_model, two_blocks, write_case
+
+CONFIG = TrainingConfig(refiner_cases=3, max_clicks=2, amp="off")
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory):
+    """Cases of which the network misses the right block."""
+    truth = two_blocks()
+    folder = tmp_path_factory.mktemp("cases")
+    return [write_case(folder, f"case_{number}", np.where(truth == 2, 0, truth), truth) for number in range(4)]
+
+
+def recorder(model):
+    refiner = build_refiner(1, 3, seed=0).eval()
+    return InteractiveSession(replace(model, refiner=refiner), amp="off"), refiner
+
+
+def test_a_click_is_recorded_with_the_truth_around_it(cases):
+    session, refiner = recorder(obedient_model(radius=1))
+    clicks = list(record(session, refiner, cases[0], clicks=2))
+    first = clicks[0]
+    assert len(clicks) == 2
+    voxel, truth = session.clicks[0].position, two_blocks()
+    middle = np.full((SIDE, SIDE, SIDE), -1)
+    for at in np.ndindex(*truth.shape):
+        place = tuple(np.subtract(at, voxel).astype(int) + RADIUS)
+        if all(0 <= step < SIDE for step in place):
+            middle[place] = truth[at]
+    np.testing.assert_array_equal(first.belongs.numpy(), middle == 2)
+    np.testing.assert_array_equal(first.counts.numpy(), (middle >= 0) & ball(middle.shape, (RADIUS,) * 3, RADIUS))
+    np.testing.assert_array_equal(first.piece[INSIDE].numpy(), middle >= 0)
+    assert not refiner._forward_pre_hooks
+
+
+def test_where_the_truth_is_not_known_nothing_counts(tmp_path):
+    truth = two_blocks()
+    truth[:, :, 10:] = 9
+    case = write_case(tmp_path, "case", np.where(truth == 2, 0, truth % 9), truth)
+    model = obedient_model(radius=1)
+    session, refiner = recorder(replace(model, plan=replace(model.plan, ignore=9)))
+    for click in record(session, refiner, case, clicks=2):
+        counted = np.argwhere(click.counts.numpy())
+        # The click is before slice 10 of the volume, and so is all that counts.
+        assert 0 < np.ptp(counted[:, 2]) < 10
+
+
+def shown(place):
+    """A piece whose image alone, bright from a plane on, tells what belongs to the class."""
+    piece = torch.zeros(piece_channels(1, 3), SIDE, SIDE, SIDE, dtype=torch.float16)
+    piece[INSIDE + 1, :, :, place:] = 1
+    return Recorded(piece, piece[INSIDE + 1] > 0, torch.from_numpy(ball((SIDE,) * 3, (RADIUS,) * 3, RADIUS)))
+
+
+def test_a_refiner_learns_what_the_answers_lack():
+    recorded = [shown(place) for place in range(5, 21)] * 4
+    refiner = build_refiner(1, 3, seed=0)
+    teach(refiner, recorded, CONFIG)
+    click = shown(12)
+    with torch.no_grad():
+        leads = refiner(click.piece[None].float())
+    assert ((leads[0] > 0) == click.belongs)[click.counts].float().mean() > 0.95
+    assert not refiner.training
+
+
+def test_the_loss_is_lowest_where_all_is_right_and_looks_only_where_it_counts():
+    click = shown(12)
+    belongs, counts = click.belongs[None], click.counts[None]
+    right = torch.where(belongs, 20.0, -20.0)
+    assert refining_loss(right, belongs, counts) < 1e-3
+    assert refining_loss(-right, belongs, counts) > 5
+    assert refining_loss(torch.where(counts, right, -right), belongs, counts) < 1e-3
+    # Beyond the volume, where nothing may count, it is a number all the same.
+    assert refining_loss(right, belongs, torch.zeros_like(counts)).isfinite()
+
+
+def test_clicks_on_training_cases_teach_a_refiner_that_repairs_more(cases):
+    lines = []
+    model = obedient_model(radius=1)
+    refiner = learn_refiner(model, cases, CONFIG, say=lines.append)
+    again = learn_refiner(model, cases, CONFIG)
+    assert lines == ["answers are refined as learned from 6 clicks on 3 training cases"]
+    assert all(torch.equal(a, b) for a, b in zip(refiner.parameters(), again.parameters(), strict=True))
+
+
+def test_it_learns_nothing_if_stopped_and_from_one_case_if_there_is_no_time(cases):
+    model, lines = obedient_model(radius=1), []
+    assert learn_refiner(model, cases, CONFIG, stop=lambda: True) is None
+    learn_refiner(model, cases, CONFIG, seconds=0.0, say=lines.append)
+    assert lines == ["answers are refined as learned from 2 clicks on 1 training cases"]
+
+
+def test_it_says_that_nothing_was_wrong(tmp_path):
+    case, lines = write_case(tmp_path, "case", two_blocks(), two_blocks()), []
+    assert learn_refiner(obedient_model(), [case], CONFIG, say=lines.append) is None
+    assert "nothing is wrong" in lines[0]
+
+
+def test_a_run_by_the_clock_leaves_its_refiner_some_time():
+    config = TrainingConfig(max_minutes=10)
+    assert training_minutes(config) == pytest.approx(10 * (1 - REFINING))
+    assert training_minutes(replace(config, refiner_cases=0)) == 10
+    assert training_minutes(replace(config, max_clicks=0)) == 10
+    assert training_minutes(TrainingConfig()) is None
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("phantom")
+    write_phantom(folder, num_cases=4, spacing=(8.0,) * 3)
+    return folder
+
+
+def run(phantom, folder, stop=lambda: False, **options):
+    config = TrainingConfig(epochs=1, batch_size=2, validations=2, max_clicks=1, seed=3, refiner_cases=2)
+    network = UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3))
+    settings = RunSettings(phantom, split=0.75, patch_size=(8, 8, 8), network=network, config=config)
+    lines = []
+    begun = Run(folder, settings, lines.append, "cpu", **options)
+    return begun.train(stop=stop), lines
+
+
+def test_the_models_of_a_run_have_the_refiner_that_it_ends_with(phantom, tmp_path):
+    done, lines = run(phantom, tmp_path)
+    assert done
+    order = [line for line in lines if line.startswith(("validation", "answers are refined"))]
+    assert [line.split()[0] for line in order] == ["validation", "answers", "validation"]
+    assert load_model(tmp_path / "last.pt").refiner is not None
+
+
+def test_a_run_that_is_stopped_before_its_refiner_learns_it_when_it_goes_on(phantom, tmp_path):
+    asked = []
+
+    def stop():
+        # The steps are done once the first validation is saved, and the next question comes from the refiner.
+        asked.append(None)
+        return len(asked) > 4
+
+    done, lines = run(phantom, tmp_path, stop)
+    assert not done
+    assert not any("refined" in line for line in lines)
+    done, lines = run(phantom, tmp_path, resume=True)
+    assert done
+    assert load_model(tmp_path / "last.pt").refiner is not None
