@@ -132,6 +132,7 @@ def _export_torchscript(source: Path, target: Path) -> None:
     model = load_model(source)
     export_torchscript(model, target)
     say(f"wrote {target}, for torch.jit.load")
+    _say_what_is_left_out(model)
     program = target.with_suffix(".pt2")
     try:
         export_program(model, program)
@@ -165,8 +166,14 @@ def _export_monai(arguments: argparse.Namespace) -> None:
     with replace_atomically(target) as stream:
         torch.save(weights, stream)
     say(f"wrote {target}, channels by --channel-order {order}, for MONAI with labels {dict(labels, background=0)}")
+    _say_what_is_left_out(model)
     how = ", ".join(f"{name}={value!r}" for name, value in dynunet_arguments(model.network).items())
     say(f"load it into: monai.networks.nets.DynUNet({how})")
+
+
+def _say_what_is_left_out(model: "Model") -> None:
+    if model.refiner is not None:
+        say("note: left out the refiner, without which clicks are answered by the network alone")
 
 
 def _strides(text: str) -> list[Any]:

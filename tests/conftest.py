@@ -21,3 +21,11 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def refiners_learn_for_few_steps():
+    """At the end of every run a refiner learns, which would take longer than the rest of most runs here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("deepedit.training.refining.STEPS", 3)
+        yield

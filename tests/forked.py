@@ -10,13 +10,14 @@ from types import MappingProxyType
 import torch
 
 from deepedit.network.architectures import NETWORKS, UNetConfig
+from deepedit.training import refining
 
 # Each is a fork of a process that has imported these and done nothing else.
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(["deepedit.training.run", "deepedit.evaluation", "torch.utils.tensorboard", __name__])
 
 SMALL = UNetConfig(filters=(4, 8, 8), strides=(1, 2, 2), kernels=(3, 3, 3))
-"""What these processes train by default; everything else is as users have it."""
+"""What these processes train by default, and their refiners for few steps; everything else is as users have it."""
 
 
 class Forked:
@@ -66,5 +67,5 @@ def _perform(main: Callable, arguments: list[str], printed: Path, variables: dic
         os.dup2(os.open(printed / name, os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(variables)
     torch.set_num_threads(1)
-    NETWORKS["light"] = SMALL
+    NETWORKS["light"], refining.STEPS = SMALL, 3
     raise SystemExit(main(arguments))

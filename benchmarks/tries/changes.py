@@ -8,7 +8,6 @@ from collections.abc import Callable
 from benchmarks.tries.answers import answer_twice, answers_count_near_clicks, loss_around_the_newest_click
 from benchmarks.tries.guidance import change_guidance, cone, newest_is_higher, two_widths
 from benchmarks.tries.networks import average_of_the_end, deep_supervision, dropout, guidance_in_the_last_block
-from benchmarks.tries.refined import refined_answers
 from benchmarks.tries.results import newest, novices
 from benchmarks.tries.samples import error_bank, half_start_from, harder_cases, mirror_anyway, whole_labels_wrong
 from benchmarks.tries.truths import bent, grown, level_set, of_networks, plain, redraw_by
@@ -28,7 +27,6 @@ CHANGES: dict[str, Callable[[str], None]] = {
     "newest-loss": loss_around_the_newest_click,
     "reach": answers_count_near_clicks,
     "twice": answer_twice,
-    "refined": lambda value: refined_answers(),
     "bent": lambda value: redraw_by(bent(float(value))),
     "plain+bent": lambda value: redraw_by(plain, bent(float(value))),
     "novice": lambda value: redraw_by(of_networks(novices())),

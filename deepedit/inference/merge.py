@@ -1,4 +1,4 @@
-"""What a click may change: the only place that decides it.
+"""What a click may change: the only place that decides it, but for what a refiner makes of the answer first.
 
 The network's answer replaces what was there in its window, and fades towards a rim of the window that lies inside the
 volume. Where clicks correct an initial segmentation, it counts near the newest clicks only, as long as nearly all

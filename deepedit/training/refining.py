@@ -29,9 +29,15 @@ from deepedit.training.config import TrainingConfig
 from deepedit.transforms.decide import class_type
 from deepedit.transforms.preprocess import Preprocessor
 
-EPOCHS = 6
+RECORDING = 0.4
+"""Share of the time after which no further case is clicked, so that the rest is left for learning."""
+
+STEPS, EPOCHS = 300, 12
+"""It learns for so many steps, but with few clicks from each no more often than this."""
+
 BATCH = 8
 LEARNING_RATE = 3e-3
+WARMUP = 0.3
 WEIGHT_DECAY = 1e-2
 ENTROPY_WEIGHT = 7.0
 
@@ -68,13 +74,13 @@ def learn_refiner(
         config: of the run.
         ranks: the processes among which the cases are divided; the first one teaches.
         stop: asked before every case.
-        seconds: after this time no rank begins a further case, but for its first one.
+        seconds: how long this may take; but for the first case of each rank, which is clicked in any case.
         say: called with a line about what it learned from.
 
     Returns:
         None if it was stopped on any rank, or if nothing was wrong that could have been clicked.
     """
-    ranks, until = ranks or Ranks(), time.monotonic() + seconds
+    ranks, start = ranks or Ranks(), time.monotonic()
     count, plan = min(config.refiner_cases, len(cases)), model.plan
     chosen = [cases[number * len(cases) // count] for number in range(count)]
     refiner = build_refiner(plan.image_channels, plan.labels.num_classes, config.seed).to(model.device).eval()
@@ -84,7 +90,7 @@ def learn_refiner(
     for case in ranks.share(chosen):
         if stopped := stop():
             break
-        if own and time.monotonic() >= until:
+        if own and time.monotonic() >= start + RECORDING * seconds:
             break
         own.append(list(record(session, refiner, case, config.max_clicks)))
     (any_stopped,) = ranks.sum(stopped)
@@ -97,7 +103,7 @@ def learn_refiner(
         return None
     say(f"answers are refined as learned from {len(recorded)} clicks on {len(done)} training cases")
     if ranks.first:
-        teach(refiner, recorded, config)
+        teach(refiner, recorded, config, seconds=seconds - (time.monotonic() - start))
     weights = ranks.gather({name: tensor.cpu() for name, tensor in refiner.state_dict().items()})
     refiner.load_state_dict(weights[0])
     return refiner
@@ -132,27 +138,41 @@ def record(session: InteractiveSession, refiner: Refiner, case: Case, clicks: in
         hook.remove()
 
 
-def teach(refiner: Refiner, recorded: Sequence[Recorded], config: TrainingConfig) -> None:
-    """Train a refiner in place on recorded clicks, all of them a few times."""
+def teach(refiner: Refiner, recorded: Sequence[Recorded], config: TrainingConfig, seconds: float = math.inf) -> None:
+    """Train a refiner in place on recorded clicks, in random order; the learning rate falls to 0 at the end.
+
+    Args:
+        seconds: the end, if it comes before all steps are done.
+    """
     device, generator = refiner.last.weight.device, torch.Generator().manual_seed(config.seed)
-    optimizer = torch.optim.AdamW(refiner.parameters(), weight_decay=WEIGHT_DECAY)
-    steps = EPOCHS * math.ceil(len(recorded) / BATCH)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    optimizer = torch.optim.AdamW(refiner.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    steps, start = min(STEPS, EPOCHS * math.ceil(len(recorded) / BATCH)), time.monotonic()
+    order: list[int] = []
     refiner.train()
-    for _ in range(EPOCHS):
-        for rows in torch.randperm(len(recorded), generator=generator).split(BATCH):
-            some = [recorded[row] for row in rows.tolist()]
-            pieces, belongs, counts = (
-                torch.stack([getattr(each, name) for each in some]).to(device)
-                for name in ("piece", "belongs", "counts")
-            )
-            with mixed_precision(device, config.amp):
-                leads = refiner(pieces.float())
-            refining_loss(leads.float(), belongs, counts).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
+    for step in range(steps):
+        passed = (time.monotonic() - start) / seconds if seconds > 0 else 1.0
+        if (progress := max(step / steps, passed)) >= 1:
+            break
+        optimizer.param_groups[0]["lr"] = LEARNING_RATE * one_cycle(progress)
+        if not order:
+            order = torch.randperm(len(recorded), generator=generator).tolist()
+        some, order = [recorded[row] for row in order[:BATCH]], order[BATCH:]
+        pieces, belongs, counts = (
+            torch.stack([getattr(each, name) for each in some]).to(device) for name in ("piece", "belongs", "counts")
+        )
+        with mixed_precision(device, config.amp):
+            leads = refiner(pieces.float())
+        refining_loss(leads.float(), belongs, counts).backward()
+        optimizer.step()
+        optimizer.zero_grad()
     refiner.eval()
+
+
+def one_cycle(progress: float) -> float:
+    """The learning rate as a share of the highest: it rises linearly, then falls along a cosine to 0."""
+    if progress < WARMUP:
+        return (progress + 1e-3) / WARMUP
+    return 0.5 + 0.5 * math.cos(math.pi * (progress - WARMUP) / (1 - WARMUP))
 
 
 def refining_loss(leads: Tensor, belongs: Tensor, counts: Tensor) -> Tensor:

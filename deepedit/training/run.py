@@ -36,9 +36,6 @@ SECONDS_BETWEEN_CHECKPOINTS = 300
 VALIDATING = 0.1
 """Share of a run by the clock that validations may take."""
 
-RECORDING = 0.5
-"""Share of the time for the refiner after which no further case is clicked; it then learns for about as long."""
-
 
 class Run:
     """A run and its folder.
@@ -203,7 +200,7 @@ class Run:
 
     def _learned_refiner(self, model: Model, stop: Callable[[], bool]) -> Refiner | None:
         minutes = self.config.max_minutes
-        seconds = math.inf if minutes is None else 60 * minutes * REFINING * RECORDING
+        seconds = math.inf if minutes is None else 60 * minutes * REFINING
         return learn_refiner(model, self.training_cases, self.config, self.ranks, stop, seconds, self.say)
 
     def _seconds_to_validate(self) -> float:

@@ -63,7 +63,7 @@ def patch_sides(progress: float, plan: Plan, divisor: Sequence[int], config: Tra
     return tuple(by * math.ceil(SMALL_SIDE * side / by) for side, by in zip(plan.patch_size, divisor, strict=True))
 
 
-REFINING = 0.06
+REFINING = 0.08
 """Share of a run by the clock that is left to its refiner, see `deepedit.training.refining`."""
 
 

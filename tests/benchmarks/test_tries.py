@@ -24,7 +24,7 @@ def dataset(tmp_path_factory):
     [
         ["two-widths=1.5+6", "novice-edits", "newest-loss"],
         ["cone=12", "plain+bent=1.2", "reach=10"],
-        ["newest-higher=0.5", "plain+novice", "refined"],
+        ["newest-higher=0.5", "plain+novice"],
         ["plain+grown=0.15", "harder=0.5", "dropout=0.1", "whole-edits"],
         ["plain+level", "spoiled-edits", "guidance-last", "average=0.5"],
         ["deep", "bank=3", "mirror-anyway", "twice"],

@@ -324,6 +324,7 @@ def test_export_writes_files_that_run_without_the_package(finished, tmp_path, ca
     command = ["--input", str(finished / "model.pt"), "--output", str(target), "--export"]
     assert main(command) == 0
     model = load_model(finished / "model.pt")
+    assert ("left out the refiner" in capsys.readouterr().out) == (model.refiner is not None)
     inputs = torch.randn(1, model.network.in_channels, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(torch.jit.load(target)(inputs), model.network(inputs), atol=1e-5, rtol=0)

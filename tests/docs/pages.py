@@ -53,7 +53,7 @@ SHORTENED = {
     "benchmarks.orientation": "--max-clicks 1",
     "benchmarks.page": "--clicks 1 --quick",
     "benchmarks.page_answers": "--clicks 1 --quick",
-    "benchmarks.refined_answers": "--cases 1 --max-clicks 1 --starts automatic",
+    "benchmarks.refined_answers": "--cases 1 --max-clicks 1",
     "benchmarks.server_latency": "--clicks 1 --quick",
     "benchmarks.training_step": "--volume 32 --patch-size 32 --steps 1 --warmup 1",
     "benchmarks.tries": "--steps 2 --patch-size 16,16,16",

@@ -52,7 +52,7 @@ def test_the_mean_number_of_passes_is_that_of_many_samples(share, settings):
 
 
 def test_the_pace_without_clicks_and_with_patches_of_one_size_is_time_over_time():
-    config = TrainingConfig(max_minutes=10, click_probability=0.0, small_patches=0.0)
+    config = TrainingConfig(max_minutes=10, click_probability=0.0, small_patches=0.0, refiner_cases=0)
     found = pace(1e-6, PLAN, DIVISOR, config, batch=2, cases=50)
     assert found.steps == pytest.approx(600 / (1e-6 * 2 * 64**3))
     assert found.visits == pytest.approx(found.steps * config.batch_size / 50)

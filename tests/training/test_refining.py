@@ -71,7 +71,8 @@ def shown(place):
     return Recorded(piece, piece[INSIDE + 1] > 0, torch.from_numpy(ball((SIDE,) * 3, (RADIUS,) * 3, RADIUS)))
 
 
-def test_a_refiner_learns_what_the_answers_lack():
+def test_a_refiner_learns_what_the_answers_lack(monkeypatch):
+    monkeypatch.setattr("deepedit.training.refining.STEPS", 100)
     recorded = [shown(place) for place in range(5, 21)] * 4
     refiner = build_refiner(1, 3, seed=0)
     teach(refiner, recorded, CONFIG)
@@ -80,6 +81,13 @@ def test_a_refiner_learns_what_the_answers_lack():
         leads = refiner(click.piece[None].float())
     assert ((leads[0] > 0) == click.belongs)[click.counts].float().mean() > 0.95
     assert not refiner.training
+
+
+def test_without_time_to_learn_answers_stay_as_they_are():
+    refiner = build_refiner(1, 3, seed=0)
+    untaught = {name: tensor.clone() for name, tensor in refiner.state_dict().items()}
+    teach(refiner, [shown(12)], CONFIG, seconds=0.0)
+    assert all(torch.equal(untaught[name], tensor) for name, tensor in refiner.state_dict().items())
 
 
 def test_the_loss_is_lowest_where_all_is_right_and_looks_only_where_it_counts():
