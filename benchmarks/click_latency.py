@@ -18,6 +18,7 @@ from deepedit.inference.session import InteractiveSession
 from deepedit.network.architectures import NETWORKS
 from deepedit.network.checkpoint import Model, load_model
 from deepedit.network.inputs import input_channels, pick_device
+from deepedit.network.refiner import build_refiner
 from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 
@@ -31,10 +32,10 @@ SCRIBBLE = 200
 
 
 def small_model(patch: tuple[int, int, int]) -> Model:
-    """The light network with two labels and random weights."""
-    labels = Labels(("one", "two"), (1, 2))
+    """The light network with two labels and random weights, and a refiner."""
+    plan = Plan(Labels(("one", "two"), (1, 2)), (1.0, 1.0, 1.0), patch, Intensity("zscore", 0.5, 99.5))
     network = build_network(input_channels(1, 3), 3, NETWORKS["light"], seed=0)
-    return Model(network.eval(), Plan(labels, (1.0, 1.0, 1.0), patch, Intensity("zscore", 0.5, 99.5)))
+    return Model(network.eval(), plan, refiner=build_refiner(1, 3, seed=0).eval())
 
 
 def measure(model: Model, shape: tuple[int, int, int], clicks: int) -> tuple[float, list[float]]:
@@ -106,7 +107,7 @@ def main() -> None:
     print(f"{where}, {torch.get_num_threads()} threads, median of {arguments.clicks} clicks after 2 warm-ups (spread)")
     for number, (shape, patch) in enumerate([*SIZES, LARGE] if arguments.large else SIZES):
         model = load_model(arguments.model) if arguments.model and number == 0 else small_model(patch)
-        model.network.to(where)
+        model.to(where)
         automatic, seconds = measure(model, shape, arguments.clicks)
         middle = statistics.median(seconds)
         print(

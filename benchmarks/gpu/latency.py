@@ -12,8 +12,7 @@ def run(bench: Bench) -> None:
         name = " x ".join(map(str, shape))
         with bench.attempt(name):
             bench.needs(5)
-            model = small_model(window)
-            model.network.to(bench.device)
+            model = small_model(window).to(bench.device)
             automatic, seconds = measure(model, shape, 2 if bench.small else 15)
             seen = click_kernels(model, shape) or {}
             bench.row(

@@ -6,6 +6,7 @@ clicked class, given the image, the logits before and after, and where the click
 only: an initial segmentation has no logits that would tell how sure it is of a voxel.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -32,7 +33,10 @@ def refined(
     refiner: Refiner, before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, newest: Sequence[NewClick]
 ) -> Tensor:
     """The logits before some clicks, with those of their answer around each, where the refiner decides what belongs to
-    the clicked class. Where clicks are near each other, the last one decides.
+    the clicked class. Where several decide on a voxel, the last one counts.
+
+    Of clicks near each other, as those of a scribble, few are asked about: a click that a later one of its class has
+    within its reach is left to that.
 
     Args:
         before: ``[C, X, Y, Z]`` logits of what was there.
@@ -47,7 +51,7 @@ def refined(
     after = before.float()
     after = after.clone() if after is before else after
     within = distances(answer.device) <= RADIUS**2
-    for click in newest:
+    for click in _apart(newest):
         _, label, voxel = click
         lead = refiner(piece(before, answer, image, clicks, click)[None])[0]
         window, part = overlap(corner(voxel), (SIDE,) * 3, answer.shape[1:])
@@ -56,6 +60,16 @@ def refined(
         there = after[(slice(None), *window)]
         there.copy_(torch.where(within[part], own, there))
     return after
+
+
+def _apart(newest: Sequence[NewClick]) -> list[NewClick]:
+    """The clicks, in order, without those that a later one of their class, which is among the result, reaches."""
+    kept: list[NewClick] = []
+    for click in reversed(newest):
+        _, label, voxel = click
+        if not any(label == other and math.dist(voxel, at) <= RADIUS for _, other, at in kept):
+            kept.append(click)
+    return kept[::-1]
 
 
 def piece(before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, click: NewClick) -> Tensor:

@@ -54,6 +54,13 @@ class Model:
     def device(self) -> torch.device:
         return self.network.head.weight.device
 
+    def to(self, device: str | torch.device) -> "Model":
+        """Move all weights to a device; returns this model."""
+        self.network.to(device)
+        if self.refiner is not None:
+            self.refiner.to(device)
+        return self
+
 
 def save_model(path: str | Path, model: Model, training: Mapping[str, Any] | None = None) -> None:
     """Write a model file atomically: a reader finds either the old file or the new one.
@@ -168,9 +175,7 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise ModelError(f"{one_line(path)}: the model file is damaged: {one_line(reason, 200)}") from error
-    if refiner is not None:
-        refiner = refiner.to(device, torch.float32).eval()
-    return Model(network.to(device, torch.float32).eval(), plan, **cases, training_files=files, refiner=refiner)
+    return Model(network.float().eval(), plan, **cases, training_files=files, refiner=refiner).to(device)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
@@ -184,7 +189,7 @@ def _refiner(weights: Any, plan: Plan) -> Refiner | None:
         refiner = Refiner(plan.image_channels, plan.labels.num_classes)
     _check_weights(weights, refiner)
     refiner.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
-    return refiner
+    return refiner.float().eval()
 
 
 def _check_weights(weights: Any, network: nn.Module) -> None:

@@ -124,6 +124,37 @@ def test_of_clicks_near_each_other_the_last_one_decides(first, last):
     assert (decided[near(first) & ~near(last)] == 1).all()
 
 
+class Counting(Certain):
+    """Remembers which pieces it was shown."""
+
+    asked = 0
+
+    def forward(self, pieces):
+        self.asked += len(pieces)
+        return super().forward(pieces)
+
+
+@given(st.lists(st.tuples(PLACES, st.integers(0, CLASSES - 1)), min_size=1, max_size=12))
+@settings(deadline=None)
+def test_each_click_is_within_reach_of_one_of_its_class_that_was_asked_about(clicked):
+    voxels, labels = map(list, zip(*clicked, strict=True))
+    newest = [(row, label, voxel) for row, (voxel, label) in enumerate(clicked)]
+    refiner = Counting(IMAGES, CLASSES)
+    decided = refined(refiner, logits(0), logits(1), image(), clicks_on(voxels, labels), newest).argmax(0)
+    assert refiner.asked <= len(clicked)
+    reached = {label: torch.zeros(SHAPE, dtype=torch.bool) for label in range(CLASSES)}
+    asked = 0
+    for voxel, label in reversed(clicked):
+        if not reached[label][voxel]:
+            asked += 1
+            reached[label] |= near(voxel)
+    assert refiner.asked == asked
+    # What only clicks of one class reach has that class.
+    for label, there in reached.items():
+        others = torch.stack([mask for other, mask in reached.items() if other != label]).any(0)
+        assert (decided[there & ~others] == label).all()
+
+
 def refining_session(radius, patch_size=(16, 16, 16)):
     model = obedient_model(radius)
     plan = replace(model.plan, patch_size=patch_size)
