@@ -75,7 +75,7 @@ class Pair:
         free = replace(model.plan.merge, reach=1e6, enforce=False)
         self.labels = model.plan.labels
         self.ruled = InteractiveSession(model)
-        self.free = InteractiveSession(replace(model, plan=replace(model.plan, merge=free)))
+        self.free = InteractiveSession(replace(model, plan=replace(model.plan, merge=free), refiner=None))
         for each in (self.ruled, self.free):
             each.set_image(image)
 

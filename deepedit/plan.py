@@ -121,7 +121,7 @@ class Intensity:
 
 @dataclass(frozen=True)
 class MergePolicy:
-    """What the network's answer to a click may change, see `deepedit.inference.merge`.
+    """What an answer to a click may change, see `deepedit.inference.merge`.
 
     Attributes:
         reach: voxels from the newest clicks at which their answer counts as much as an initial segmentation with which

@@ -1,6 +1,6 @@
-"""What a click may change: the only place that decides it, but for what a refiner makes of the answer first.
+"""What a click may change. Apart from a refiner, which may change the answer first, only this module decides it.
 
-The network's answer replaces what was there in its window, and fades towards a rim of the window that lies inside the
+The answer replaces what was there in its window, and fades towards a rim of the window that lies inside the
 volume. Where clicks correct an initial segmentation, it counts near the newest clicks only, as long as nearly all
 clicks are at the border of their label there: whoever moves borders by a voxel has a good segmentation, whatever the
 network makes of the image. If more clicks are inside of errors, the answer counts the farther, the less the network
@@ -10,7 +10,7 @@ the policy says so.
 
 What the rules are worth (`benchmarks.merge_rules`): mean Dice over the first ten clicks, of three seeds, on the
 hippocampus in MRI and on head and neck in CT, from the automatic result or from initial segmentations with a mean Dice
-in a range. The spread between the seeds is 0.003 and 0.002. Rules that are not in the policy any more were measured
+in a range. The models had no refiner. The spread between the seeds is 0.003 and 0.002. Rules that are not in the policy any more were measured
 before they went, and the rows that begin with "the agreement" before the clicks decided, too. Figures with a star are
 from every second case.
 

@@ -32,11 +32,11 @@ NewClick = tuple[int, int, Triple]
 def refined(
     refiner: Refiner, before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, newest: Sequence[NewClick]
 ) -> Tensor:
-    """The logits before some clicks, with those of their answer around each, where the refiner decides what belongs to
-    the clicked class. Where several decide on a voxel, the last one counts.
+    """The logits before some clicks; within `RADIUS` voxels of each click, those of the network's answer, with the
+    clicked class raised or lowered as the refiner decides. Where several decide on a voxel, the last one counts.
 
-    Of clicks near each other, as those of a scribble, few are asked about: a click that a later one of its class has
-    within its reach is left to that.
+    Of clicks near each other, as those of a scribble, few are asked about: a click within `RADIUS` voxels of a later
+    one of its class is left to that.
 
     Args:
         before: ``[C, X, Y, Z]`` logits of what was there.
@@ -63,11 +63,12 @@ def refined(
 
 
 def _apart(newest: Sequence[NewClick]) -> list[NewClick]:
-    """The clicks, in order, without those that a later one of their class, which is among the result, reaches."""
+    """The clicks, in order, without those that a later one reaches, which is among the result and has their class, or
+    their voxel."""
     kept: list[NewClick] = []
     for click in reversed(newest):
         _, label, voxel = click
-        if not any(label == other and math.dist(voxel, at) <= RADIUS for _, other, at in kept):
+        if not any(voxel == at or (label == other and math.dist(voxel, at) <= RADIUS) for _, other, at in kept):
             kept.append(click)
     return kept[::-1]
 

@@ -124,8 +124,8 @@ class SegmentedImage(OpenedImage):
 
     @property
     def obeyed_alone(self) -> bool | None:
-        """Whether the network's answer to the newest click, before anything was merged with it, had the clicked label
-        at the click's voxel; None where the newest step is no click."""
+        """Whether the network's answer to the newest click, refined if the model can, but before anything was merged
+        with it, had the clicked label at the click's voxel; None where the newest step is no click."""
         done = [] if self._timeline is None else self._timeline.done
         return bool(done[-1].change.heard[-1]) if done and done[-1].change.heard else None
 

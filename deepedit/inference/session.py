@@ -27,7 +27,8 @@ class InteractiveSession(SegmentedImage):
 
     A click is answered by the network over one window, the one with the click in its middle: for a volume no larger
     than the window that is all of it, in a larger one the rest keeps its result. The network sees all clicks so far
-    and, as previous segmentation, the result before the newest click. What its answer may change is decided by
+    and, as previous segmentation, the result before the newest click. A model with a refiner changes an automatic
+    result near the click only, see `deepedit.inference.refine`; what else an answer may change is decided by
     `deepedit.inference.merge`. On the image's own grid a clicked voxel has its label from the click on.
 
     In a volume of several windows a first click is answered before the automatic result of the other windows is worked

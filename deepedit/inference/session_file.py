@@ -51,9 +51,10 @@ def model_digest(model: Model) -> str:
     """What tells a model from others: of its plan and its weights."""
     digest = hashlib.blake2b(digest_size=16)
     digest.update(json.dumps(model.plan.to_dict(), sort_keys=True).encode())
-    for name, tensor in sorted(model.network.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    for network in (model.network, model.refiner):
+        for name, tensor in sorted(network.state_dict().items()) if network is not None else ():
+            digest.update(name.encode())
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
 
 

@@ -42,7 +42,7 @@ class TrainingConfig:
             network to correct what is around them; half of this weight until clicks are learned.
         click_sigma: width of a click in the guidance, in voxels of the network's grid.
         refiner_cases: number of training cases on which the refiner learns at the end of the run, see
-            `deepedit.training.refining`; 0: there is none.
+            `deepedit.training.refining`; 0: there is none, nor is there without clicks or validations.
         ema_decay: decay of the moving average of the weights, which is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
         record_passes: run the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`.

@@ -9,12 +9,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from deepedit.errors import Cancelled
+from deepedit.files import one_line
 from deepedit.inference.annotation import annotate
+from deepedit.inference.failure import why_it_failed
 from deepedit.inference.refine import INSIDE, corner, distances
 from deepedit.inference.session import InteractiveSession
 from deepedit.inference.sliding_window import cut
@@ -22,18 +24,20 @@ from deepedit.io.msd import read_case
 from deepedit.io.pairing import Case
 from deepedit.io.volumes import read_label_on
 from deepedit.network.checkpoint import Model
-from deepedit.network.inputs import mixed_precision
+from deepedit.network.inputs import autocast_dtype, mixed_precision
 from deepedit.network.refiner import RADIUS, SIDE, Refiner, build_refiner
 from deepedit.ranks import Ranks
 from deepedit.training.config import TrainingConfig
-from deepedit.transforms.decide import class_type
 from deepedit.transforms.preprocess import Preprocessor
 
 RECORDING = 0.4
 """Share of the time after which no further case is clicked, so that the rest is left for learning."""
 
 STEPS, EPOCHS = 300, 12
-"""It learns for so many steps, but with few clicks from each no more often than this."""
+"""Steps of learning, and at most how often each click is learned from, which counts if there are few."""
+
+LEAST_STEPS = 30
+"""With fewer, as there is no time for more, answers are better left as they are."""
 
 BATCH = 8
 LEARNING_RATE = 3e-3
@@ -47,12 +51,15 @@ class Recorded:
     """A click on a training case.
 
     Attributes:
-        piece: ``[channels, SIDE, SIDE, SIDE]`` float16, what the refiner saw.
-        belongs: ``[SIDE, SIDE, SIDE]`` bool, what truly belongs to the clicked class.
+        piece: ``[channels - C, SIDE, SIDE, SIDE]`` float16, what the refiner saw, but for the C channels that say which
+            class was clicked.
+        label: the index of that class.
+        belongs: ``[SIDE, SIDE, SIDE]`` bool, what truly belongs to it.
         counts: ``[SIDE, SIDE, SIDE]`` bool, where the refiner decides and the truth is known.
     """
 
     piece: Tensor
+    label: int
     belongs: Tensor
     counts: Tensor
 
@@ -69,59 +76,75 @@ def learn_refiner(
     """A refiner for a model, on its device and in evaluation mode, the same on all ranks.
 
     Args:
-        model: in evaluation mode, with its own refiner or without.
-        cases: training cases; ``config.refiner_cases`` of them, evenly chosen, are clicked.
+        model: in evaluation mode; its own refiner, if it has one, is not asked.
+        cases: training cases; up to ``config.refiner_cases`` of them, evenly chosen, are clicked.
         config: of the run.
         ranks: the processes among which the cases are divided; the first one teaches.
-        stop: asked before every case.
-        seconds: how long this may take; but for the first case of each rank, which is clicked in any case.
-        say: called with a line about what it learned from.
+        stop: asked before every case and every step.
+        seconds: how long this may take. The first case of each rank is clicked even if it takes longer.
+        say: called with a line about what it learned from, and one about each case that is left out.
 
     Returns:
-        None if it was stopped on any rank, or if nothing was wrong that could have been clicked.
+        None if there was nothing to learn from, or no time for it.
+
+    Raises:
+        Cancelled: if it was stopped on any rank.
     """
     ranks, start = ranks or Ranks(), time.monotonic()
-    count, plan = min(config.refiner_cases, len(cases)), model.plan
+    count = min(config.refiner_cases, len(cases))
     chosen = [cases[number * len(cases) // count] for number in range(count)]
-    refiner = build_refiner(plan.image_channels, plan.labels.num_classes, config.seed).to(model.device).eval()
-    session = InteractiveSession(replace(model, refiner=refiner), config.amp)
-    own: list[list[Recorded]] = []
+    refiner = build_refiner(model.plan.image_channels, model.plan.labels.num_classes, config.seed).to(model.device)
+    session = InteractiveSession(replace(model, refiner=refiner.eval()), config.amp)
+    own: dict[int, list[Recorded]] = {}
+    failed: dict[str, str] = {}
     stopped = False
-    for case in ranks.share(chosen):
+    for number, case in ranks.share(list(enumerate(chosen))):
         if stopped := stop():
             break
         if own and time.monotonic() >= start + RECORDING * seconds:
             break
-        own.append(list(record(session, refiner, case, config.max_clicks)))
-    (any_stopped,) = ranks.sum(stopped)
-    if any_stopped:
+        try:
+            own[number] = list(record(session, refiner, case, config.max_clicks))
+        except Exception as error:  # it is the end of a long run, which one case shall not cost
+            failed[case.name] = why_it_failed(error)
+    _cancel_if_any(stopped, ranks)
+    for failures in ranks.gather(failed):
+        for name, reason in failures.items():
+            say(f"note: no clicks on {one_line(name)} are learned from: {reason}")
+    # In the order of the cases, so that it does not matter how many ranks there are.
+    clicked = dict(sorted((number, clicks) for part in ranks.gather(own) for number, clicks in part.items()))
+    recorded = [click for clicks in clicked.values() for click in clicks]
+    taught = False
+    if ranks.first and recorded:
+        taught = teach(refiner, recorded, config, stop, seconds - (time.monotonic() - start))
+    _cancel_if_any(ranks.first and stop(), ranks)
+    taught, weights = ranks.gather((taught, {name: each.cpu() for name, each in refiner.state_dict().items()}))[0]
+    if not taught:
+        reason = "there was not enough time" if recorded else "nothing was wrong that could have been clicked"
+        say(f"note: answers are not refined, as {reason} to learn from in {len(clicked)} training cases")
         return None
-    done = [case for part in ranks.gather(own) for case in part]
-    recorded = [each for case in done for each in case]
-    if not recorded:
-        say("note: nothing is wrong in the training cases that clicks could correct, so answers are not refined")
-        return None
-    say(f"answers are refined as learned from {len(recorded)} clicks on {len(done)} training cases")
-    if ranks.first:
-        teach(refiner, recorded, config, seconds=seconds - (time.monotonic() - start))
-    weights = ranks.gather({name: tensor.cpu() for name, tensor in refiner.state_dict().items()})
-    refiner.load_state_dict(weights[0])
+    refiner.load_state_dict(weights)
+    say(f"answers are refined as learned from {len(recorded)} clicks on {len(clicked)} training cases")
     return refiner
+
+
+def _cancel_if_any(stopped: bool, ranks: Ranks) -> None:
+    (count,) = ranks.sum(stopped)
+    if count:
+        raise Cancelled("learning to refine answers was stopped")
 
 
 def record(session: InteractiveSession, refiner: Refiner, case: Case, clicks: int) -> Iterator[Recorded]:
     """Let the annotator click on a case; each click is recorded, as `refiner`, which is the session's own, sees it."""
     plan = session.model.plan
-    labels, reading, num_classes = plan.labels, plan.reading, plan.labels.num_classes
-    image = read_case(case, reading)
-    label = read_label_on(image, case.label_file, reading)
+    labels, num_classes = plan.labels, plan.labels.num_classes
+    image = read_case(case, plan.reading)
+    label = read_label_on(image, case.label_file, plan.reading)
     truth = labels.to_classes(label.data)
     unknown = None if plan.ignore is None else label.data == plan.ignore
     preprocess = Preprocessor(plan)
     grid = preprocess.grid(image.shape, image.affine)
-    # As in prepared cases, what is not known has the number of classes as its index.
-    known = truth if unknown is None else np.where(unknown, num_classes, truth)
-    on_network = grid.labels_to_network(torch.from_numpy(known).to(class_type(num_classes + 1)), num_classes + 1)
+    on_network = preprocess.label(label, grid)
     ball = distances(torch.device("cpu")) <= RADIUS**2
     seen: list[Tensor] = []
     hook = refiner.register_forward_pre_hook(lambda module, given: seen.append(given[0][0].half().cpu()))
@@ -132,40 +155,67 @@ def record(session: InteractiveSession, refiner: Refiner, case: Case, clicks: in
                 continue
             place = corner(preprocess.click(turn.voxel, grid).tolist())
             there = cut(on_network[None], place, (SIDE,) * 3)[0]
-            counts = ball & (seen[-1][INSIDE] > 0) & (there < num_classes)
-            yield Recorded(seen.pop(), there == turn.label, counts)
+            piece = seen.pop()
+            counts = ball & (piece[INSIDE] > 0) & (there < num_classes)
+            yield Recorded(piece[:-num_classes].clone(), turn.label, there == turn.label, counts)
     finally:
         hook.remove()
 
 
-def teach(refiner: Refiner, recorded: Sequence[Recorded], config: TrainingConfig, seconds: float = math.inf) -> None:
+def teach(
+    refiner: Refiner,
+    recorded: Sequence[Recorded],
+    config: TrainingConfig,
+    stop: Callable[[], bool] = lambda: False,
+    seconds: float = math.inf,
+) -> bool:
     """Train a refiner in place on recorded clicks, in random order; the learning rate falls to 0 at the end.
 
     Args:
+        stop: asked before every step.
         seconds: the end, if it comes before all steps are done.
+
+    Returns:
+        Whether it was taught: not if it was stopped, if there was time for hardly any step, or if its weights are no
+        longer finite.
     """
     device, generator = refiner.last.weight.device, torch.Generator().manual_seed(config.seed)
+    # Float16 would need its losses scaled, and a network of this size takes little time in float32.
+    amp = "off" if autocast_dtype(device, config.amp) == torch.float16 else config.amp
     optimizer = torch.optim.AdamW(refiner.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps, start = min(STEPS, EPOCHS * math.ceil(len(recorded) / BATCH)), time.monotonic()
     order: list[int] = []
+    done = 0
     refiner.train()
-    for step in range(steps):
+    while done < steps and not stop():
         passed = (time.monotonic() - start) / seconds if seconds > 0 else 1.0
-        if (progress := max(step / steps, passed)) >= 1:
+        if (progress := max(done / steps, passed)) >= 1:
             break
         optimizer.param_groups[0]["lr"] = LEARNING_RATE * one_cycle(progress)
         if not order:
             order = torch.randperm(len(recorded), generator=generator).tolist()
-        some, order = [recorded[row] for row in order[:BATCH]], order[BATCH:]
-        pieces, belongs, counts = (
-            torch.stack([getattr(each, name) for each in some]).to(device) for name in ("piece", "belongs", "counts")
-        )
-        with mixed_precision(device, config.amp):
-            leads = refiner(pieces.float())
+        pieces, belongs, counts = _batch([recorded[row] for row in order[:BATCH]], refiner.first.in_channels, device)
+        order = order[BATCH:]
+        with mixed_precision(device, amp):
+            leads = refiner(pieces)
         refining_loss(leads.float(), belongs, counts).backward()
         optimizer.step()
         optimizer.zero_grad()
+        done += 1
     refiner.eval()
+    finite = all(weight.isfinite().all() for weight in refiner.parameters())
+    return finite and done >= min(steps, LEAST_STEPS)
+
+
+def _batch(clicks: Sequence[Recorded], channels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """The whole pieces, which have so many channels, what belongs to the clicked classes, and what counts."""
+    pieces, belongs, counts = (
+        torch.stack([getattr(click, name) for click in clicks]).to(device) for name in ("piece", "belongs", "counts")
+    )
+    is_label = torch.zeros(len(clicks), channels - pieces.shape[1], *belongs.shape[1:], device=device)
+    for row, click in zip(is_label, clicks, strict=True):
+        row[click.label] = 1
+    return torch.cat([pieces.float(), is_label], dim=1), belongs, counts
 
 
 def one_cycle(progress: float) -> float:

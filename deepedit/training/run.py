@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from deepedit.errors import DatasetError, TrainingError
+from deepedit.errors import Cancelled, DatasetError, TrainingError
 from deepedit.files import one_line, pasted, remove_unfinished
 from deepedit.io.msd import find_dataset, listed_problems, split_cases
 from deepedit.io.pairing import Case
@@ -27,7 +27,7 @@ from deepedit.training.planning import inherited_plan, make_plan
 from deepedit.training.preparation import Bar, Preparation
 from deepedit.training.refining import learn_refiner
 from deepedit.training.room import Room
-from deepedit.training.schedule import REFINING, patch_sides
+from deepedit.training.schedule import REFINING, patch_sides, refines
 from deepedit.training.studies import files_of, studies_dataset
 from deepedit.training.validation import validate
 from deepedit.volume import DEFAULT_READING, Reading
@@ -173,9 +173,14 @@ class Run:
         At the end of the run the model learns to refine its answers first.
         """
         progress = self.trainer.progress
+        if progress.share >= 1 and refines(self.config) and self.model.refiner is None:
+            self.save_last()
+            try:
+                self.model.refiner = self._learned_refiner(stop)
+            except Cancelled:
+                return False
+            self.save_last()
         average = replace(self.model, network=self.trainer.average)
-        if progress.share >= 1 and self.config.refiner_cases and self.config.max_clicks:
-            average.refiner = self.model.refiner = self._learned_refiner(average, stop)
         seconds = self._seconds_to_validate()
         result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop, seconds=seconds)
         if result is not None:
@@ -195,11 +200,13 @@ class Run:
                 self.best = result.score
                 if self.ranks.first:
                     save_model(self.folder / "model.pt", average, {"best": self.best})
+            elif average.refiner is not None:
+                self.say("note: model.pt is of an earlier validation, which was better; its answers are not refined")
         self.save_last()
         return result is not None
 
-    def _learned_refiner(self, model: Model, stop: Callable[[], bool]) -> Refiner | None:
-        minutes = self.config.max_minutes
+    def _learned_refiner(self, stop: Callable[[], bool]) -> Refiner | None:
+        minutes, model = self.config.max_minutes, replace(self.model, network=self.trainer.average)
         seconds = math.inf if minutes is None else 60 * minutes * REFINING
         return learn_refiner(model, self.training_cases, self.config, self.ranks, stop, seconds, self.say)
 

@@ -69,8 +69,12 @@ REFINING = 0.08
 
 def training_minutes(config: TrainingConfig) -> float | None:
     """What a run by the clock has for its network; None if the run is not by the clock."""
-    refines = config.refiner_cases > 0 and config.max_clicks > 0
-    return None if config.max_minutes is None else config.max_minutes * (1 - REFINING * refines)
+    return None if config.max_minutes is None else config.max_minutes * (1 - REFINING * refines(config))
+
+
+def refines(config: TrainingConfig) -> bool:
+    """Whether a run learns to refine answers, which it does before its last validation."""
+    return min(config.refiner_cases, config.max_clicks, config.validations) > 0
 
 
 CLICKS_LEARNED = 0.4

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from deepedit.errors import Cancelled
 from deepedit.inference.refine import INSIDE
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.phantom import write_phantom
+from deepedit.metrics import dice
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import load_model
 from deepedit.network.refiner import RADIUS, SIDE, build_refiner, piece_channels
@@ -16,6 +18,7 @@ from deepedit.training.config import RunSettings, TrainingConfig
 from deepedit.training.refining import Recorded, learn_refiner, record, refining_loss, teach
 from deepedit.training.run import Run
 from deepedit.training.schedule import REFINING, training_minutes
+from deepedit.training.validation import validate
 from tests.inference.conftest import ball
 from tests.obedient import obedient_model, two_blocks, write_case
 
@@ -66,28 +69,33 @@ def test_where_the_truth_is_not_known_nothing_counts(tmp_path):
 
 def shown(place):
     """A piece whose image alone, bright from a plane on, tells what belongs to the class."""
-    piece = torch.zeros(piece_channels(1, 3), SIDE, SIDE, SIDE, dtype=torch.float16)
+    piece = torch.zeros(piece_channels(1, 3) - 3, SIDE, SIDE, SIDE, dtype=torch.float16)
     piece[INSIDE + 1, :, :, place:] = 1
-    return Recorded(piece, piece[INSIDE + 1] > 0, torch.from_numpy(ball((SIDE,) * 3, (RADIUS,) * 3, RADIUS)))
+    return Recorded(piece, 1, piece[INSIDE + 1] > 0, torch.from_numpy(ball((SIDE,) * 3, (RADIUS,) * 3, RADIUS)))
 
 
 def test_a_refiner_learns_what_the_answers_lack(monkeypatch):
     monkeypatch.setattr("deepedit.training.refining.STEPS", 100)
     recorded = [shown(place) for place in range(5, 21)] * 4
     refiner = build_refiner(1, 3, seed=0)
-    teach(refiner, recorded, CONFIG)
+    assert teach(refiner, recorded, CONFIG)
     click = shown(12)
+    is_label = torch.zeros(1, 3, SIDE, SIDE, SIDE)
+    is_label[:, click.label] = 1
     with torch.no_grad():
-        leads = refiner(click.piece[None].float())
+        leads = refiner(torch.cat([click.piece[None].float(), is_label], dim=1))
     assert ((leads[0] > 0) == click.belongs)[click.counts].float().mean() > 0.95
     assert not refiner.training
 
 
-def test_without_time_to_learn_answers_stay_as_they_are():
-    refiner = build_refiner(1, 3, seed=0)
+def test_it_is_not_taught_if_stopped_without_time_or_from_what_is_no_number():
+    refiner, broken = build_refiner(1, 3, seed=0), shown(12)
     untaught = {name: tensor.clone() for name, tensor in refiner.state_dict().items()}
-    teach(refiner, [shown(12)], CONFIG, seconds=0.0)
+    assert not teach(refiner, [shown(12)], CONFIG, seconds=0.0)
+    assert not teach(refiner, [shown(12)], CONFIG, stop=lambda: True)
     assert all(torch.equal(untaught[name], tensor) for name, tensor in refiner.state_dict().items())
+    broken.piece[INSIDE + 1] = np.nan
+    assert not teach(refiner, [broken], CONFIG)
 
 
 def test_the_loss_is_lowest_where_all_is_right_and_looks_only_where_it_counts():
@@ -101,26 +109,78 @@ def test_the_loss_is_lowest_where_all_is_right_and_looks_only_where_it_counts():
     assert refining_loss(right, belongs, torch.zeros_like(counts)).isfinite()
 
 
-def test_clicks_on_training_cases_teach_a_refiner_that_repairs_more(cases):
-    lines = []
-    model = obedient_model(radius=1)
+def same(refiner, other):
+    return all(torch.equal(a, b) for a, b in zip(refiner.parameters(), other.parameters(), strict=True))
+
+
+def test_the_same_clicks_teach_the_same(cases):
+    lines, model = [], obedient_model(radius=1)
     refiner = learn_refiner(model, cases, CONFIG, say=lines.append)
-    again = learn_refiner(model, cases, CONFIG)
     assert lines == ["answers are refined as learned from 6 clicks on 3 training cases"]
-    assert all(torch.equal(a, b) for a, b in zip(refiner.parameters(), again.parameters(), strict=True))
+    assert same(refiner, learn_refiner(model, cases, CONFIG))
+    assert not same(refiner, learn_refiner(model, cases, replace(CONFIG, seed=1)))
 
 
-def test_it_learns_nothing_if_stopped_and_from_one_case_if_there_is_no_time(cases):
+def test_clicks_on_training_cases_teach_what_a_click_means(cases, monkeypatch):
+    monkeypatch.setattr("deepedit.training.refining.STEPS", 100)
+    monkeypatch.setattr("deepedit.training.refining.EPOCHS", 100)
+    model = obedient_model(radius=1)
+    model.refiner = learn_refiner(model, cases, CONFIG)
+    found = []
+    for answering in (model, replace(model, refiner=None)):
+        session = InteractiveSession(answering, amp="off")
+        session.set_image(np.where(two_blocks() == 2, 0, two_blocks()))
+        session.add_click((11, 8, 8), label="right")
+        found.append(dice(session.predict() == 2, two_blocks() == 2))
+    # The block is where it is in all cases, but the network changes no more than a voxel around a click.
+    assert found[0] > 0.6 > 0.2 > found[1]
+
+
+class Ranks:
+    """One of two ranks, which does what both do, one after the other."""
+
+    first = True
+
+    def __init__(self, others=None):
+        self.others = others
+
+    def share(self, items):
+        return items if self.others is None else items[::2]
+
+    def sum(self, *values):
+        return list(values)
+
+    def gather(self, value):
+        return [value, self.others] if isinstance(value, dict) and self.others is not None and 0 in value else [value]
+
+
+def test_ranks_that_share_the_cases_learn_the_same_as_one_alone(cases):
+    model, refiner = obedient_model(radius=1), build_refiner(1, 3, CONFIG.seed).eval()
+    session = InteractiveSession(replace(model, refiner=refiner), amp="off")
+    # The cases that are clicked are the first three.
+    others = {1: list(record(session, refiner, cases[1], CONFIG.max_clicks))}
+    assert same(learn_refiner(model, cases, CONFIG, Ranks(others)), learn_refiner(model, cases, CONFIG))
+
+
+def test_it_is_cancelled_if_stopped_and_learns_nothing_without_time(cases):
     model, lines = obedient_model(radius=1), []
-    assert learn_refiner(model, cases, CONFIG, stop=lambda: True) is None
-    learn_refiner(model, cases, CONFIG, seconds=0.0, say=lines.append)
-    assert lines == ["answers are refined as learned from 2 clicks on 1 training cases"]
+    with pytest.raises(Cancelled):
+        learn_refiner(model, cases, CONFIG, stop=lambda: True)
+    assert learn_refiner(model, cases, CONFIG, seconds=0.0, say=lines.append) is None
+    assert lines == ["note: answers are not refined, as there was not enough time to learn from in 1 training cases"]
+
+
+def test_a_case_that_fails_is_left_out_and_named(cases, tmp_path):
+    lines, broken = [], replace(cases[0], name="broken", label=tmp_path / "gone.nii.gz")
+    assert learn_refiner(obedient_model(radius=1), [broken, cases[1]], CONFIG, say=lines.append) is not None
+    assert "no clicks on broken are learned from" in lines[0]
+    assert lines[1] == "answers are refined as learned from 2 clicks on 1 training cases"
 
 
 def test_it_says_that_nothing_was_wrong(tmp_path):
     case, lines = write_case(tmp_path, "case", two_blocks(), two_blocks()), []
     assert learn_refiner(obedient_model(), [case], CONFIG, say=lines.append) is None
-    assert "nothing is wrong" in lines[0]
+    assert "nothing was wrong" in lines[0]
 
 
 def test_a_run_by_the_clock_leaves_its_refiner_some_time():
@@ -128,6 +188,7 @@ def test_a_run_by_the_clock_leaves_its_refiner_some_time():
     assert training_minutes(config) == pytest.approx(10 * (1 - REFINING))
     assert training_minutes(replace(config, refiner_cases=0)) == 10
     assert training_minutes(replace(config, max_clicks=0)) == 10
+    assert training_minutes(replace(config, validations=0)) == 10
     assert training_minutes(TrainingConfig()) is None
 
 
@@ -155,17 +216,37 @@ def test_the_models_of_a_run_have_the_refiner_that_it_ends_with(phantom, tmp_pat
     assert load_model(tmp_path / "last.pt").refiner is not None
 
 
-def test_a_run_that_is_stopped_before_its_refiner_learns_it_when_it_goes_on(phantom, tmp_path):
-    asked = []
+def test_a_run_that_is_stopped_while_its_refiner_learns_goes_on_there(phantom, tmp_path, monkeypatch):
+    def stopped(*args, **options):
+        raise Cancelled("stopped")
 
-    def stop():
-        # The steps are done once the first validation is saved, and the next question comes from the refiner.
-        asked.append(None)
-        return len(asked) > 4
-
-    done, lines = run(phantom, tmp_path, stop)
+    with monkeypatch.context() as patch:
+        patch.setattr("deepedit.training.run.learn_refiner", stopped)
+        done, lines = run(phantom, tmp_path)
     assert not done
-    assert not any("refined" in line for line in lines)
+    assert load_model(tmp_path / "last.pt").refiner is None
     done, lines = run(phantom, tmp_path, resume=True)
     assert done
+    assert [line.split()[0] for line in lines if line.startswith(("validation", "answers"))] == [
+        "answers",
+        "validation",
+    ]
     assert load_model(tmp_path / "last.pt").refiner is not None
+
+
+def test_a_refiner_that_was_learned_is_kept_if_the_last_validation_is_stopped(phantom, tmp_path, monkeypatch):
+    validated = []
+
+    def validation(*args, **options):
+        validated.append(None)
+        return None if len(validated) > 1 else validate(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("deepedit.training.run.validate", validation)
+        done, _ = run(phantom, tmp_path)
+    assert not done
+    learned = load_model(tmp_path / "last.pt").refiner
+    done, lines = run(phantom, tmp_path, resume=True)
+    assert done
+    assert not any(line.startswith("answers") for line in lines)
+    assert same(load_model(tmp_path / "last.pt").refiner, learned)
