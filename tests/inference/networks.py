@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_channels
+from deepedit.network.refiner import build_refiner
 from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Labels, Plan
 from tests.obedient import LABELS
@@ -62,8 +63,11 @@ def sweeping_model(**options) -> Model:
 
 
 def random_model(channels: int = 1, **options) -> Model:
-    """A real network with random weights; sides must be multiples of 4."""
+    """A real network and a refiner with random weights; sides must be multiples of 4."""
     made = plan(channels=channels, **options)
     config = UNetConfig(filters=(4, 8, 8), strides=(1, 2, 2), kernels=(3, 3, 3))
     classes = made.labels.num_classes
-    return Model(build_network(input_channels(channels, classes), classes, config, seed=5).eval(), made)
+    refiner = build_refiner(channels, classes, seed=5).eval()
+    nn.init.normal_(refiner.last.weight, generator=torch.Generator().manual_seed(5))
+    network = build_network(input_channels(channels, classes), classes, config, seed=5)
+    return Model(network.eval(), made, refiner=refiner)

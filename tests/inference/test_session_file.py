@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from numpy.testing import assert_array_equal
 
 from deepedit.errors import DeepEditError, FileError
 from deepedit.inference.session import InteractiveSession
+from deepedit.network.refiner import build_refiner
 from deepedit.plan import Labels
 from deepedit.volume import Volume
 from tests.inference.networks import random_model
@@ -96,6 +98,15 @@ def test_a_session_of_another_image_is_refused_and_all_stays(written, image, aff
     with pytest.raises(FileError, match="another image"):
         session.load_session(path, Volume(image, affine))
     assert_array_equal(session.predict(), before)
+
+
+def test_a_session_of_a_model_with_another_refiner_is_refused(written):
+    _, path = written
+    model = random_model(labels=LABELS, patch=(12, 12, 12))
+    for refiner in (None, build_refiner(1, 4, seed=6).eval()):
+        session = InteractiveSession(replace(model, refiner=refiner), amp="off")
+        with pytest.raises(FileError, match="another model"):
+            session.load_session(path, image_of(SHAPES["one window"]), AFFINE)
 
 
 @pytest.mark.parametrize("form", [np.float64, ">f4", "fortran", "negative zeros"])
