@@ -10,9 +10,9 @@ the policy says so.
 
 What the rules are worth (`benchmarks.merge_rules`): mean Dice over the first ten clicks, of three seeds, on the
 hippocampus in MRI and on head and neck in CT, from the automatic result or from initial segmentations with a mean Dice
-in a range. The models had no refiner. The spread between the seeds is 0.003 and 0.002. Rules that are not in the policy any more were measured
-before they went, and the rows that begin with "the agreement" before the clicks decided, too. Figures with a star are
-from every second case.
+in a range. The models had no refiner. The spread between the seeds is 0.003 and 0.002. Rules that are not in the policy
+any more were measured before they went, and the rows that begin with "the agreement" before the clicks decided, too.
+Figures with a star are from every second case.
 
 ====================  =============================================  ===========  =============
 from                  rules                                          hippocampus  head and neck

@@ -2,7 +2,8 @@
 
 A network that is trained on whole patches moves the border of a label by a few voxels at a click, where the error that
 was clicked is larger. The refiner has learned, from clicks on training cases, which voxels around a click belong to the
-clicked class, given the image, the logits before and after, and where the clicks are. It corrects the automatic result
+clicked class, given the image, the logits before and after, and where the clicks are. From the same clicks it is known
+whether answers do any good farther away, as they do where a whole organ is missing. It corrects the automatic result
 only: an initial segmentation has no logits that would tell how sure it is of a voxel.
 """
 
@@ -32,8 +33,9 @@ NewClick = tuple[int, int, Triple]
 def refined(
     refiner: Refiner, before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, newest: Sequence[NewClick]
 ) -> Tensor:
-    """The logits before some clicks; within `RADIUS` voxels of each click, those of the network's answer, with the
-    clicked class raised or lowered as the refiner decides. Where several decide on a voxel, the last one counts.
+    """An answer in which the clicked class is raised or lowered, as the refiner decides, within `RADIUS` voxels of each
+    click. Where several decide on a voxel, the last one counts. Farther away, it is the logits before the clicks if the
+    refiner has found that answers do more harm than good there.
 
     Of clicks near each other, as those of a scribble, few are asked about: a click within `RADIUS` voxels of a later
     one of its class is left to that.
@@ -48,8 +50,7 @@ def refined(
     Returns:
         ``[C, X, Y, Z]`` float32. No host synchronisation.
     """
-    after = before.float()
-    after = after.clone() if after is before else after
+    after = torch.where(refiner.far > 0, answer, before.float())
     within = distances(answer.device) <= RADIUS**2
     for click in _apart(newest):
         _, label, voxel = click

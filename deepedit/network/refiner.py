@@ -24,7 +24,12 @@ class Refiner(nn.Module):
 
     The first channel of a piece is that lead in the network's answer, as a share of half of `LARGEST_LEAD`, and what
     the convolutions find is added to it: without training the answer stays as it is.
+
+    Attributes:
+        far: ``[]`` float; 1 if answers count farther than `RADIUS` from a click too, 0 if the result stays there.
     """
+
+    far: Tensor
 
     def __init__(self, image_channels: int, num_classes: int) -> None:
         super().__init__()
@@ -32,6 +37,7 @@ class Refiner(nn.Module):
         self.second = nn.Conv3d(FILTERS, FILTERS, 3, padding=1)
         self.third = nn.Conv3d(FILTERS, FILTERS, 3, padding=2, dilation=2)
         self.last = nn.Conv3d(FILTERS, 1, 1)
+        self.register_buffer("far", torch.ones(()))
 
     def forward(self, pieces: Tensor) -> Tensor:
         x = F.leaky_relu(self.first(pieces), NEGATIVE_SLOPE)

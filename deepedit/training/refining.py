@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -28,6 +29,7 @@ from deepedit.network.inputs import autocast_dtype, mixed_precision
 from deepedit.network.refiner import RADIUS, SIDE, Refiner, build_refiner
 from deepedit.ranks import Ranks
 from deepedit.training.config import TrainingConfig
+from deepedit.transforms.geometry import GridMap
 from deepedit.transforms.preprocess import Preprocessor
 
 RECORDING = 0.4
@@ -56,12 +58,14 @@ class Recorded:
         label: the index of that class.
         belongs: ``[SIDE, SIDE, SIDE]`` bool, what truly belongs to it.
         counts: ``[SIDE, SIDE, SIDE]`` bool, where the refiner decides and the truth is known.
+        far: voxels of the image that the answer corrected farther than `RADIUS` from the click, less those it spoilt.
     """
 
     piece: Tensor
     label: int
     belongs: Tensor
     counts: Tensor
+    far: int
 
 
 def learn_refiner(
@@ -115,6 +119,7 @@ def learn_refiner(
     clicked = dict(sorted((number, clicks) for part in ranks.gather(own) for number, clicks in part.items()))
     recorded = [click for clicks in clicked.values() for click in clicks]
     taught = False
+    refiner.far.fill_(sum(click.far for click in recorded) > 0)
     if ranks.first and recorded:
         taught = teach(refiner, recorded, config, stop, seconds - (time.monotonic() - start))
     _cancel_if_any(ranks.first and stop(), ranks)
@@ -147,19 +152,35 @@ def record(session: InteractiveSession, refiner: Refiner, case: Case, clicks: in
     on_network = preprocess.label(label, grid)
     ball = distances(torch.device("cpu")) <= RADIUS**2
     seen: list[Tensor] = []
+    before: np.ndarray | None = None
     hook = refiner.register_forward_pre_hook(lambda module, given: seen.append(given[0][0].half().cpu()))
     try:
         session.set_image(image)
         for turn in annotate(session, truth, clicks, unknown):
-            if turn.voxel is None or turn.label is None:
-                continue
-            place = corner(preprocess.click(turn.voxel, grid).tolist())
-            there = cut(on_network[None], place, (SIDE,) * 3)[0]
-            piece = seen.pop()
-            counts = ball & (piece[INSIDE] > 0) & (there < num_classes)
-            yield Recorded(piece[:-num_classes].clone(), turn.label, there == turn.label, counts)
+            if before is not None and turn.voxel is not None and turn.label is not None:
+                target = preprocess.click(turn.voxel, grid)
+                there = cut(on_network[None], corner(target.tolist()), (SIDE,) * 3)[0]
+                piece = seen.pop()
+                counts = ball & (piece[INSIDE] > 0) & (there < num_classes)
+                far = far_gain(before, turn.classes, truth, grid, target)
+                yield Recorded(piece[:-num_classes].clone(), turn.label, there == turn.label, counts, far)
+            before = turn.classes
     finally:
         hook.remove()
+
+
+def far_gain(before: np.ndarray, after: np.ndarray, truth: np.ndarray, grid: GridMap, target: np.ndarray) -> int:
+    """How many voxels of the image became right, less those that became wrong, farther than `RADIUS` from a click.
+
+    Args:
+        before, after, truth: ``[X, Y, Z]`` class indices.
+        grid: the map to the network's grid, on which the distance is measured.
+        target: ``[3]``, the click on the network's grid.
+    """
+    changed = np.argwhere(before != after)
+    changed = changed[((grid.points_to_network(changed) - target) ** 2).sum(1) > RADIUS**2]
+    voxels = tuple(changed.T)
+    return int((after[voxels] == truth[voxels]).sum()) - int((before[voxels] == truth[voxels]).sum())
 
 
 def teach(

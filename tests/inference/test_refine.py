@@ -99,15 +99,16 @@ def near(voxel):
     return torch.from_numpy(ball(SHAPE, voxel, RADIUS))
 
 
-@given(PLACES, st.integers(0, CLASSES - 1), st.booleans())
+@given(PLACES, st.integers(0, CLASSES - 1), st.booleans(), st.booleans())
 @settings(deadline=None)
-def test_near_a_click_the_refiner_decides_on_its_class_and_elsewhere_all_stays(voxel, label, belongs):
+def test_near_a_click_the_refiner_decides_on_its_class_and_elsewhere_on_nothing(voxel, label, belongs, far):
     before, answer = logits(0).half(), logits(1)
     given = before.clone(), answer.clone()
-    clicks = clicks_on([voxel], [label])
-    after = refined(Certain(IMAGES, CLASSES, belongs), before, answer, image(), clicks, [(0, label, voxel)])
+    refiner = Certain(IMAGES, CLASSES, belongs)
+    refiner.far.fill_(far)
+    after = refined(refiner, before, answer, image(), clicks_on([voxel], [label]), [(0, label, voxel)])
     assert ((after.argmax(0) == label) == belongs)[near(voxel)].all()
-    assert torch.equal(after[:, ~near(voxel)], before.float()[:, ~near(voxel)])
+    assert torch.equal(after[:, ~near(voxel)], (answer if far else before.float())[:, ~near(voxel)])
     others = [number for number in range(CLASSES) if number != label]
     assert torch.equal(after[others][:, near(voxel)], answer[others][:, near(voxel)])
     assert torch.equal(before, given[0])

@@ -5,6 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from deepedit.errors import Cancelled
 from deepedit.inference.refine import INSIDE
@@ -15,10 +18,11 @@ from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import load_model
 from deepedit.network.refiner import RADIUS, SIDE, build_refiner, piece_channels
 from deepedit.training.config import RunSettings, TrainingConfig
-from deepedit.training.refining import Recorded, learn_refiner, record, refining_loss, teach
+from deepedit.training.refining import Recorded, far_gain, learn_refiner, record, refining_loss, teach
 from deepedit.training.run import Run
 from deepedit.training.schedule import REFINING, training_minutes
 from deepedit.training.validation import validate
+from deepedit.transforms.geometry import network_grid
 from tests.inference.conftest import ball
 from tests.obedient import obedient_model, two_blocks, write_case
 
@@ -71,7 +75,8 @@ def shown(place):
     """A piece whose image alone, bright from a plane on, tells what belongs to the class."""
     piece = torch.zeros(piece_channels(1, 3) - 3, SIDE, SIDE, SIDE, dtype=torch.float16)
     piece[INSIDE + 1, :, :, place:] = 1
-    return Recorded(piece, 1, piece[INSIDE + 1] > 0, torch.from_numpy(ball((SIDE,) * 3, (RADIUS,) * 3, RADIUS)))
+    counts = torch.from_numpy(ball((SIDE,) * 3, (RADIUS,) * 3, RADIUS))
+    return Recorded(piece, 1, piece[INSIDE + 1] > 0, counts, far=0)
 
 
 def test_a_refiner_learns_what_the_answers_lack(monkeypatch):
@@ -86,6 +91,24 @@ def test_a_refiner_learns_what_the_answers_lack(monkeypatch):
         leads = refiner(torch.cat([click.piece[None].float(), is_label], dim=1))
     assert ((leads[0] > 0) == click.belongs)[click.counts].float().mean() > 0.95
     assert not refiner.training
+
+
+@given(arrays(np.uint8, (3, 20, 30, 2), elements=st.integers(0, 2)), st.tuples(*[st.integers(0, 19)] * 3))
+@settings(deadline=None)
+def test_what_an_answer_does_far_away_is_counted_voxel_by_voxel(maps, target):
+    before, after, truth = maps
+    grid = network_grid(truth.shape, np.diag([-1.0, 0.5, 4.0, 1.0]), (1.0, 1.0, 1.0))
+    gain = 0
+    for at in np.ndindex(*truth.shape):
+        if np.linalg.norm(grid.points_to_network([at])[0] - target) > RADIUS:
+            gain += int(after[at] == truth[at]) - int(before[at] == truth[at])
+    assert far_gain(before, after, truth, grid, np.array(target)) == gain
+
+
+@pytest.mark.parametrize("gain", [-1, 0, 1])
+def test_answers_count_far_away_only_if_they_did_good_there(cases, monkeypatch, gain):
+    monkeypatch.setattr("deepedit.training.refining.far_gain", lambda *maps: gain)
+    assert learn_refiner(obedient_model(radius=1), cases, CONFIG).far == (gain > 0)
 
 
 def test_it_is_not_taught_if_stopped_without_time_or_from_what_is_no_number():
@@ -202,9 +225,9 @@ def phantom(tmp_path_factory):
 def run(phantom, folder, stop=lambda: False, **options):
     config = TrainingConfig(epochs=1, batch_size=2, validations=2, max_clicks=1, seed=3, refiner_cases=2)
     network = UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3))
-    settings = RunSettings(phantom, split=0.75, patch_size=(8, 8, 8), network=network, config=config)
+    chosen = RunSettings(phantom, split=0.75, patch_size=(8, 8, 8), network=network, config=config)
     lines = []
-    begun = Run(folder, settings, lines.append, "cpu", **options)
+    begun = Run(folder, chosen, lines.append, "cpu", **options)
     return begun.train(stop=stop), lines
 
 
