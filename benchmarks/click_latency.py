@@ -8,6 +8,7 @@ Without a model the light network with random weights is timed; the time does no
 
 import statistics
 import time
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ SIZES = (((35, 50, 35), (40, 56, 40)), ((128, 128, 128), (128, 128, 128)), ((256
 
 LARGE = ((512, 512, 200), (128, 128, 128))
 
+TURNS = 3
 SCRIBBLE = 200
 """Clicks that are given together within one window."""
 
@@ -82,6 +84,15 @@ def scribble(model: Model, shape: tuple[int, int, int], rounds: int) -> float:
     return many / one
 
 
+def refining(model: Model, shape: tuple[int, int, int], clicks: int) -> float:
+    """How many times as long a click takes as with the network alone; the two are measured in turns."""
+    found = [
+        [statistics.median(measure(each, shape, clicks)[1]) for each in (model, replace(model, refiner=None))]
+        for _ in range(TURNS)
+    ]
+    return statistics.median(refined / alone for refined, alone in found)
+
+
 def click_kernels(model: Model, shape: tuple[int, int, int]) -> dict[str, float] | None:
     """What a click up to the labels that a viewer draws gives a GPU to do, see `kernels`."""
     session = InteractiveSession(model)
@@ -115,6 +126,12 @@ def main() -> None:
             f"automatic {automatic:.2f} s   ratio {middle / automatic:.3f}   "
             f"{SCRIBBLE} together {scribble(model, shape, 5):.2f} times one"
         )
+        if model.refiner is not None:
+            alone = scribble(replace(model, refiner=None), shape, 5)
+            print(
+                f"  with a refiner {refining(model, shape, arguments.clicks):.2f} times as long as without; "
+                f"{SCRIBBLE} together without {alone:.2f} times one"
+            )
 
 
 if __name__ == "__main__":

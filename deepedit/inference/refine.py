@@ -51,15 +51,15 @@ def refined(
         ``[C, X, Y, Z]`` float32. No host synchronisation.
     """
     after = torch.where(refiner.far > 0, answer, before.float())
-    within = distances(answer.device) <= RADIUS**2
+    squared = distances(answer.device)
     for click in _apart(newest):
         _, label, voxel = click
-        lead = refiner(piece(before, answer, image, clicks, click)[None])[0]
+        lead = refiner(piece(before, answer, image, clicks, click, squared)[None])[0]
         window, part = overlap(corner(voxel), (SIDE,) * 3, answer.shape[1:])
         own = answer[(slice(None), *window)].clone()
         own[label] = _highest_other(own, label) + lead[part]
         there = after[(slice(None), *window)]
-        there.copy_(torch.where(within[part], own, there))
+        there.copy_(torch.where(squared[part] <= RADIUS**2, own, there))
     return after
 
 
@@ -74,8 +74,12 @@ def _apart(newest: Sequence[NewClick]) -> list[NewClick]:
     return kept[::-1]
 
 
-def piece(before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, click: NewClick) -> Tensor:
-    """``[channels, SIDE, SIDE, SIDE]``, what a refiner sees of a click; arguments as of `refined`."""
+def piece(before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, click: NewClick, squared: Tensor) -> Tensor:
+    """``[channels, SIDE, SIDE, SIDE]``, what a refiner sees of a click; other arguments as of `refined`.
+
+    Args:
+        squared: see `distances`.
+    """
     row, label, voxel = click
     num_classes, shape, start = len(answer), answer.shape[1:], corner(voxel)
     sides = (SIDE,) * 3
@@ -85,7 +89,6 @@ def piece(before: Tensor, answer: Tensor, image: Tensor, clicks: Clicks, click: 
     x, y, z = (min(max(at, 0), side - 1) for at, side in zip(voxel, shape, strict=True))
     difference = (here - image[:, x, y, z].view(-1, 1, 1, 1)) * inside
     leads = [_lead(cut(logits, start, sides).float(), label) for logits in (answer, before)]
-    squared = distances(answer.device)
     gaussians = [torch.exp(squared / (-2 * sigma**2)) for sigma in (NEAR_SIGMA, WIDE_SIGMA)]
     others = clicks.valid.clone()
     others[row] = False
@@ -103,7 +106,7 @@ def corner(voxel: Sequence[int]) -> Triple:
     return three(at - RADIUS for at in voxel)
 
 
-def distances(device: torch.device) -> Tensor:
+def distances(device: torch.device | str) -> Tensor:
     """``[SIDE, SIDE, SIDE]`` float32, squared distances from the middle of a piece."""
     steps = (torch.arange(SIDE, device=device) - RADIUS).float().square()
     return steps[:, None, None] + steps[:, None] + steps

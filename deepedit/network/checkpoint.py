@@ -164,10 +164,10 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
                 plan.labels.num_classes,
                 UNetConfig(**entries["network"]),
             )
-        _check_weights(entries["weights"], network)
-        # Copies, since the state of training in the file may share the memory of the weights, and will change.
-        network.load_state_dict({name: weight.clone() for name, weight in entries["weights"].items()}, assign=True)
-        refiner = _refiner(entries.get("refiner"), plan)
+            refiner = Refiner(plan.image_channels, plan.labels.num_classes)
+        _fill(network, entries["weights"])
+        if (refined := entries.get("refiner")) is not None:
+            _fill(refiner, refined)
         cases = {key: _names(entries[key]) for key in ("training_cases", "validation_cases")}
         # The first versions that wrote this format knew of neither.
         cases["inherited_cases"] = _names(entries.get("inherited_cases", ()))
@@ -175,21 +175,20 @@ def model_from_entries(entries: Mapping[str, Any], path: str | Path, device: str
     except (LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, AttributeError, ModelError) as error:
         reason = f"lacks {error}" if isinstance(error, KeyError) else str(error).partition("\n")[0]
         raise ModelError(f"{one_line(path)}: the model file is damaged: {one_line(reason, 200)}") from error
-    return Model(network.float().eval(), plan, **cases, training_files=files, refiner=refiner).to(device)
+    model = Model(network, plan, **cases, training_files=files, refiner=None if refined is None else refiner)
+    return model.to(device)
 
 
 def _weights(network: nn.Module) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu() for name, tensor in network.state_dict().items()}
 
 
-def _refiner(weights: Any, plan: Plan) -> Refiner | None:
-    if weights is None:
-        return None
-    with torch.device("meta"):
-        refiner = Refiner(plan.image_channels, plan.labels.num_classes)
-    _check_weights(weights, refiner)
-    refiner.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
-    return refiner.float().eval()
+def _fill(network: nn.Module, weights: Any) -> None:
+    """Give a network on the meta device its weights, for inference in float32."""
+    _check_weights(weights, network)
+    # Copies, since the state of training in the file may share the memory of the weights, and will change.
+    network.load_state_dict({name: weight.clone() for name, weight in weights.items()}, assign=True)
+    network.float().eval()
 
 
 def _check_weights(weights: Any, network: nn.Module) -> None:

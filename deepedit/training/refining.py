@@ -118,11 +118,11 @@ def learn_refiner(
     # In the order of the cases, so that it does not matter how many ranks there are.
     clicked = dict(sorted((number, clicks) for part in ranks.gather(own) for number, clicks in part.items()))
     recorded = [click for clicks in clicked.values() for click in clicks]
-    taught = False
     refiner.far.fill_(sum(click.far for click in recorded) > 0)
+    taught = False
     if ranks.first and recorded:
         taught = teach(refiner, recorded, config, stop, seconds - (time.monotonic() - start))
-    _cancel_if_any(ranks.first and stop(), ranks)
+    _cancel_if_any(ranks.first and not taught and stop(), ranks)
     taught, weights = ranks.gather((taught, {name: each.cpu() for name, each in refiner.state_dict().items()}))[0]
     if not taught:
         reason = "there was not enough time" if recorded else "nothing was wrong that could have been clicked"
@@ -150,7 +150,7 @@ def record(session: InteractiveSession, refiner: Refiner, case: Case, clicks: in
     preprocess = Preprocessor(plan)
     grid = preprocess.grid(image.shape, image.affine)
     on_network = preprocess.label(label, grid)
-    ball = distances(torch.device("cpu")) <= RADIUS**2
+    ball = distances("cpu") <= RADIUS**2
     seen: list[Tensor] = []
     before: np.ndarray | None = None
     hook = refiner.register_forward_pre_hook(lambda module, given: seen.append(given[0][0].half().cpu()))
@@ -251,6 +251,6 @@ def refining_loss(leads: Tensor, belongs: Tensor, counts: Tensor) -> Tensor:
     known = counts.float()
     entropy = F.binary_cross_entropy_with_logits(leads, belongs.float(), weight=known, reduction="none")
     found, truth = leads.sigmoid() * known, belongs * known
-    both, all_found, all_true = ((each).sum((1, 2, 3)) for each in (found * truth, found, truth))
+    both, all_found, all_true = (each.sum((1, 2, 3)) for each in (found * truth, found, truth))
     dice = (2 * both + 1) / (all_found + all_true + 1)
     return (1 - dice + ENTROPY_WEIGHT * entropy.sum((1, 2, 3)) / known.sum((1, 2, 3)).clamp(min=1)).mean()

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ import torch
 from deepedit.io.msd import split_cases
 from deepedit.io.phantom import write_phantom
 from deepedit.network.architectures import NETWORKS, UNetConfig
-from deepedit.network.checkpoint import load_model, read_entries
+from deepedit.network.checkpoint import Model, load_model, read_entries, save_model
+from deepedit.network.inputs import input_channels
+from deepedit.network.refiner import build_refiner
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity
 from deepedit.training import validation
 from deepedit.training.batch import RollingBatch
@@ -324,13 +328,23 @@ def test_export_writes_files_that_run_without_the_package(finished, tmp_path, ca
     command = ["--input", str(finished / "model.pt"), "--output", str(target), "--export"]
     assert main(command) == 0
     model = load_model(finished / "model.pt")
-    assert ("left out the refiner" in capsys.readouterr().out) == (model.refiner is not None)
     inputs = torch.randn(1, model.network.in_channels, 16, 8, 8, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         torch.testing.assert_close(torch.jit.load(target)(inputs), model.network(inputs), atol=1e-5, rtol=0)
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*command, "true", "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["torchscript", "monai"])
+@pytest.mark.parametrize("refines", [False, True])
+def test_an_export_says_that_the_refiner_is_left_out(finished, tmp_path, capsys, kind, refines):
+    model, source = load_model(finished / "model.pt"), tmp_path / "model.pt"
+    plan = replace(model.plan, previous=kind != "monai")
+    network = build_network(input_channels(1, 4, plan.previous), 4, model.network.config, seed=0)
+    save_model(source, Model(network, plan, refiner=build_refiner(1, 4, seed=0) if refines else None))
+    assert main(["--input", str(source), "--output", str(tmp_path / "exported"), "--export", kind]) == 0
+    assert ("left out the refiner" in capsys.readouterr().out) == refines
 
 
 @pytest.mark.parametrize(

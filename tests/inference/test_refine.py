@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deepedit.clicks import Clicks
-from deepedit.inference.refine import piece, refined
+from deepedit.inference.refine import distances, piece, refined
 from deepedit.inference.session import InteractiveSession
 from deepedit.network.refiner import LARGEST_LEAD, RADIUS, SIDE, Refiner, piece_channels
 from tests.inference.conftest import ball
@@ -88,7 +88,7 @@ def test_a_piece_shows_what_is_around_a_click(clicked, at, data):
     voxels, labels = map(list, zip(*clicked, strict=True))
     row = data.draw(st.integers(0, len(voxels) - 1))
     before, answer = logits(0), logits(1)
-    seen = piece(before, answer, image(), clicks_on(voxels, labels), (row, labels[row], voxels[row]))
+    seen = piece(before, answer, image(), clicks_on(voxels, labels), (row, labels[row], voxels[row]), distances("cpu"))
     assert seen.shape == (piece_channels(IMAGES, CLASSES), SIDE, SIDE, SIDE)
     for place in (at, (RADIUS,) * 3, *CORNERS):
         expected = slow_piece_at(place, before, answer, image(), voxels, labels, row)
