@@ -1,13 +1,14 @@
-"""What the tests of bad input share: a folder to work in, and a way to call the command lines."""
+"""What these tests share: a folder to work in, a way to call the command lines, and a run of training."""
 
 import shutil
 
 import pytest
 
 from deepedit.io.phantom import write_phantom
-from deepedit.network.architectures import NETWORKS
+from deepedit.network.architectures import NETWORKS, UNetConfig
 from deepedit_cli import evaluate, infer, serve, train
 from tests.cli.refusals import TINY, write_model
+from tests.cli.training_runs import arguments
 
 PROGRAMS = {"infer": infer.main, "train": train.main, "evaluate": evaluate.main, "serve": serve.main}
 
@@ -44,3 +45,26 @@ def call(capfd):
         return status, out.splitlines(), err.splitlines()
 
     return call
+
+
+@pytest.fixture
+def small_network(monkeypatch):
+    """An architecture that trains in seconds; everything else is as users have it."""
+    monkeypatch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 8, 8), strides=(1, 2, 2), kernels=(3, 3, 3)))
+    monkeypatch.setattr(train, "on_terminal", lambda: False)
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("data") / "phantom"
+    return write_phantom(folder, num_cases=4, seed=0, shape=(24, 20, 16))
+
+
+@pytest.fixture(scope="module")
+def finished(dataset, tmp_path_factory):
+    """A run folder as a finished run leaves it."""
+    run = tmp_path_factory.mktemp("runs") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 8, 8), strides=(1, 2, 2), kernels=(3, 3, 3)))
+        assert train.main(arguments(dataset, run)) == 0
+    return run

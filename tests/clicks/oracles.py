@@ -4,8 +4,12 @@ import math
 
 import numpy as np
 import torch
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from scipy import ndimage, special
+
+# One setting of the fixture `fused` serves all examples. They are few: an interpreted block takes milliseconds.
+few = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @st.composite

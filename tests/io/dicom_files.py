@@ -94,3 +94,20 @@ def save(folder, files) -> Path:
 def save_series(folder, data, affine=PLACES["axial"], **elements) -> Path:
     """Write a series, see `datasets`; returns its folder."""
     return save(folder, datasets(data, affine, **elements))
+
+
+SHAPE = (7, 6, 5)
+
+
+def noise(shape=SHAPE, seed=0, dtype=np.int16):
+    """An image of noise, in the range of a CT."""
+    return np.random.default_rng(seed).integers(0 if dtype == np.uint16 else -1000, 3000, shape).astype(dtype)
+
+
+def edited(folder, change, of=None):
+    """A series of five slices, each changed by a function of its file and number; `of` says which."""
+    files = datasets(noise(), PLACES["axial"])
+    for number, file in enumerate(files):
+        if of is None or number in of:
+            change(file, number)
+    return save(folder, files)
