@@ -28,4 +28,5 @@ def refiners_learn_for_few_steps():
     """At the end of every run a refiner learns, which would take longer than the rest of most runs here."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("deepedit.training.refining.STEPS", 3)
+        patch.setattr("deepedit.training.refining.LEAST_STEPS", 3)
         yield

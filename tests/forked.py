@@ -67,5 +67,5 @@ def _perform(main: Callable, arguments: list[str], printed: Path, variables: dic
         os.dup2(os.open(printed / name, os.O_WRONLY | os.O_CREAT), number)
     os.environ.update(variables)
     torch.set_num_threads(1)
-    NETWORKS["light"], refining.STEPS = SMALL, 3
+    NETWORKS["light"], refining.STEPS, refining.LEAST_STEPS = SMALL, 3, 3
     raise SystemExit(main(arguments))

@@ -29,6 +29,7 @@ from deepedit.network.inputs import autocast_dtype, mixed_precision
 from deepedit.network.refiner import RADIUS, SIDE, Refiner, build_refiner
 from deepedit.ranks import Ranks
 from deepedit.training.config import TrainingConfig
+from deepedit.training.schedule import generator_for
 from deepedit.transforms.geometry import GridMap
 from deepedit.transforms.preprocess import Preprocessor
 
@@ -39,7 +40,9 @@ STEPS, EPOCHS = 300, 12
 """Steps of learning, and at most how often each click is learned from, which counts if there are few."""
 
 LEAST_STEPS = 30
-"""With fewer, as there is no time for more, answers are better left as they are."""
+"""With fewer, as there are few clicks or no time for more, answers are better left as they are."""
+
+STOPPED = "it was stopped"
 
 BATCH = 8
 LEARNING_RATE = 3e-3
@@ -80,8 +83,9 @@ def learn_refiner(
     """A refiner for a model, on its device and in evaluation mode, the same on all ranks.
 
     Args:
-        model: in evaluation mode; its own refiner, if it has one, is not asked.
-        cases: training cases; up to ``config.refiner_cases`` of them, evenly chosen, are clicked.
+        model: in evaluation mode. Learning begins with the weights of its own refiner, if it has one; clicks are
+            recorded without it.
+        cases: training cases; up to ``config.refiner_cases`` of them, evenly chosen, are clicked, in random order.
         config: of the run.
         ranks: the processes among which the cases are divided; the first one teaches.
         stop: asked before every case and every step.
@@ -89,20 +93,22 @@ def learn_refiner(
         say: called with a line about what it learned from, and one about each case that is left out.
 
     Returns:
-        None if there was nothing to learn from, or no time for it.
+        The model's own refiner, or None if it has none, if there was nothing to learn from, or no time for it.
 
     Raises:
         Cancelled: if it was stopped on any rank.
     """
     ranks, start = ranks or Ranks(), time.monotonic()
     count = min(config.refiner_cases, len(cases))
-    chosen = [cases[number * len(cases) // count] for number in range(count)]
     refiner = build_refiner(model.plan.image_channels, model.plan.labels.num_classes, config.seed).to(model.device)
     session = InteractiveSession(replace(model, refiner=refiner.eval()), config.amp)
+    # Names often tell where cases are from, so that the first ones by name would be too much alike.
+    order = torch.randperm(count, generator=generator_for(config.seed, "refiner")).tolist()
     own: dict[int, list[Recorded]] = {}
     failed: dict[str, str] = {}
     stopped = False
-    for number, case in ranks.share(list(enumerate(chosen))):
+    for number in ranks.share(order):
+        case = cases[number * len(cases) // count]
         if stopped := stop():
             break
         if own and time.monotonic() >= start + RECORDING * seconds:
@@ -118,16 +124,19 @@ def learn_refiner(
     # In the order of the cases, so that it does not matter how many ranks there are.
     clicked = dict(sorted((number, clicks) for part in ranks.gather(own) for number, clicks in part.items()))
     recorded = [click for clicks in clicked.values() for click in clicks]
+    if model.refiner is not None:
+        refiner.load_state_dict(model.refiner.state_dict())
     refiner.far.fill_(sum(click.far for click in recorded) > 0)
-    taught = False
+    problem = "no training case could be clicked" if not clicked else "there were not enough errors to click on"
     if ranks.first and recorded:
-        taught = teach(refiner, recorded, config, stop, seconds - (time.monotonic() - start))
-    _cancel_if_any(ranks.first and not taught and stop(), ranks)
-    taught, weights = ranks.gather((taught, {name: each.cpu() for name, each in refiner.state_dict().items()}))[0]
-    if not taught:
-        reason = "there was not enough time" if recorded else "nothing was wrong that could have been clicked"
-        say(f"note: answers are not refined, as {reason} to learn from in {len(clicked)} training cases")
-        return None
+        problem = teach(refiner, recorded, config, stop, seconds - (time.monotonic() - start))
+    _cancel_if_any(problem == STOPPED, ranks)
+    weights = {name: each.cpu() for name, each in refiner.state_dict().items()}
+    problem, weights = ranks.gather((problem, weights))[0]
+    if problem:
+        kept = "not refined" if model.refiner is None else "refined as they were in the model that this one began with"
+        say(f"note: answers are {kept}: {problem}, with {len(recorded)} clicks on {len(clicked)} training cases")
+        return model.refiner
     refiner.load_state_dict(weights)
     say(f"answers are refined as learned from {len(recorded)} clicks on {len(clicked)} training cases")
     return refiner
@@ -189,7 +198,7 @@ def teach(
     config: TrainingConfig,
     stop: Callable[[], bool] = lambda: False,
     seconds: float = math.inf,
-) -> bool:
+) -> str:
     """Train a refiner in place on recorded clicks, in random order; the learning rate falls to 0 at the end.
 
     Args:
@@ -197,8 +206,7 @@ def teach(
         seconds: the end, if it comes before all steps are done.
 
     Returns:
-        Whether it was taught: not if it was stopped, if there was time for hardly any step, or if its weights are no
-        longer finite.
+        Why it should not be used, `STOPPED` if it was stopped; empty if all is well.
     """
     device, generator = refiner.last.weight.device, torch.Generator().manual_seed(config.seed)
     # Float16 would need its losses scaled, and a network of this size takes little time in float32.
@@ -207,8 +215,12 @@ def teach(
     steps, start = min(STEPS, EPOCHS * math.ceil(len(recorded) / BATCH)), time.monotonic()
     order: list[int] = []
     done = 0
+    if steps < LEAST_STEPS:
+        return "there were not enough errors to click on"
     refiner.train()
-    while done < steps and not stop():
+    while done < steps:
+        if stop():
+            return STOPPED
         passed = (time.monotonic() - start) / seconds if seconds > 0 else 1.0
         if (progress := max(done / steps, passed)) >= 1:
             break
@@ -224,8 +236,11 @@ def teach(
         optimizer.zero_grad()
         done += 1
     refiner.eval()
-    finite = all(weight.isfinite().all() for weight in refiner.parameters())
-    return finite and done >= min(steps, LEAST_STEPS)
+    if done < LEAST_STEPS:
+        return "there was not enough time to learn"
+    if not all(weight.isfinite().all() for weight in refiner.parameters()):
+        return "its weights became infinite"
+    return ""
 
 
 def _batch(clicks: Sequence[Recorded], channels: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:

@@ -75,8 +75,9 @@ class Run:
         if self.ranks.first:
             remove_unfinished(folder)
         source = state = validating = None
+        self.refined = False
         if resume:
-            self.model, state, self.best, self.validated, validating = self._read_last()
+            self.model, state, self.best, self.validated, validating, self.refined = self._read_last()
             reading = self.model.plan.reading
         else:
             source = load_model(settings.init_weights) if settings.init_weights is not None else None
@@ -163,6 +164,7 @@ class Run:
             "best": self.best,
             "validated": self.validated,
             "cases_validated": len(self.validation_cases),
+            "refined": self.refined,
         }
         if self.ranks.first:
             save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
@@ -173,12 +175,13 @@ class Run:
         At the end of the run the model learns to refine its answers first.
         """
         progress = self.trainer.progress
-        if progress.share >= 1 and refines(self.config) and self.model.refiner is None:
+        if progress.share >= 1 and refines(self.config) and not self.refined:
             self.save_last()
             try:
                 self.model.refiner = self._learned_refiner(stop)
             except Cancelled:
                 return False
+            self.refined = True
             self.save_last()
         average = replace(self.model, network=self.trainer.average)
         seconds = self._seconds_to_validate()
@@ -196,12 +199,13 @@ class Run:
                 board.validation(result, progress.step)
             means = ", ".join(f"{result.mean(clicks):.4f} with {clicks}" for clicks in result.dice)
             self.say(f"validation at {progress.share:4.0%}: mean Dice {means} clicks")
-            if result.score > self.best:
+            # Of equal ones the last has seen most, and a refiner.
+            if result.score >= self.best:
                 self.best = result.score
                 if self.ranks.first:
                     save_model(self.folder / "model.pt", average, {"best": self.best})
-            elif average.refiner is not None:
-                self.say("note: model.pt is of an earlier validation, which was better; its answers are not refined")
+            elif self.refined and average.refiner is not None:
+                self.say("note: model.pt is of an earlier validation, which was better, before the refiner learned")
         self.save_last()
         return result is not None
 
@@ -253,6 +257,11 @@ class Run:
                 self.say(f"not taken from {settings.init_weights}: {line}")
             if plan.intensity != source.plan.intensity:
                 self.say(f"not taken from {settings.init_weights}: its intensities by {source.plan.intensity}")
+            if source.refiner is not None:
+                if refines(self.config) and _sees_the_same(source.plan, plan):
+                    model.refiner = source.refiner
+                else:
+                    self.say(f"not taken from {settings.init_weights}: its refiner")
         self.say(
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
             f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}"
@@ -261,8 +270,7 @@ class Run:
             f"patch {' x '.join(map(str, plan.patch_size))}{self._small_patch(plan, network_config)}; "
             f"intensities by {plan.intensity}"
         )
-        model.network.to(self.device)
-        return model
+        return model.to(self.device)
 
     def _split(self, names: list[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
         """The cases to train on, and those to validate; of studies the latter are none that `init_weights` has seen."""
@@ -278,17 +286,19 @@ class Run:
             return ""
         return f", until {self.config.small_patches:.0%} of the run {' x '.join(map(str, small))}"
 
-    def _read_last(self) -> tuple[Model, dict[str, Any], float, int, int | None]:
+    def _read_last(self) -> tuple[Model, dict[str, Any], float, int, int | None, bool]:
         path = self.folder / "last.pt"
         entries = read_entries(path)
         model = model_from_entries(entries, path, self.device)
         try:
             training = entries["training"]
             state, best, validated = training["trainer"], float(training["best"]), int(training["validated"])
-            validating = training.get("cases_validated")  # earlier versions validated all
+            # Earlier versions validated all, and had no refiner before they learned one.
+            validating = training.get("cases_validated")
+            refined = bool(training.get("refined", model.refiner is not None))
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
-        return model, state, max(best, self._best_so_far()), validated, validating
+        return model, state, max(best, self._best_so_far()), validated, validating, refined
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:
@@ -334,3 +344,9 @@ class Run:
         for note in notes:
             self.say(f"note: {note}")
         return preparation.open([by_name[name] for name in model.training_cases])
+
+
+def _sees_the_same(plan: Plan, other: Plan) -> bool:
+    """Whether a refiner is shown the same under two plans: images and clicked classes."""
+    same = (getattr(plan, of) == getattr(other, of) for of in ("image_channels", "spacing", "fixed_shape", "intensity"))
+    return plan.labels.names == other.labels.names and all(same)

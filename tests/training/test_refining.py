@@ -18,9 +18,9 @@ from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import load_model
 from deepedit.network.refiner import RADIUS, SIDE, build_refiner, piece_channels
 from deepedit.training.config import RunSettings, TrainingConfig
-from deepedit.training.refining import Recorded, far_gain, learn_refiner, record, refining_loss, teach
+from deepedit.training.refining import STOPPED, Recorded, far_gain, learn_refiner, record, refining_loss, teach
 from deepedit.training.run import Run
-from deepedit.training.schedule import REFINING, training_minutes
+from deepedit.training.schedule import REFINING, generator_for, training_minutes
 from deepedit.training.validation import validate
 from deepedit.transforms.geometry import network_grid
 from tests.inference.conftest import ball
@@ -83,7 +83,7 @@ def test_a_refiner_learns_what_the_answers_lack(monkeypatch):
     monkeypatch.setattr("deepedit.training.refining.STEPS", 100)
     recorded = [shown(place) for place in range(5, 21)] * 4
     refiner = build_refiner(1, 3, seed=0)
-    assert teach(refiner, recorded, CONFIG)
+    assert teach(refiner, recorded, CONFIG) == ""
     click = shown(12)
     is_label = torch.zeros(1, 3, SIDE, SIDE, SIDE)
     is_label[:, click.label] = 1
@@ -111,14 +111,29 @@ def test_answers_count_far_away_only_if_they_did_good_there(cases, monkeypatch, 
     assert learn_refiner(obedient_model(radius=1), cases, CONFIG).far == (gain > 0)
 
 
-def test_it_is_not_taught_if_stopped_without_time_or_from_what_is_no_number():
+def test_it_is_not_taught_without_time_or_clicks_or_from_what_is_no_number(monkeypatch):
     refiner, broken = build_refiner(1, 3, seed=0), shown(12)
     untaught = {name: tensor.clone() for name, tensor in refiner.state_dict().items()}
-    assert not teach(refiner, [shown(12)], CONFIG, seconds=0.0)
-    assert not teach(refiner, [shown(12)], CONFIG, stop=lambda: True)
-    assert all(torch.equal(untaught[name], tensor) for name, tensor in refiner.state_dict().items())
+    assert "time" in teach(refiner, [shown(12)], CONFIG, seconds=0.0)
     broken.piece[INSIDE + 1] = np.nan
-    assert not teach(refiner, [broken], CONFIG)
+    with monkeypatch.context() as patch:
+        patch.setattr("deepedit.training.refining.LEAST_STEPS", 30)
+        assert "not enough errors" in teach(refiner, [shown(12)], CONFIG)
+    assert all(torch.equal(untaught[name], tensor) for name, tensor in refiner.state_dict().items())
+    assert "infinite" in teach(refiner, [broken], CONFIG)
+
+
+@pytest.mark.parametrize("steps", [0, 3, 40])
+def test_it_is_not_taught_if_stopped_while_it_learns(monkeypatch, steps):
+    monkeypatch.setattr("deepedit.training.refining.STEPS", 50)
+    asked = []
+    clicks = [shown(12)] * 40
+
+    def stop():
+        asked.append(None)
+        return len(asked) > steps
+
+    assert teach(build_refiner(1, 3, seed=0), clicks, CONFIG, stop) == STOPPED
 
 
 def test_the_loss_is_lowest_where_all_is_right_and_looks_only_where_it_counts():
@@ -174,14 +189,16 @@ class Ranks:
         return list(values)
 
     def gather(self, value):
-        return [value, self.others] if isinstance(value, dict) and self.others is not None and 0 in value else [value]
+        recorded = isinstance(value, dict) and all(isinstance(clicks, list) for clicks in value.values())
+        return [value, self.others] if recorded and value and self.others is not None else [value]
 
 
 def test_ranks_that_share_the_cases_learn_the_same_as_one_alone(cases):
     model, refiner = obedient_model(radius=1), build_refiner(1, 3, CONFIG.seed).eval()
     session = InteractiveSession(replace(model, refiner=refiner), amp="off")
-    # The cases that are clicked are the first three.
-    others = {1: list(record(session, refiner, cases[1], CONFIG.max_clicks))}
+    # The cases that are clicked are the first three; the other rank has the second one in their order.
+    second = torch.randperm(3, generator=generator_for(CONFIG.seed, "refiner")).tolist()[1]
+    others = {second: list(record(session, refiner, cases[second], CONFIG.max_clicks))}
     assert same(learn_refiner(model, cases, CONFIG, Ranks(others)), learn_refiner(model, cases, CONFIG))
 
 
@@ -190,7 +207,8 @@ def test_it_is_cancelled_if_stopped_and_learns_nothing_without_time(cases):
     with pytest.raises(Cancelled):
         learn_refiner(model, cases, CONFIG, stop=lambda: True)
     assert learn_refiner(model, cases, CONFIG, seconds=0.0, say=lines.append) is None
-    assert lines == ["note: answers are not refined, as there was not enough time to learn from in 1 training cases"]
+    note = "note: answers are not refined: there was not enough time to learn, with 2 clicks on 1 training cases"
+    assert lines == [note]
 
 
 def test_a_case_that_fails_is_left_out_and_named(cases, tmp_path):
@@ -203,7 +221,38 @@ def test_a_case_that_fails_is_left_out_and_named(cases, tmp_path):
 def test_it_says_that_nothing_was_wrong(tmp_path):
     case, lines = write_case(tmp_path, "case", two_blocks(), two_blocks()), []
     assert learn_refiner(obedient_model(), [case], CONFIG, say=lines.append) is None
-    assert "nothing was wrong" in lines[0]
+    assert "not enough errors" in lines[0]
+
+
+def test_a_model_that_has_a_refiner_keeps_it_or_goes_on_from_it(cases):
+    model, lines = obedient_model(radius=1), []
+    model.refiner = before = build_refiner(1, 3, seed=5)
+    assert learn_refiner(model, cases, CONFIG, seconds=0.0, say=lines.append) is before
+    assert "refined as they were in the model that this one began with" in lines[0]
+    further = learn_refiner(model, cases, CONFIG)
+    anew = learn_refiner(replace(model, refiner=None), cases, CONFIG)
+    assert not same(further, before)
+    assert not same(further, anew)
+    # Its last layer is 0 where it begins anew, and hardly changes in a few steps.
+    change = (further.first.weight - before.first.weight).abs().max()
+    assert change < (further.first.weight - anew.first.weight).abs().max() / 2
+
+
+def test_cases_are_clicked_in_random_order_so_that_little_time_suffices_for_a_mixture(cases, monkeypatch):
+    clicked = []
+
+    def recording(session, refiner, case, clicks):
+        clicked.append(case.name)
+        return record(session, refiner, case, clicks)
+
+    monkeypatch.setattr("deepedit.training.refining.record", recording)
+    orders = set()
+    for seed in range(4):
+        learn_refiner(obedient_model(radius=1), cases, replace(CONFIG, refiner_cases=4, seed=seed))
+        orders.add(tuple(clicked))
+        assert sorted(clicked) == [case.name for case in cases]
+        clicked.clear()
+    assert len(orders) > 1
 
 
 def test_a_run_by_the_clock_leaves_its_refiner_some_time():
@@ -222,13 +271,12 @@ def phantom(tmp_path_factory):
     return folder
 
 
-def run(phantom, folder, stop=lambda: False, **options):
-    config = TrainingConfig(epochs=1, batch_size=2, validations=2, max_clicks=1, seed=3, refiner_cases=2)
+def run(phantom, folder, resume=False, max_clicks=1, **chosen):
+    config = TrainingConfig(epochs=1, batch_size=2, validations=2, max_clicks=max_clicks, seed=3, refiner_cases=2)
     network = UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3))
-    chosen = RunSettings(phantom, split=0.75, patch_size=(8, 8, 8), network=network, config=config)
+    settings = RunSettings(phantom, split=0.75, patch_size=(8, 8, 8), network=network, config=config, **chosen)
     lines = []
-    begun = Run(folder, chosen, lines.append, "cpu", **options)
-    return begun.train(stop=stop), lines
+    return Run(folder, settings, lines.append, "cpu", resume).train(), lines
 
 
 def test_the_models_of_a_run_have_the_refiner_that_it_ends_with(phantom, tmp_path):
@@ -273,3 +321,29 @@ def test_a_refiner_that_was_learned_is_kept_if_the_last_validation_is_stopped(ph
     assert done
     assert not any(line.startswith("answers") for line in lines)
     assert same(load_model(tmp_path / "last.pt").refiner, learned)
+
+
+def test_a_run_that_begins_from_a_model_goes_on_with_its_refiner(phantom, tmp_path, monkeypatch):
+    assert run(phantom, tmp_path / "first")[0]
+    source = tmp_path / "first" / "last.pt"
+    begun_with = []
+
+    def learning(model, *args):
+        begun_with.append(model.refiner)
+        return learn_refiner(model, *args)
+
+    monkeypatch.setattr("deepedit.training.run.learn_refiner", learning)
+    done, lines = run(phantom, tmp_path / "second", init_weights=source)
+    assert done
+    assert same(begun_with[0], load_model(source).refiner)
+    assert not same(load_model(tmp_path / "second" / "last.pt").refiner, load_model(source).refiner)
+    assert not any("not taken" in line for line in lines)
+
+
+@pytest.mark.parametrize("other", [{"labels": {"organ": 1}}, {"spacing": (7.0, 8.0, 8.0)}, {"max_clicks": 0}])
+def test_it_says_that_a_refiner_is_not_taken_where_it_would_see_something_else(phantom, tmp_path, other):
+    assert run(phantom, tmp_path / "first")[0]
+    done, lines = run(phantom, tmp_path / "second", init_weights=tmp_path / "first" / "last.pt", **other)
+    assert done
+    assert any(line.endswith("its refiner") for line in lines)
+    assert (load_model(tmp_path / "second" / "last.pt").refiner is None) == ("max_clicks" in other)
