@@ -1,6 +1,7 @@
 """The segmentation of one image: what is shown, the logits behind it, and how an answer or a lock changes them."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -232,20 +233,23 @@ class Segmentation:
         )
         answer = crop(answer, start, scene.shape)
         origin = np.array([span.start for span in place])
-        # Of several clicks on one voxel of the image the newest counts.
+        # Of several clicks on one voxel of the image the newest counts, and for a refiner on one of the network's, too.
         obeyed = list({click.voxel: click for click in clicks}.values())
+        alone = {click.target: click for click in clicks}
         new = set(own)
-        rows = [(0, click.label, click in new, *(click.target - origin)) for click in obeyed]
+        rows = [
+            (0, click.label, click in new, alone[click.target] is click, *(click.target - origin)) for click in obeyed
+        ]
         known = upload(np.array(rows).T.copy(), device)
         exact = (np.array([click.place for click in obeyed]) - origin).astype(np.float32)
         places = Places.between(upload(exact, device), answer.shape[1:])
-        here = Clicks(known[0], known[1], known[3:].T)
+        here = Clicks(known[0], known[1], known[4:].T)
         row = {click.voxel: number for number, click in enumerate(obeyed)}
         before = self.logits[(slice(None), *place)]
         if scene.model.refiner is not None and scene.initial is None:
             newest = [(row[click.voxel], click.label, three((click.target - origin).tolist())) for click in own]
-            image = scene.image[(slice(None), *place)]
-            answer = refined(scene.model.refiner, before, answer, image, here, newest)
+            image, shown = scene.image[(slice(None), *place)], replace(here, valid=known[3])
+            answer = refined(scene.model.refiner, before, answer, image, shown, newest)
         right = places.of(answer[None], here.batch).argmax(1) == here.label
         merged = merge(
             before[None],

@@ -171,6 +171,19 @@ def test_a_session_shows_refined_answers():
     np.testing.assert_array_equal(session.predict() == 2, ball(shape, (20, 8, 8), RADIUS))
 
 
+def test_of_clicks_on_one_voxel_of_the_network_a_refiner_is_shown_the_newest():
+    session, pieces = refining_session(radius=0), []
+    session.model.refiner.register_forward_pre_hook(lambda module, given: pieces.append(given[0][0]))
+    session.set_image(np.zeros((32, 32, 32), np.float32), np.diag([-0.5, -0.5, 0.5, 1]))
+    others = 2 + 1 + 2 + 3
+    for voxel, label in (((8, 8, 8), "right"), ((9, 8, 8), "background"), ((12, 8, 8), "left")):
+        session.add_click(voxel, label)
+    assert [shown[others, RADIUS, RADIUS, RADIUS].item() for shown in pieces[:2]] == [0, 0]
+    # Two voxels farther on, both of the earlier clicks count as one.
+    assert pieces[2][others].amax() == 1
+    assert (pieces[2][others] == 1).sum() == 1
+
+
 def test_clicks_on_an_initial_segmentation_are_answered_by_the_network_alone():
     results = []
     for session in (refining_session(radius=2), InteractiveSession(obedient_model(radius=2), amp="off")):
