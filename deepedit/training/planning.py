@@ -13,7 +13,7 @@ from deepedit.errors import FileError, TrainingError
 from deepedit.io.msd import Dataset, read_case
 from deepedit.io.volumes import read_geometry
 from deepedit.network.architectures import UNetConfig, more_than_one_voxel
-from deepedit.plan import Intensity, Plan
+from deepedit.plan import Intensity, MergePolicy, Plan
 from deepedit.transforms.geometry import network_grid
 from deepedit.transforms.intensity import choose_intensity
 from deepedit.transforms.orientation import closest_canonical
@@ -106,8 +106,8 @@ def inherited_plan(
 ) -> Plan:
     """The plan for fine-tuning a model with a fixed grid on a dataset.
 
-    Grid, intensities and guidance stay as they are, since the weights are trained for them; only the labels are those
-    of the dataset.
+    Grid, intensities and guidance stay as they are, since the weights are trained for them. The labels are those of the
+    dataset, and what a click may change is no longer what MONAI shows.
 
     Args:
         source: a plan with a `fixed_shape`.
@@ -133,7 +133,7 @@ def inherited_plan(
             f"the images have {dataset.image_channels} channel(s) where the model in `init_weights` expects "
             f"{source.image_channels}; fine-tune it on images of its own kind"
         )
-    return replace(source, labels=dataset.labels, ignore=dataset.ignore)
+    return replace(source, labels=dataset.labels, ignore=dataset.ignore, merge=MergePolicy())
 
 
 def fitting_side(size: float, multiple: int) -> int:
