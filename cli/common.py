@@ -23,6 +23,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
@@ -32,6 +33,8 @@ from deepedit.errors import DeepEditError, FileError
 T = TypeVar("T")
 USER_ERROR = 2
 INTERRUPTED = 130
+PATIENCE = timedelta(hours=6)
+"""How long processes that share cases wait for the one with the largest: many clicks and labels on a CPU."""
 
 OPTIONS = {
     **{

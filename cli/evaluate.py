@@ -4,7 +4,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from deepedit import __version__
 from deepedit.defaults import MAX_CLICKS, TOLERANCE
 from deepedit.errors import DeepEditError
-from deepedit.files import make_folder
+from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
+    PATIENCE,
     USER_ERROR,
     Parser,
     complain,
@@ -30,8 +30,6 @@ if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.evaluation import Row
 
 PROGRAM = "deepedit-evaluate"
-# For the largest case beside the smallest: many clicks and labels on a CPU.
-PATIENCE = timedelta(hours=6)
 DESCRIPTION = """\
 Segment the cases of a dataset, let a simulated annotator click the deepest
 voxel of the largest error, one click at a time, and measure how much each click
@@ -117,8 +115,10 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
             failures[outcome.case] = in_options(outcome.failure)
         if ranks.first:
             _tell_of(outcome)
-    if ranks.first:
-        _conclude(options, rows, failures, len(cases))
+    if not ranks.first:
+        # The first one tells of failures: torchrun ends all processes as soon as one of them fails.
+        return 0
+    _conclude(options, rows, failures, len(cases))
     return USER_ERROR if failures else 0
 
 
@@ -136,7 +136,7 @@ def _conclude(options: argparse.Namespace, rows: Sequence[Any], failures: dict[s
     summary = summarise(rows)
     written = write_report(options.output, rows, summary, {**_settings(options), "failures": failures})
     say(f"\n{table(summary, options.tolerance)}\n")
-    say(f"wrote {', '.join(written)} to {options.output}")
+    say(f"wrote {', '.join(written)} to {one_line(options.output)}")
     if "report.png" not in written:
         say("no report.png: matplotlib is not installed; pip install deepedit[plot]")
     if failures:
@@ -149,9 +149,9 @@ def _tell_of(outcome: Any) -> None:
     for note in outcome.notes:
         complain(PROGRAM, f"note: {note}")
     if outcome.failure is not None:
-        complain(PROGRAM, f"{outcome.case} is left out: {outcome.failure}")
+        complain(PROGRAM, f"{one_line(outcome.case)} is left out: {outcome.failure}")
     else:
-        say(f"{outcome.case}: {_in_brief(summarise(outcome.rows).mean)}")
+        say(f"{one_line(outcome.case)}: {_in_brief(summarise(outcome.rows).mean)}")
 
 
 def _untold(line: str) -> None:

@@ -37,7 +37,7 @@ def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: 
         FileError: if a file cannot be written.
     """
     contents = {
-        "report.csv": csv_text(rows).encode(),
+        "report.csv": csv_text(rows).encode(errors="surrogateescape"),  # names of files may be no UTF-8
         "report.json": (json.dumps({**settings, **summary.to_dict()}, indent=1, allow_nan=False) + "\n").encode(),
     }
     if find_spec("matplotlib"):

@@ -2,11 +2,11 @@
 
 import argparse
 import contextlib
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,15 +21,14 @@ from deepedit.io.suffixes import DICOM, ending
 from deepedit.io.volumes import write_volume
 from deepedit.plan import Labels
 from deepedit.volume import Volume
-from deepedit_cli.common import UsageError, complain, on_terminal, progress, run, say
+from deepedit_cli.common import PATIENCE, UsageError, complain, on_terminal, progress, run, say
 from deepedit_cli.infer_jobs import Job, find_jobs, is_single
 from deepedit_cli.infer_options import PROGRAM, command_line
 from deepedit_cli.options import chosen_mapping, chosen_reading
 
 if TYPE_CHECKING:  # importing them for good would make --help wait for torch
-    import torch
-
     from deepedit.inference.session import InteractiveSession
+    from deepedit.ranks import Ranks
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,21 +43,40 @@ def infer(argv: Sequence[str] | None) -> int:
     if clicks and not single:
         raise UsageError(f"--click belongs to one image, and {options.input} is a folder; use --clicks FOLDER")
     # Late, so that --help does not wait for torch.
+    from deepedit.ranks import joined_ranks
+
+    with joined_ranks("start all of them again", PATIENCE) as ranks:
+        infer_shared(options, clicks, single, ranks)
+    return 0
+
+
+def infer_shared(options: argparse.Namespace, clicks: Sequence[PointClick], single: bool, ranks: "Ranks") -> None:
+    """Segment the images that the options name, of a folder this rank's share of them.
+
+    Raises:
+        DeepEditError: if something fails; of images in a folder, on the first rank after all others are segmented.
+    """
     from deepedit.inference.failure import no_memory, why_it_failed
     from deepedit.inference.session import InteractiveSession
     from deepedit.network.checkpoint import load_model
+    from deepedit.network.inputs import pick_device
 
-    model = load_model(options.model, _device(options.device))
+    tell = partial(complain, PROGRAM) if ranks.first else _untold
+    model = load_model(options.model, pick_device(options.device))
     # What can be refused is refused here: a folder may take hours.
     for text, click in zip(options.click, clicks, strict=True):
         with _naming(f"--click {one_line(text, 60)}"):
             model.plan.labels.index(click.label)
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     mapping = chosen_mapping(options, model.plan.labels)
-    jobs = find_jobs(options, model.plan.image_channels)
-    terms = _terms(options, jobs, model.plan.labels)
+    jobs = find_jobs(options, model.plan.image_channels, tell)
+    terms = _terms(options, jobs, model.plan.labels, tell)
+    # One list for all, and before any output is there that another rank would refuse to overwrite.
+    jobs = ranks.gather(jobs)[0]
     session = InteractiveSession(model, options.amp, options.overlap, options.skip_air, options.tta)
     if single:
+        if not ranks.first:
+            return
         try:
             with _bar(on_terminal()) as on_progress:
                 done = segment(session, jobs[0], clicks, mapping, options.same_grid, on_progress, terms)
@@ -67,9 +85,9 @@ def infer(argv: Sequence[str] | None) -> int:
                 raise DeepEditError(f"{one_line(options.input)}: {reason}") from error
             raise
         say(done)
-        return 0
+        return
     failed = 0
-    for job in progress(jobs, PROGRAM):
+    for job in progress(ranks.share(jobs), PROGRAM):
         try:
             done = segment(session, job, clicks, mapping, options.same_grid, terms=terms)
         except Exception as error:  # whatever fails, it costs only this image
@@ -77,9 +95,17 @@ def infer(argv: Sequence[str] | None) -> int:
             complain(PROGRAM, job.naming(why_it_failed(error)))
         else:
             say(done)
-    if failed:
-        raise DeepEditError(f"{failed} of {len(jobs)} images failed, as said above; the others are in {options.output}")
-    return 0
+    # Together, and by one rank: torchrun ends all processes as soon as one of them fails.
+    (all_failed,) = ranks.sum(failed)
+    if all_failed and ranks.first:
+        raise DeepEditError(
+            f"{all_failed:.0f} of {len(jobs)} images failed, as said above; the others are in "
+            f"{one_line(options.output)}"
+        )
+
+
+def _untold(line: str) -> None:
+    """What the first rank says, the others need not say again."""
 
 
 def segment(
@@ -126,12 +152,14 @@ def segment(
     _write_extras(session, job, volume, result)
     # Last, so that if the segmentation exists, all other files do, too.
     session.save(job.output, terms)
-    done = f"{job.output}: {_volumes(result, volume, plan.labels)}"
+    done = f"{one_line(job.output)}: {_volumes(result, volume, plan.labels)}"
     count = len(session.clicks)
     return f"{done} ({count} click{'s' * (count != 1)}, {time.perf_counter() - start:.1f} s)"
 
 
-def _terms(options: argparse.Namespace, jobs: Sequence[Job], labels: Labels) -> dict[str, Term] | None:
+def _terms(
+    options: argparse.Namespace, jobs: Sequence[Job], labels: Labels, tell: Callable[[str], None]
+) -> dict[str, Term] | None:
     """The coded terms of labels, and a note on those that have none."""
     if options.codes is None:
         return None
@@ -141,7 +169,7 @@ def _terms(options: argparse.Namespace, jobs: Sequence[Job], labels: Labels) -> 
     without = [label for label in labels.names if label not in terms]
     if without:
         listed = ", ".join(one_line(label, 60) for label in without)
-        complain(PROGRAM, f"note: {one_line(options.codes)}: no code for {listed}; called tissue in the DICOM SEG")
+        tell(f"note: {one_line(options.codes)}: no code for {listed}; called tissue in the DICOM SEG")
     return terms
 
 
@@ -184,18 +212,6 @@ def parse_click(text: str, space: str = "voxel") -> PointClick:
     if not separator or not label.strip() or len(numbers) != 3 or not np.isfinite(numbers).all():
         raise UsageError(f"--click {one_line(text, 60)}: should be a label and a position, as in spleen:120,85,40")
     return PointClick(label.strip(), numbers, space)
-
-
-def _device(name: str) -> "torch.device":
-    """The device of that name; if there are several GPUs, the one that torchrun assigned to this process."""
-    import torch
-
-    from deepedit.network.inputs import pick_device
-
-    device = pick_device(name)
-    if device.type == "cuda" and device.index is None:
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return device
 
 
 def _write_extras(session: "InteractiveSession", job: Job, volume: Volume, result: np.ndarray) -> None:

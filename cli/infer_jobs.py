@@ -3,7 +3,7 @@
 import argparse
 import os
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from deepedit.io.msd import case_of_image, find_images
 from deepedit.io.pairing import Case, volume_files
 from deepedit.io.suffixes import DICOM, IMAGES, IMAGES_WRITTEN, LABELS, LABELS_WRITTEN, ending
 from deepedit.io.volumes import check_name
-from deepedit_cli.common import UsageError, complain, refuse_existing
+from deepedit_cli.common import UsageError, refuse_existing
 
 FOLDER_ENDING = ".nii.gz"
 CLICK_ENDINGS = (".mrk.json", ".json", ".fcsv", ".csv", ".tsv")
@@ -45,17 +45,18 @@ class Job:
         return message if any(name in message for name in read) else f"{read[0]}: {message}"
 
 
-def find_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
+def find_jobs(options: argparse.Namespace, image_channels: int, tell: Callable[[str], None]) -> list[Job]:
     """A job for each image that the options name.
 
     Args:
         options: as `deepedit_cli.infer_options` parses them.
         image_channels: number of image channels of the model.
+        tell: called with a line about files that are not read.
 
     Raises:
         DeepEditError: if something is missing or does not match, would be overwritten, or cannot be written.
     """
-    jobs = [_single_job(options, image_channels)] if is_single(options) else _folder_jobs(options, image_channels)
+    jobs = [_single_job(options, image_channels)] if is_single(options) else _folder_jobs(options, image_channels, tell)
     _check_outputs(jobs, options.overwrite)
     return jobs
 
@@ -102,21 +103,18 @@ def _single_job(options: argparse.Namespace, image_channels: int) -> Job:
     )
 
 
-def _folder_jobs(options: argparse.Namespace, image_channels: int) -> list[Job]:
+def _folder_jobs(options: argparse.Namespace, image_channels: int, tell: Callable[[str], None]) -> list[Job]:
     folder = options.input
     if (folder / "imagesTr").is_dir() and not volume_files(folder):
         raise DatasetError(f"{one_line(folder)}: is a dataset; give a folder of images, as {folder / 'imagesTr'}")
     cases = find_images(folder, image_channels)
     names = [case.name for case in cases]
-    # Under torchrun each process takes its share.
-    cases = cases[int(os.environ.get("RANK", 0)) :: int(os.environ.get("WORLD_SIZE", 1))]
     others = left_out(folder, IMAGES)
     notes = [f"{one_line(folder)}: {others}"] if others else []
     clicks = _matching(options, "clicks", CLICK_ENDINGS, names, notes)
     initial = _matching(options, "initial_segmentation", LABELS, names, notes)
-    if int(os.environ.get("RANK", 0)) == 0:
-        for note in notes:
-            complain("deepedit-infer", f"note: {note}")
+    for note in notes:
+        tell(f"note: {note}")
 
     def beside(option: str, case: Case, ending: str) -> Path | None:
         target = getattr(options, option)

@@ -279,14 +279,6 @@ class TestFolder:
         (tmp_path / "data" / "imagesTr").mkdir(parents=True)
         refused(call("--input", tmp_path / "data", "--output", tmp_path / "out"), "imagesTr")
 
-    def test_processes_share_the_images_out(self, call, folder, tmp_path, monkeypatch):
-        (folder / "b.nii.gz").unlink()
-        monkeypatch.setenv("WORLD_SIZE", "2")
-        for rank, expected in ((0, ["a.nii.gz"]), (1, ["a.nii.gz", "c.nii.gz"])):
-            monkeypatch.setenv("RANK", str(rank))
-            assert call("--input", folder, "--output", tmp_path / "out")[0] == 0
-            assert sorted(path.name for path in (tmp_path / "out").iterdir()) == expected
-
 
 def test_a_model_file_with_several_channels_from_one_file_each(call, tmp_path):
     save_model(tmp_path / "model.pt", random_model(channels=2))

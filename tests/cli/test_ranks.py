@@ -11,7 +11,7 @@ import torch
 
 from deepedit.io.phantom import write_phantom
 from deepedit.network.checkpoint import load_model, read_entries
-from deepedit_cli import evaluate, train
+from deepedit_cli import evaluate, infer, train
 from tests.cli.refusals import write_model
 from tests.forked import Forked
 
@@ -101,7 +101,8 @@ def test_two_processes_evaluate_as_one_does_and_a_bad_case_costs_itself_only(dat
     runs = {1: [start(data, tmp_path / "1", *more, program=evaluate)]}
     runs[2] = start_two(data, tmp_path / "2", *more, program=evaluate)
     said = {size: [process.communicate(timeout=300) for process in run] for size, run in runs.items()}
-    assert [process.returncode for run in runs.values() for process in run] == [2, 2, 2], said
+    # Of two only the first fails, and last: torchrun ends all processes as soon as one of them fails.
+    assert [process.returncode for run in runs.values() for process in run] == [2, 2, 0], said
     assert said[2][1] == ("", "")
     one, two = (each[0] for each in said.values())
     assert "phantom_01 is left out" in one[1]
@@ -110,6 +111,35 @@ def test_two_processes_evaluate_as_one_does_and_a_bad_case_costs_itself_only(dat
     assert [line[:10] for line in cases] == ["phantom_00", "phantom_02"]
     assert [line for line in two[0].splitlines() if ": Dice" in line] == cases
     assert report_without_seconds(tmp_path / "2") == report_without_seconds(tmp_path / "1")
+
+
+def test_two_processes_share_images_and_a_bad_one_costs_itself_only(dataset, tmp_path):
+    images, model, out = shutil.copytree(dataset / "imagesTr", tmp_path / "images"), tmp_path / "model.pt", "out"
+    names = sorted(path.name for path in images.iterdir())
+    (images / names[1]).write_bytes(b"damaged")  # the second rank's
+    write_model(model)
+    more = ("--model", model, "--save-clicks", tmp_path / "clicks")
+    two = start_two(images, tmp_path / out, *more, program=infer)
+    said = [process.communicate(timeout=300) for process in two]
+    assert [process.returncode for process in two] == [2, 0], said
+    assert names[1] in said[1][1]
+    assert f"1 of {len(names)} images failed" in said[0][1]
+    assert sorted(path.name for path in (tmp_path / out).iterdir()) == [names[0], *names[2:]]
+    # What is there already is refused by all, before any of them begins.
+    again = start_two(images, tmp_path / out, *more, program=infer)
+    assert all("is there already" in process.communicate(timeout=300)[1] for process in again)
+    assert [process.returncode for process in again] == [2, 2]
+
+
+def test_with_more_processes_than_images_some_have_nothing_to_do(dataset, tmp_path):
+    image, model = tmp_path / "images" / "case.nii.gz", tmp_path / "model.pt"
+    image.parent.mkdir()
+    shutil.copy(next((dataset / "imagesTr").iterdir()), image)
+    write_model(model)
+    two = start_two(image.parent, tmp_path / "out", "--model", model, program=infer)
+    said = [process.communicate(timeout=300) for process in two]
+    assert [process.returncode for process in two] == [0, 0], said
+    assert (tmp_path / "out" / image.name).exists()
 
 
 def report_without_seconds(folder):
