@@ -31,7 +31,12 @@ def choose_cases(options: argparse.Namespace, model: Model, tell: Callable[[str]
     if not cases:
         reason = "no case is left to evaluate, as said above" if problems else why_no_cases(options.input)
         raise DatasetError(f"{one_line(options.input)}: {reason}")
-    check_labels(options.input, description.labels, model.plan.labels)
+    check_labels(options.input, description.labels, model.plan.labels, tell)
+    if description.ignore is None and model.plan.ignore in (description.labels or {}).values():
+        tell(
+            f"note: {one_line(options.input / 'dataset.json')}: voxels of the value {model.plan.ignore} are left out "
+            "of Dice, as in the training of the model"
+        )
     chosen = [case for case in cases if options.cases == "all" or case.name not in model.seen_cases]
     if not chosen:
         raise DatasetError(
@@ -60,12 +65,13 @@ def check_starts(folder: Path | None, cases: Sequence[Case], tell: Callable[[str
         tell(f"note: {one_line(folder)}: {others}")
 
 
-def check_labels(folder: Path, described: dict[str, int] | None, labels: Labels) -> None:
+def check_labels(folder: Path, described: dict[str, int] | None, labels: Labels, tell: Callable[[str], None]) -> None:
     """Refuse a dataset whose file values have another meaning than those of the model.
 
     Args:
         described: foreground names and values of the dataset; None if they are not known.
         labels: labels of the model.
+        tell: called with a line about values that only have another name.
 
     Raises:
         DatasetError: if a label has another value in the dataset, or if the dataset has none of the model's values.
@@ -82,3 +88,10 @@ def check_labels(folder: Path, described: dict[str, int] | None, labels: Labels)
     if not set(ours.values()) & set(described.values()):
         known, theirs = (", ".join(f"{value} {name}" for name, value in each.items()) for each in (ours, described))
         raise DatasetError(f"{folder}: has labels {theirs}, and the model knows {known}; evaluate it on its own labels")
+    called = {value: name for name, value in described.items()}
+    for name, value in ours.items():
+        if called.get(value, name) != name:
+            tell(
+                f"note: {one_line(folder / 'dataset.json')}: {value} is {one_line(called[value], 60)}, for the model "
+                f"it is {one_line(name, 60)}; both are taken for the same"
+            )

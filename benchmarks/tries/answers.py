@@ -1,6 +1,6 @@
 """Other answers to a click: where they count, and how often the network is asked."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -50,6 +50,7 @@ def answers_count_near_clicks(reach: str) -> None:
         initial: Tensor | None = None,
         edited: Tensor | None = None,
         locked: Tensor | None = None,
+        closed: Collection[int] = (),
     ) -> Tensor:
         samples = len(answer)
         most = torch.full((samples,), float(reach), device=answer.device)
@@ -62,7 +63,7 @@ def answers_count_near_clicks(reach: str) -> None:
         after = torch.lerp(before.float(), answer, weight[:, None])
         if policy.enforce:
             enforce_clicks(after, clicks, places, policy.margin, policy.ball)
-        return after if locked is None else merging.keep_locked(after, locked, policy.margin)
+        return after if locked is None else merging.keep_locked(after, locked, closed, policy.margin)
 
     segmentation.merge = batch.merge = merge
 

@@ -226,6 +226,13 @@ def _read_truth(
     difference = misfit(image, label)
     if difference:
         raise FileError(f"{one_line(case.label)}: does not fit its image: {difference}")
+    ours = dict(zip(labels.names, labels.values, strict=True))
+    for value, name in label.names.items():
+        if ours.get(name, value) != value:
+            raise FileError(
+                f"{one_line(case.label)}: {one_line(name, 60)} is {value}, for the model it is {ours[name]}; give the "
+                "file the model's values"
+            )
     values = label.data.reshape(image.shape)
     classes, unknown = labels.to_classes(values), None
     if ignore is not None:

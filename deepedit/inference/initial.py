@@ -61,7 +61,8 @@ def initial_classes(
     if segmentation.channels != 1:
         raise FileError(f"{name} has {segmentation.channels} channels; a label map has one")
     data = segmentation.data.reshape(segmentation.shape)
-    if (data.dtype.kind == "f" and not (data == np.rint(data)).all()) or data.dtype.kind not in "biuf":
+    whole = data.dtype.kind in "biu" or (data.dtype.kind == "f" and (np.isfinite(data) & (data == np.rint(data))).all())
+    if not whole:
         raise FileError(f"{name} holds values that are no labels; labels are whole numbers")
     _tell_other_names(segmentation, labels, mapping or {}, name, note)
     classes = _known_classes(data, labels, mapping or {}, name, note)

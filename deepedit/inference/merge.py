@@ -35,7 +35,7 @@ the automatic result  as they are                                    0.919      
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor
@@ -68,6 +68,7 @@ def merge(
     initial: Tensor | None = None,
     edited: Tensor | None = None,
     locked: Tensor | None = None,
+    closed: Collection[int] = (),
 ) -> Tensor:
     """What is there after a click, or several that were answered together.
 
@@ -82,6 +83,7 @@ def merge(
         initial: ``[B, X, Y, Z]`` class indices of the initial segmentations; None where there are none.
         edited: ``[B]`` bool, which samples began with theirs; all, unless given.
         locked: ``[B, X, Y, Z]``, at locked voxels the class index plus 1, elsewhere 0; None where nothing is locked.
+        closed: the class indices that are locked, wherever their voxels are.
 
     Returns:
         ``[B, C, X, Y, Z]`` float32 logits. No host synchronisation.
@@ -100,7 +102,7 @@ def merge(
         after = torch.lerp(before.float(), answer, weight.expand(samples, *answer.shape[2:])[:, None])
     if policy.enforce:
         enforce_clicks(after, clicks, places, policy.margin, policy.ball)
-    return after if locked is None else keep_locked(after, locked, policy.margin)
+    return after if locked is None else keep_locked(after, locked, closed, policy.margin)
 
 
 def _large_errors(initial: Tensor, clicks: Clicks) -> Tensor:
@@ -160,23 +162,25 @@ def to_keep(logits: Tensor) -> Tensor:
     return logits.half().clamp_(-most, most)
 
 
-def keep_locked(logits: Tensor, locked: Tensor, margin: float) -> Tensor:
-    """Logits in which locked voxels keep their class, and no other voxel takes it.
+def keep_locked(logits: Tensor, locked: Tensor, closed: Collection[int], margin: float) -> Tensor:
+    """Logits in which locked voxels keep their class, and no other voxel takes one that is locked.
 
     Args:
         logits: ``[B, C, X, Y, Z]`` float.
         locked: ``[B, X, Y, Z]``, at locked voxels the class index plus 1, elsewhere 0.
+        closed: the class indices that are locked, also if none of their voxels is here.
         margin: by which they lead, and by which it stays below others elsewhere.
     """
     free = locked == 0
     own = (locked.long() - 1).clamp(min=0)[:, None]
     missing = logits.scatter(1, own, -math.inf).amax(1, keepdim=True) + margin - logits.gather(1, own)
     logits = logits.scatter_add(1, own, missing.clamp(min=0).masked_fill(free[:, None], 0))
-    classes = torch.arange(1, logits.shape[1] + 1, device=logits.device)
-    closed = (locked.flatten()[:, None] == classes).any(0)
-    closed = closed[:, None, None, None]
-    highest = logits.masked_fill(closed, -math.inf).amax(1, keepdim=True) - margin
-    return torch.where(free[:, None] & closed, logits.minimum(highest), logits)
+    shut = [index in closed for index in range(logits.shape[1])]
+    if all(shut):
+        return logits
+    lower = upload(shut, logits.device)[:, None, None, None]
+    highest = logits.masked_fill(lower, -math.inf).amax(1, keepdim=True) - margin
+    return torch.where(free[:, None] & lower, logits.minimum(highest), logits)
 
 
 def rim_weight(place: Sequence[slice], shape: Sequence[int], device: torch.device | str = "cpu") -> Tensor:

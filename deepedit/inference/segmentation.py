@@ -68,7 +68,8 @@ class Segmentation:
         assert scene.initial_on_network is not None
         initial = logits_of_initial(scene.initial_on_network[None], scene.num_classes, policy)
         if scene.locks is not None:
-            initial = keep_locked(initial.float(), scene.locks.on_network[None], policy.margin).half()
+            locks = scene.locks
+            initial = keep_locked(initial.float(), locks.on_network[None], locks.classes, policy.margin).half()
         return cls(scene, initial[0], scene.initial)
 
     @classmethod
@@ -177,7 +178,8 @@ class Segmentation:
             shown = self.result[region].copy()
             if place is not None:
                 logits = self.logits[(slice(None), *place)].float()[None]
-                kept = keep_locked(logits, self.locks.on_network[place][None], scene.model.plan.merge.margin)
+                on_network, margin = self.locks.on_network[place][None], scene.model.plan.merge.margin
+                kept = keep_locked(logits, on_network, self.locks.classes, margin)
                 change.windows.append((place, self._put(place, to_keep(kept[0]))))
         except BaseException:
             self.locks = change.locks
@@ -261,6 +263,7 @@ class Segmentation:
             rim=None if scene.is_one_window else rim_weight(place, scene.shape, device),
             initial=None if scene.initial_on_network is None else scene.initial_on_network[place][None],
             locked=None if self.locks is None else self.locks.on_network[place][None],
+            closed=() if self.locks is None else self.locks.classes,
         )
         return to_keep(merged[0]), [right[row[click.voxel]] for click in own]
 

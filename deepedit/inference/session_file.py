@@ -24,6 +24,7 @@ from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.timeline import Timeline
 from deepedit.io.click_files import PointClick
 from deepedit.network.checkpoint import Model
+from deepedit.network.inputs import at_precision
 from deepedit.plan import Labels
 from deepedit.volume import Volume
 
@@ -130,7 +131,10 @@ def read_session(
             locks = None
             if locked and initial is not None:
                 locks = Locks.of_labels(locked, initial, scene.grid, scene.num_classes, scene.image)
-            scene = replace(scene, initial=initial, locks=locks, **_passes(about["passes"]))
+            passes, answering = _passes(about["passes"]), scene.model
+            if passes["amp"] != scene.amp:
+                answering = replace(model, network=at_precision(model.network, model.device, passes["amp"]))
+            scene = replace(scene, model=answering, initial=initial, locks=locks, **passes)
             done, undone = (
                 [_restored(entry, archive, scene, model.plan.labels, locate) for entry in about[part]]
                 for part in ("done", "undone")

@@ -31,10 +31,10 @@ def dataset(tmp_path_factory):
 def model_file(tmp_path):
     """A tiny random network that says it was trained on the first case; a function, to change what it knows."""
 
-    def save(training_cases=NAMES[:1], labels=LABELS, spacing=6.0):
+    def save(training_cases=NAMES[:1], labels=LABELS, spacing=6.0, ignore=None):
         config = UNetConfig(filters=(2, 2), strides=(1, 2), kernels=(3, 3))
         network = build_network(input_channels(1, labels.num_classes), labels.num_classes, config, seed=0)
-        plan = Plan(labels, (spacing,) * 3, (16, 16, 16))
+        plan = Plan(labels, (spacing,) * 3, (16, 16, 16), ignore=ignore)
         path = tmp_path / "model.pt"
         save_model(path, Model(network, plan, tuple(training_cases)))
         return path
@@ -195,6 +195,17 @@ def test_a_dataset_whose_values_mean_something_else_is_refused(evaluate, model_f
     assert "liver is 1, for the model it is 2" in capsys.readouterr().err
     assert evaluate(model=model_file(labels=Labels(("kidney",), (9,)))) == 2
     assert "the model knows 9 kidney" in capsys.readouterr().err
+
+
+def test_values_of_another_name_and_ignored_values_of_a_name_are_told_of(evaluate, model_file, tmp_path, capsys):
+    data = write_phantom(tmp_path / "data", num_cases=2, shape=(16, 16, 16))
+    description = json.loads((data / "dataset.json").read_text())
+    values = {int(value): name for value, name in description["labels"].items()}
+    assert evaluate("--max-clicks=0", data=data, model=model_file(labels=Labels(("other", values[2]), (1, 2)))) == 0
+    assert f"1 is {values[1]}, for the model it is other" in capsys.readouterr().err
+    model = model_file(labels=Labels((values[1],), (1,)), ignore=2)
+    assert evaluate("--max-clicks=0", "--overwrite", data=data, model=model) == 0
+    assert "voxels of the value 2 are left out of Dice" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

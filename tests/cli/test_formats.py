@@ -161,6 +161,17 @@ def test_a_dataset_of_slicer_is_trained_on_and_evaluated(call, here):
     assert any(line.startswith("phantom_02: Dice 1.000") for line in out)
 
 
+def test_a_truth_whose_segments_have_other_values_than_the_model_is_left_out(call, here):
+    first, second = list(NAMES)[:2]
+    exchanged = {**NAMES, first: NAMES[second], second: NAMES[first]}
+    convert_label("data/labelsTr/phantom_01.nii.gz", "data/labelsTr/phantom_01.seg.nrrd", exchanged)
+    (here / "data/labelsTr/phantom_01.nii.gz").unlink()
+    status, out, err = call("evaluate", "--input=data", "--cases=all", "--max-clicks=0")
+    assert status == 2
+    assert any(f"phantom_01.seg.nrrd: {NAMES[second]} is {first}, for the model it is {second}" in line for line in err)
+    assert any(line.startswith("phantom_00: Dice") for line in out)
+
+
 def test_a_session_reads_and_writes_them(here, as_nifti):
     convert("good.nii.gz", "good.mha")
     session = InteractiveSession.from_checkpoint("model.pt", "cpu")

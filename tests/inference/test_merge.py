@@ -196,18 +196,23 @@ def test_locked_voxels_keep_their_class_and_no_other_takes_it(seed, classes):
     logits = 5 * torch.randn(2, classes, 5, 4, 3, generator=generator)
     # A locked class has all of its voxels locked, or it could not be shown elsewhere.
     locked = torch.randint(0, classes, (2, 5, 4, 3), generator=generator)
-    kept = keep_locked(logits.clone(), locked, POLICY.margin)
+    # The voxels of a class that is locked may also all be elsewhere.
+    closed = {*(locked[locked > 0].unique() - 1).tolist(), 0}
+    kept = keep_locked(logits.clone(), locked, closed, POLICY.margin)
     decided = kept.argmax(1)
     assert torch.equal(decided[locked > 0], locked[locked > 0] - 1)
-    for sample in range(2):
-        closed = locked[sample][locked[sample] > 0].unique() - 1
-        free = decided[sample][locked[sample] == 0]
-        assert not torch.isin(free, closed).any()
+    assert not closed & set(decided[locked == 0].tolist())
+
+
+def test_where_all_classes_are_locked_free_voxels_stay_as_they_are():
+    logits = torch.randn(1, 2, 4, 4, 4, generator=torch.Generator().manual_seed(0))
+    locked = torch.zeros(1, 4, 4, 4, dtype=torch.uint8)
+    assert torch.equal(keep_locked(logits.clone(), locked, {0, 1}, 0.1), logits)
 
 
 def test_where_nothing_is_locked_nothing_changes():
     logits = torch.randn(1, 3, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(keep_locked(logits.clone(), torch.zeros(1, 4, 4, 4, dtype=torch.uint8), 0.1), logits)
+    assert torch.equal(keep_locked(logits.clone(), torch.zeros(1, 4, 4, 4, dtype=torch.uint8), (), 0.1), logits)
 
 
 def test_logits_that_float16_cannot_hold_are_kept_as_its_largest():

@@ -64,6 +64,7 @@ def test_only_the_grid_differs_so_it_is_brought_over(session):
     [
         (np.zeros((16, 16, 15)), "shape"),
         (np.full((16, 16, 16), 0.5), "whole numbers"),
+        (np.where(two_blocks() == 2, np.inf, 0), "whole numbers"),
         (Volume(np.ones((2, 16, 16, 16))), "2 channels"),
         (Volume(two_blocks(), np.array([[1, 0, 0, 500], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])), "beside"),
         (Volume(np.ones((4, 4, 4), int), np.zeros((4, 4))), "singular"),

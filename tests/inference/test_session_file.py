@@ -127,6 +127,21 @@ def test_an_image_in_another_form_is_the_same_image(written, form):
     assert_same(session, other)
 
 
+def test_the_network_answers_at_the_precision_of_the_session_in_the_file(written, monkeypatch):
+    _, path = written
+    asked = []
+
+    def at_precision(network, device, amp):
+        asked.append(amp)
+        return network
+
+    monkeypatch.setattr("deepedit.inference.session_file.at_precision", at_precision)
+    for amp in ("off", "auto"):
+        other = InteractiveSession(random_model(labels=LABELS, patch=(12, 12, 12)), amp=amp)
+        other.load_session(path, image_of(SHAPES["one window"]), AFFINE)
+    assert asked == ["off"]
+
+
 def test_more_than_255_labels_are_kept(tmp_path):
     labels = Labels(tuple(f"l{number}" for number in range(1, 257)), tuple(range(1, 257)))
     sessions = [InteractiveSession(random_model(labels=labels, patch=(8, 8, 8)), amp="off") for _ in range(2)]

@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
@@ -59,6 +60,24 @@ def test_what_is_unlocked_can_change_again():
     assert session.locked == []
     session.add_click((4, 8, 8), "right")
     assert session.predict()[4, 8, 8] == 2
+
+
+def test_a_label_that_was_locked_while_it_was_nowhere_can_be_clicked_once_it_is_unlocked():
+    model, truth = obedient_model(radius=1), two_blocks()
+    # It gives voxels to the label again and again, wherever the click is.
+    model.network.register_forward_pre_hook(
+        lambda network, given: (given[0] * (torch.arange(6) < 1).view(-1, 1, 1, 1),)
+    )
+    session = InteractiveSession(model, amp="off")
+    session.set_image(truth)
+    session.set_segmentation(np.where(truth == 2, 0, truth))
+    session.lock("right")
+    place = tuple(np.argwhere(truth == 2)[0].tolist())
+    session.add_click(place, "background")
+    assert not (session.predict() == 2).any()
+    session.unlock("right")
+    session.add_click(place, "right")
+    assert_array_equal(session.predict(), truth)
 
 
 def test_a_click_beside_a_locked_label_stops_at_it():
