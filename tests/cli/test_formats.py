@@ -165,10 +165,12 @@ def test_a_truth_whose_segments_have_other_values_than_the_model_is_left_out(cal
     first, second = list(NAMES)[:2]
     exchanged = {**NAMES, first: NAMES[second], second: NAMES[first]}
     convert_label("data/labelsTr/phantom_01.nii.gz", "data/labelsTr/phantom_01.seg.nrrd", exchanged)
-    (here / "data/labelsTr/phantom_01.nii.gz").unlink()
+    for path in ("dataset.json", "labelsTr/phantom_01.nii.gz"):
+        (here / "data" / path).unlink()
     status, out, err = call("evaluate", "--input=data", "--cases=all", "--max-clicks=0")
     assert status == 2
-    assert any(f"phantom_01.seg.nrrd: {NAMES[second]} is {first}, for the model it is {second}" in line for line in err)
+    message = f"phantom_01.seg.nrrd: {NAMES[second]} is {first}, for the model it is {second}"
+    assert any(message in line for line in err), err
     assert any(line.startswith("phantom_00: Dice") for line in out)
 
 
