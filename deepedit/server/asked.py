@@ -49,7 +49,9 @@ class Asked(Strict):
     start: StartSent = StartSent()
     tta: bool = Field(False, description="test-time augmentation")
     steps: list[StepSent] = []
-    known: Name | None = Field(None, description="`state` of the answer that the page shows now")
+    known: Name | None = Field(
+        None, description="`state` of the answer that the page shows now; no other one is saved or submitted"
+    )
     request: Name | None = Field(None, description="chosen by the page, for `GET api/progress`")
 
 

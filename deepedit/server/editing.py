@@ -3,8 +3,8 @@
 import io
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,7 +21,7 @@ from deepedit.server.answers import Answer, encode, ranks_of
 from deepedit.server.asked import Asked, Saved, read_asked
 from deepedit.server.changes import Shown, changes, framed, uncertainty
 from deepedit.server.described import Header, binary, body_of, file_body, form_with
-from deepedit.server.errors import Lost, NotFound
+from deepedit.server.errors import Changed, Lost, NotFound
 from deepedit.server.forms import open_form
 from deepedit.server.inference import named_images, start_of
 from deepedit.server.multipart import attachment
@@ -71,10 +71,10 @@ def routes(service: Service) -> APIRouter:
         if asked.suffix not in LABELS_WRITTEN:
             raise DeepEditError(f"suffix is one of {', '.join(LABELS_WRITTEN)}; got {one_line(asked.suffix, 40)!r}")
         labels = _clicked(service, asked.model).sessions.labels
-        values, image = await visited(service, request, asked, lambda visit: _values(visit))
+        values, image = await visited(service, request, asked, _as_shown(asked, _values))
         names = dict(zip(labels.values, labels.names, strict=True))
         content = await run_in_threadpool(_file, values, image, names, asked.suffix)
-        name = f"{_called(service, asked)}-segmentation{asked.suffix}"
+        name = f"{await run_in_threadpool(_called, service, asked)}-segmentation{asked.suffix}"
         headers = {"Content-Disposition": attachment(name), **SAFE}
         return Response(content, media_type="application/octet-stream", headers=headers)
 
@@ -86,7 +86,7 @@ def routes(service: Service) -> APIRouter:
         if not asked.image:
             raise DeepEditError("only images of the folder of studies can be submitted; save the segmentation instead")
         labels = _clicked(service, asked.model).sessions.labels
-        answer = await visited(service, request, asked, _answer)
+        answer = await visited(service, request, asked, _as_shown(asked, _answer))
         segments = [{"name": name} for name in labels.names]
         return JSONResponse({"image": await run_in_threadpool(_submit, service, asked.image, answer, segments)})
 
@@ -94,21 +94,25 @@ def routes(service: Service) -> APIRouter:
     async def start(request: Request, image: str = "", session_id: str = "", model: str = "deepedit") -> JSONResponse:
         """Keep a label map for segmentations to start from."""
         sessions = _clicked(service, model).sessions
-        with named_images(service, None, image, session_id) as images:
-            async with open_form(request, service.kept, {"file": LABELS_SENT}) as form:
-                if "file" not in form.files:
-                    raise DeepEditError("the request holds no file in its field 'file'")
-                sent = form.files["file"]
-                told = await run_in_threadpool(read_start, service.starts, sent, images[0], sessions.model.plan)
+        async with (
+            named_images(service, None, image, session_id) as images,
+            open_form(request, service.kept, {"file": LABELS_SENT}) as form,
+        ):
+            if "file" not in form.files:
+                raise DeepEditError("the request holds no file in its field 'file'")
+            sent = form.files["file"]
+            told = await run_in_threadpool(read_start, service.starts, sent, images[0], sessions.model.plan)
         return JSONResponse(told, headers=SAFE)
 
     @router.post("/api/session", openapi_extra=body_of(Asked), responses=binary("a session"))
     async def save_session(request: Request) -> Response:
         """The session after these steps as a file, which `InteractiveSession.load_session` reads."""
         asked = await read_asked(request)
-        name = f"{_called(service, asked)}-session{SESSION}"
+        name = f"{await run_in_threadpool(_called, service, asked)}-session{SESSION}"
         with service.kept.receive(io.BytesIO(), SESSION) as path:
-            await visited(service, request, asked, lambda visit: visit.cached.session.save_session(path))
+            await visited(
+                service, request, asked, _as_shown(asked, lambda visit: visit.cached.session.save_session(path))
+            )
             sent = path.rename(path.with_name(f"sent-{path.name}"))
         return SentOnce(sent, headers={"Content-Disposition": attachment(name), **SAFE})
 
@@ -122,18 +126,18 @@ def routes(service: Service) -> APIRouter:
     ) -> JSONResponse:
         """The steps and the start of a session in a file, which is the body of the request."""
         sessions = _clicked(service, model).sessions
-        with (
-            named_images(service, None, image, session_id) as images,
-            service.kept.receive(io.BytesIO(), SESSION) as path,
-        ):
-            with path.open("wb") as file:
-                async for part in request.stream():
-                    file.write(part)
-            told = await service.worker.run(
-                lambda on_progress, cancelled: restored(sessions, service.starts, images, path, on_progress, cancelled),
-                request.is_disconnected,
-                progress,
-            )
+        async with named_images(service, None, image, session_id) as images:
+            with service.kept.receive(io.BytesIO(), SESSION) as path:
+                with path.open("wb") as file:
+                    async for part in request.stream():
+                        file.write(part)
+                told = await service.worker.run(
+                    lambda on_progress, cancelled: restored(
+                        sessions, service.starts, images, path, on_progress, cancelled
+                    ),
+                    request.is_disconnected,
+                    progress,
+                )
         return JSONResponse(told, headers=SAFE)
 
     return router
@@ -143,7 +147,7 @@ async def visited(service: Service, request: Request, asked: Asked, use: Callabl
     """What a function makes of the session that a page asks about, once it is this request's turn."""
     served = _clicked(service, asked.model)
     steps = [step.model_dump(exclude_unset=True) for step in asked.steps]
-    with (
+    async with (
         named_images(service, None, asked.image or "", asked.session_id or "") as images,
         _start(service, asked) as start,
     ):
@@ -153,6 +157,21 @@ async def visited(service: Service, request: Request, asked: Asked, use: Callabl
             request.is_disconnected,
             asked.request,
         )
+
+
+def _as_shown(asked: Asked, use: Callable[[Visit], T]) -> Callable[[Visit], T]:
+    """The function, for segmentations that a page shows: what was fine-tuned or submitted since makes others of them.
+
+    Raises:
+        Changed: by what is returned, if the page shows another one.
+    """
+
+    def checked(visit: Visit) -> T:
+        if asked.known not in (None, visit.state):
+            raise Changed("the segmentation is no longer the one that is shown; look at the new one, and try again")
+        return use(visit)
+
+    return checked
 
 
 class SentOnce(FileResponse):
@@ -165,8 +184,8 @@ class SentOnce(FileResponse):
             Path(self.path).unlink(missing_ok=True)
 
 
-@contextmanager
-def _start(service: Service, asked: Asked) -> Iterator[Path | str | None]:
+@asynccontextmanager
+async def _start(service: Service, asked: Asked) -> AsyncIterator[Path | str | None]:
     """What the steps begin with, as of `Place`."""
     kind, key = asked.start.kind, asked.start.key
     if kind == "empty":
@@ -180,7 +199,7 @@ def _start(service: Service, asked: Asked) -> Iterator[Path | str | None]:
             except FileError as error:
                 raise FileError(str(error).replace(one_line(kept.path), "the segmentation to start from")) from error
     else:
-        yield start_of(service, asked.image, kind)
+        yield await run_in_threadpool(start_of, service, asked.image, kind)
 
 
 def _clicked(service: Service, model: str) -> Served:

@@ -27,6 +27,12 @@ class Busy(DeepEditError):
     status = 429
 
 
+class Changed(DeepEditError):
+    """It is not any more what whoever sent the request saw."""
+
+    status = 409
+
+
 class TooLarge(DeepEditError):
     """More than the server takes."""
 

@@ -171,9 +171,9 @@ class FineTuning:
             status, line = "ERROR", f"training failed: {error}"
         except Exception as error:  # whatever it is, clients ask for the state of this training
             status, line = "ERROR", f"training failed: {type(error).__name__}: {error}"
-        task.tell(line)
-        self.say(one_line(line))
         try:
+            task.tell(line)
+            self.say(one_line(line))
             self._prune()
         finally:  # clients wait for the end
             task.ended = time.time()

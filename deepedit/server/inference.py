@@ -2,8 +2,8 @@
 
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def routes(service: Service) -> APIRouter:
             raise DeepEditError(f"output is one of {', '.join(OUTPUTS[1:])}; got {one_line(output, 40)!r}")
         async with open_form(request, service.kept, {"file": IMAGES_SENT, "label": LABELS_SENT}) as form:
             params = read_params(form.text("params"))
-            with named_images(service, form.files.get("file"), image, session_id) as images:
+            async with named_images(service, form.files.get("file"), image, session_id) as images:
                 suffix = suffix_of(params.get("result_extension"), images[0].name)
                 case = None if "file" in form.files or session_id else image
                 drawn = form.files.get("label")
@@ -90,9 +90,14 @@ def tell(answer: Answer, seconds: float) -> dict[str, Any]:
     return {"label_names": ranks, "latencies": latencies, "centroids": {}, "notes": answer.notes}
 
 
-@contextmanager
-def named_images(service: Service, sent: Received | None, image: str, session_id: str) -> Iterator[tuple[Path, ...]]:
-    """The files of the image that is asked about: sent along, sent before, or one of the studies."""
+@asynccontextmanager
+async def named_images(
+    service: Service, sent: Received | None, image: str, session_id: str
+) -> AsyncIterator[tuple[Path, ...]]:
+    """The files of the image that is asked about: sent along, sent before, or one of the studies.
+
+    The server goes on meanwhile: a series may have to be fetched from a store.
+    """
     if sent is not None:
         yield (sent.path,)
     elif session_id:
@@ -101,7 +106,7 @@ def named_images(service: Service, sent: Received | None, image: str, session_id
                 raise Lost("image", "the image that the viewer sent is no longer kept; send it again")
             yield (kept.path,)
     elif image:
-        yield service.studies.images(image)
+        yield await run_in_threadpool(service.studies.images, image)
     else:
         raise DeepEditError("no image is named, and none is sent along")
 
@@ -129,7 +134,7 @@ async def _answer(
     newest = start = None
     if served.kind == "deepedit":
         clicks, newest = clicks_by_label(params, labels)
-        start = start_of(service, case, chosen_start(params))
+        start = await run_in_threadpool(start_of, service, case, chosen_start(params))
     asked = Question(images, clicks, newest, start, tta)
     return await service.worker.run(
         lambda on_progress, cancelled: served.sessions.answer(asked, on_progress, cancelled),

@@ -7,7 +7,7 @@ import importlib.util
 import mimetypes
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import FileResponse, RedirectResponse, StreamingResponse
@@ -66,7 +66,8 @@ def routes(store: DicomStore) -> APIRouter:
         stores = service == "stow" and request.method == "POST"
         if not stores and (service not in ("qido", "wado") or request.method != "GET"):
             raise NotFound("there is nothing at this address")
-        if ".." in path.split("/"):
+        # Also where it is quoted again, as some programs on the way take that off.
+        if any(unquote(part) in (".", "..") for part in path.split("/")):
             raise NotFound("there is nothing at this address")
         body = await request.body() if stores else None
         headers = {name: request.headers[name] for name in FORWARDED if name in request.headers}
@@ -96,7 +97,7 @@ def _forwarded(store: DicomStore, path: str, query: str, headers: dict[str, str]
     try:
         answer = requests.request(
             "GET" if body is None else "POST",
-            f"{store.url}/{path}",
+            f"{store.url}/{quote(path)}",
             params=query,
             headers=headers,
             data=body,

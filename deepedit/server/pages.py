@@ -58,7 +58,7 @@ def routes(service: Service) -> APIRouter:
     ) -> Response:
         """An image in the display's order of axes: the facts as JSON, or the voxels."""
         reading = service.find(model).sessions.model.plan.reading
-        with named_images(service, None, image, session_id) as images:
+        async with named_images(service, None, image, session_id) as images:
             picture = await run_in_threadpool(service.pictures.of, images, reading, channel)
         return safe(JSONResponse(picture.facts) if part == "facts" else streamed([picture.voxels]))
 

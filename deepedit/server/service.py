@@ -3,6 +3,7 @@
 import re
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +108,7 @@ class Service:
         stores: bool = True,
         store: DicomStore | None = None,
     ) -> None:
+        say = _anyway(say)
         self.access, self.say, self.stores, self.store = access, say, stores, store
         self.labels = common_labels(models)
         for name in unreachable_labels(self.labels):
@@ -115,6 +117,12 @@ class Service:
             )
         self._lock = FolderLock(studies / OWN, studies, say)
         first = models[0][1]
+        if trains and any(set(first.plan.labels.names) - set(model.plan.labels.names) for _, model in models):
+            trains = False
+            say(
+                "note: nothing can be fine-tuned here, as a label map that is submitted with one of the models may "
+                "lack labels of the first; serve that one alone to fine-tune it"
+            )
         if store is not None:
             store.remove_left_behind()
         self.studies = Studies(studies, self.labels, say, first.plan.image_channels, first.plan.reading, store)
@@ -173,6 +181,16 @@ class Service:
         self.kept.close()
         self.starts.close()
         self._lock.close()
+
+
+def _anyway(say: Callable[[str], None]) -> Callable[[str], None]:
+    """What says lines as long as somebody reads them: a terminal that is closed does not end what is under way."""
+
+    def told(line: str) -> None:
+        with suppress(OSError, ValueError):
+            say(line)
+
+    return told
 
 
 def load_models(

@@ -1,5 +1,6 @@
 """What goes on at once, what fails, and what several models are called."""
 
+import asyncio
 import http.client
 import json
 import socket
@@ -11,9 +12,13 @@ import pytest
 import torch
 
 from deepedit.network.architectures import UNetConfig
-from deepedit.network.checkpoint import Model
+from deepedit.network.checkpoint import Model, save_model
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import build_network
+from deepedit.plan import Labels
+from deepedit.server.access import Access
+from deepedit.server.service import Service
+from tests.inference.networks import random_model
 from tests.server.live import LABELS, model_that_obeys, named, serving, until, write_image
 
 INFER = "/infer/segmentation?image="
@@ -93,6 +98,56 @@ def test_others_are_answered_during_an_inference_and_who_leaves_frees_a_place(li
     assert first()[0] == last()[0] == 200
     assert len(images) == 2
     assert live.said == []
+
+
+def test_others_are_answered_while_an_image_is_fetched(live, monkeypatch):
+    begun, go_on, images = threading.Event(), threading.Event(), live.service.studies.images
+
+    def fetched(name):
+        begun.set()
+        go_on.wait(60)
+        return images(name)
+
+    monkeypatch.setattr(live.service.studies, "images", fetched)
+    first = in_a_thread(lambda: ask(live, "POST", f"{INFER}case_0"))
+    begun.wait(60)
+    assert ask(live, "GET", "/info/")[0] == 200
+    go_on.set()
+    assert first()[0] == 200
+
+
+def test_it_goes_on_where_nobody_reads_what_it_says(model, tmp_path):
+    def closed(line):
+        raise BrokenPipeError
+
+    (tmp_path / "studies").mkdir()
+    service = Service(named(model, tmp_path), tmp_path / "studies", Access(), 2**28, device="cpu", say=closed)
+    try:
+        service.say("a line")
+        service.worker.in_background(lambda is_cancelled: 1 / 0)
+
+        async def stays():
+            return False
+
+        async def answer():
+            return await service.worker.run(lambda on_progress, cancelled: 7, stays)
+
+        assert asyncio.run(answer()) == 7
+    finally:
+        service.close()
+
+
+@pytest.mark.parametrize(("others", "trains"), [(("left",), False), (("left", "right lung", "heart"), True)])
+def test_nothing_is_fine_tuned_where_submitted_labels_may_be_incomplete(tmp_path, others, trains):
+    values = {"left": 3, "right lung": 7, "heart": 9}
+    second = random_model(labels=Labels(others, tuple(values[name] for name in others)), patch=(8, 8, 8))
+    models = [(tmp_path / "one.pt", random_model(labels=LABELS, patch=(8, 8, 8))), (tmp_path / "two.pt", second)]
+    for path, model in models:
+        save_model(path, model)
+    (tmp_path / "studies").mkdir()
+    with serving(models, tmp_path / "studies") as live:
+        assert (live.service.finetuning is not None) == trains
+        assert any("nothing can be fine-tuned" in line for line in live.said) != trains
 
 
 def test_too_little_memory_is_told_in_a_sentence_and_costs_one_request(live, model):

@@ -252,6 +252,9 @@ class TestServer:
             ("GET", "stow/studies"),
             ("GET", "other/studies"),
             ("GET", "wado/%2e%2e/instances"),
+            ("GET", "wado/%252e%252e/instances"),
+            ("GET", "wado/%252e/instances"),
+            ("POST", "stow/%252e%252e/tools/generate-uid"),
         ):
             refused = requests.request(method, f"{live.url}/proxy/dicom/{where}", timeout=60)
             assert refused.status_code in (404, 405)

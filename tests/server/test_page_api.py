@@ -17,6 +17,7 @@ from numpy.testing import assert_array_equal
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.volumes import read_label
 from deepedit.server.one_image import folder_of
+from tests.inference.networks import random_model
 from tests.server.live import (
     LABELS,
     SHAPE,
@@ -290,6 +291,25 @@ def test_what_is_submitted_is_a_start_of_the_next_session(model, tmp_path):
         page.asked["start"] = {"kind": "submitted label"}
         assert_array_equal(page.segment([]), LABELS.to_classes(final.data))
         assert ask(live.url, "POST", "/activelearning/first", "{}").json == {}
+
+
+@pytest.mark.parametrize("endpoint", ["/api/submit", "/api/save", "/api/session"])
+def test_only_what_the_page_shows_is_kept(model, tmp_path, endpoint):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    write_image(studies / "case_0.nii.gz", "PIR", seed=3)
+    with serving(named(model, tmp_path), studies) as live:
+        page = Page(live.url, {"image": "case_0"})
+        page.segment(STEPS[:1])
+        shown = page.known
+        other = random_model(labels=LABELS, patch=(8, 8, 8))
+        live.service.sessions[0].replace_model(other)
+        refused = page.post(endpoint, STEPS[:1], known=shown)
+        assert refused.status == 409
+        assert "no longer the one that is shown" in refused.detail
+        assert not list(studies.rglob("labels/final/*"))
+        page.segment(STEPS[:1])
+        assert page.post(endpoint, STEPS[:1], known=page.known).status == 200
 
 
 def test_one_image_is_served_without_a_folder(model, tmp_path):

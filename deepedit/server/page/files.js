@@ -174,9 +174,22 @@ async function loadSession(file) {
   return undefined;
 }
 
+/** What a request says that keeps what is shown. If that is no longer what the server has, it is shown anew first. */
+async function asShown(request) {
+  try {
+    return await request({ ...question(), known: state.answered.known });
+  } catch (error) {
+    if (error.status === 409) {
+      update({ answered: { ...state.answered, work: null } });
+      bringUpToDate();
+    }
+    throw error;
+  }
+}
+
 async function save(kind) {
   const { work } = state;
-  const answer = await attempt("Saving", () => server.download(kind, question()));
+  const answer = await attempt("Saving", () => asShown((asked) => server.download(kind, asked)));
   if (!answer) return;
   const link = document.createElement("a");
   Object.assign(link, { href: URL.createObjectURL(answer.content), download: answer.name });
@@ -197,7 +210,7 @@ export async function listCases() {
 
 async function submit() {
   const { image, work } = state;
-  const answer = await attempt("Submitting", () => server.submit(question()));
+  const answer = await attempt("Submitting", () => asShown(server.submit));
   if (!answer || state.image !== image) return;
   update({ saved: work });
   await listCases();

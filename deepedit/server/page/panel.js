@@ -107,9 +107,10 @@ function render() {
   press($("show-labels"), state.hidden.size < labels().length || !labels().length);
   press($("show-crosshair"), state.crosshair);
   press($("show-uncertainty"), state.uncertainty !== null);
-  for (const id of ["save", "submit", "save-session", "load-session", "start-file", "fit", "show-uncertainty"]) {
-    $(id).disabled = !state.image?.complete || !state.model;
-  }
+  const ready = Boolean(state.image?.complete && state.model);
+  for (const id of ["load-session", "start-file", "fit", "show-uncertainty"]) $(id).disabled = !ready;
+  // What is not shown yet is not kept.
+  for (const id of ["save", "submit", "save-session"]) $(id).disabled = !ready || state.answered?.work !== state.work;
   $("panes").setAttribute("aria-busy", String(isBusy()));
   renderImage();
   renderPresets();

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from deepedit.inference.session import InteractiveSession
+from tests.inference.networks import random_model
 from tests.server.live import GRIDS, LABELS, model_that_obeys, named, serving, shown, truth, write_image
 from tests.server.page.browser import opened
 
@@ -152,6 +153,26 @@ def test_submitting_stores_the_label_and_goes_on(browser, server):
         tab.choose("Start from", "submitted label")
         assert tab.asked[-1]["start"]["kind"] == "submitted label"
         assert tab.volume("right lung") > (shown() == 2).sum() / 1000
+
+
+def test_what_another_model_makes_of_the_clicks_is_shown_before_it_is_submitted(browser, server):
+    final, (sessions, *_) = server.service.studies.folder / "labels" / "final", server.service.sessions
+    served = sessions.model
+    with opened(browser, server.url) as tab:
+        tab.choose("Case", "case_2")
+        click_middle(tab, "2")
+        before = {path: path.read_bytes() for path in final.glob("case_2*")}
+        try:
+            # As after a training that somebody began.
+            sessions.replace_model(random_model(labels=served.plan.labels, patch=(8, 8, 8)))
+            tab.button("Submit and next").click()
+            tab.page.get_by_text("no longer the one that is shown").wait_for()
+            tab.settle()
+            assert {path: path.read_bytes() for path in final.glob("case_2*")} == before
+            tab.button("Submit and next").click()
+            tab.page.get_by_text("case_2 was submitted").wait_for()
+        finally:
+            sessions.replace_model(served)
 
 
 def test_the_next_case(browser, server):
