@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deepedit.errors import FileError
-from deepedit.files import make_folder, pasted
+from deepedit.files import make_folder, one_line, pasted
 from deepedit.training.config import RunSettings
 from deepedit_cli.common import INTERRUPTED, on_terminal, progress, run, say
 from deepedit_cli.models import export, import_monai, write_imported
@@ -19,6 +19,10 @@ from deepedit_cli.train_options import PROGRAM, command_line
 
 if TYPE_CHECKING:  # importing it for good would make --help wait for torch
     from deepedit.ranks import Ranks
+
+
+RUN = ("model.pt", "last.pt", "config.json")
+"""The files of a run."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +38,7 @@ def train(argv: Sequence[str] | None) -> int:
     if arguments.import_monai is not None:
         model = import_monai(arguments)
         claim(folder, arguments.overwrite)
+        clear(folder)
         write_imported(folder / "model.pt", model)
         return 0
     # Late, so that --help does not wait for torch.
@@ -62,7 +67,8 @@ def work(
 
     training = Run(folder, settings, say, device, resume, ranks, bar=_preparing if ranks.first else _unseen)
     if not resume and ranks.first:
-        # Only after all checks: a start that fails must not leave a run that --overwrite would have to replace.
+        # Only after all checks: a start that fails must neither cost an earlier run, nor leave one to be replaced.
+        clear(folder)
         write_config(folder, training.settings)
     with Stop() as stop, _Bar(training.trainer.progress.share, shown=ranks.first) as bar:
         shown = [bar.show] if bar.bar else []
@@ -132,15 +138,18 @@ class Stop:
 
 
 def claim(folder: Path, overwrite: bool) -> None:
-    """Make the run folder; the files of an earlier run in it are removed only with --overwrite."""
-    if folder.is_dir() and any((folder / name).exists() for name in ("model.pt", "last.pt", "config.json")):
-        if not overwrite:
-            raise FileError(f"{folder}: holds a run already; go on with it by --resume, or replace it by --overwrite")
-        for name in ("model.pt", "last.pt", "config.json"):
-            (folder / name).unlink(missing_ok=True)
-        for events in (folder / "tensorboard").glob("events.*"):
-            events.unlink()
+    """Make the run folder; one that holds a run is refused without --overwrite."""
+    if not overwrite and any((folder / name).exists() for name in RUN):
+        raise FileError(
+            f"{one_line(folder)}: holds a run already; go on with it by --resume, or replace it by --overwrite"
+        )
     make_folder(folder)
+
+
+def clear(folder: Path) -> None:
+    """Remove the files of an earlier run."""
+    for path in (*(folder / name for name in RUN), *(folder / "tensorboard").glob("events.*")):
+        path.unlink(missing_ok=True)
 
 
 def phantom(target: Path, seed: int) -> None:

@@ -228,19 +228,28 @@ def _refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return entries
 
 
+CONTROL_GROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells of the limits of a container."""
+
+
 def available_memory() -> int | None:
     """Bytes that this process may still allocate without swapping, as far as the system tells; else None."""
     limits = []
     with suppress(OSError, ValueError, IndexError):
         lines = Path("/proc/meminfo").read_text().splitlines()
         limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    for limit, used, statistics, cached in (
+        ("memory.max", "memory.current", "memory.stat", ("inactive_file", "active_file")),
+        (
+            *("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat"),
+            ("total_inactive_file", "total_active_file"),
+        ),
     ):
         with suppress(OSError, ValueError):  # "max" is no number: no limit
-            group = Path("/sys/fs/cgroup")
-            limits.append(int((group / limit).read_text()) - int((group / used).read_text()))
+            most, taken = (int((CONTROL_GROUP / name).read_text()) for name in (limit, used))
+            # What is kept of files that were read counts as used, and is given up as soon as memory is needed.
+            entries = dict(line.split() for line in (CONTROL_GROUP / statistics).read_text().splitlines())
+            limits.append(most - taken + sum(int(entries.get(name, 0)) for name in cached))
     with suppress(ImportError, OSError, ValueError, AttributeError):
         import resource  # absent on Windows
 

@@ -57,9 +57,9 @@ def prepare_case(
 ) -> PreparedCase:
     """The case on the network's grid, computed at the first call and read from `folder` afterwards.
 
-    An entry is identified by the paths, sizes and times of its files and by the plan. It is written under a temporary
-    name and then renamed, so that several processes may prepare the same case at once. Its folder's time of change is
-    that of its last use.
+    An entry is identified by the paths, sizes and times of its files, the plan and the seed. It is written under a
+    temporary name and then renamed, so that several processes may prepare the same case at once. Its folder's time of
+    change is that of its last use.
 
     Args:
         on_note: called with a line about each thing that is ignored in the image's file, when the file is read.
@@ -68,7 +68,7 @@ def prepare_case(
         FileError: if a file cannot be read or does not fit.
         TrainingError: if `folder` cannot be written to.
     """
-    entry = folder / _key(case, plan)
+    entry = folder / _key(case, plan, seed)
     if not entry.is_dir():
         _write_entry(case, plan, entry, seed, on_note)
     else:
@@ -101,7 +101,7 @@ def _on_network_grid(image: Volume, label: Volume, preprocess: Preprocessor, see
     return {"image": on_network.numpy().astype(np.float16), "label": classes, "voxels": voxels}
 
 
-def _key(case: Case, plan: Plan) -> str:
+def _key(case: Case, plan: Plan, seed: int) -> str:
     files = [
         (str(path.resolve()), (stat := path.stat()).st_size, stat.st_mtime_ns)
         for each in (*case.image, case.label_file)
@@ -109,7 +109,7 @@ def _key(case: Case, plan: Plan) -> str:
     ]
     other = ("patch_size", "sigma", "guidance", "previous")
     grid = {key: value for key, value in plan.to_dict().items() if key not in other and value is not None}
-    digest = hashlib.sha256(json.dumps([files, grid], sort_keys=True).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([files, grid, seed], sort_keys=True).encode()).hexdigest()
     return f"{case.name}-{digest[:16]}"
 
 

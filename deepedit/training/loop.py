@@ -243,7 +243,8 @@ class Trainer:
                 for own, group in zip(optimizer.param_groups, saved["param_groups"], strict=True)
             ]
             optimizer.load_state_dict({**saved, "param_groups": groups})
-        self.scaler.load_state_dict(state["scaler"])
+        if state["scaler"]:  # empty if the run began on a device that trains in another precision
+            self.scaler.load_state_dict(state["scaler"])
         self.batch.restore(state["slots"])
         self.progress.step = state["step"]
         self._agree(state["seconds"], False)

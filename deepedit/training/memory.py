@@ -1,6 +1,7 @@
 """The memory that a training step will need, estimated before the first step."""
 
 import math
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -69,6 +70,11 @@ def affordable_patch(
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """The bytes that a step on a device may take; None if the system does not tell how much memory is free."""
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else available_memory()
-    return None if free is None else int(SHARE * free)
+    """The bytes that a step on a device may take; None if the system does not tell how much memory is free.
+
+    On a CPU, the processes that ``torchrun`` started on this machine share its memory evenly.
+    """
+    if device.type == "cuda":
+        return int(SHARE * torch.cuda.mem_get_info(device)[0])
+    free = available_memory()
+    return None if free is None else int(SHARE * free / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

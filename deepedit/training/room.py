@@ -52,7 +52,8 @@ class Room:
         Raises:
             TrainingError: if the user asked for a patch that is too large, or none is small enough.
         """
-        config, free = self.settings.config, min(self.ranks.gather(free_bytes(self.device) or math.inf))
+        told = [free for free in self.ranks.gather(free_bytes(self.device)) if free is not None]
+        config, free = self.settings.config, min(told, default=math.inf)
         batch: dict[str, Any] = {
             "batch_size": config.batch_size // self.ranks.size,
             "accumulate": config.accumulate,

@@ -176,6 +176,18 @@ def test_a_bad_start_can_be_mended_without_overwrite(dataset, tmp_path):
     assert main(arguments(dataset, run, "--limit", "1", "--max-clicks", "0")) == 0
 
 
+def test_a_run_is_replaced_only_once_nothing_can_be_refused_any_more(dataset, tmp_path):
+    run = tmp_path / "run"
+    assert main(arguments(dataset, run, *QUICK)) == 0
+    before = {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()}
+    assert main(arguments(tmp_path / "nowhere", run, *QUICK, "--overwrite")) == 2
+    assert main(arguments(dataset, run, *QUICK, "--overwrite", "--labels", "kidney=9")) == 2
+    assert {path.name: path.read_bytes() for path in run.iterdir() if path.is_file()} == before
+    # Also where it is what the new one begins with.
+    assert main(arguments(dataset, run, *QUICK, "--overwrite", "--init-weights", str(run / "model.pt"))) == 0
+    assert (run / "model.pt").read_bytes() != before["model.pt"]
+
+
 def test_the_phantom_is_the_default(tmp_path, monkeypatch, capsys):
     import deepedit.io.phantom as phantom
 

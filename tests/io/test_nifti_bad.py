@@ -211,6 +211,21 @@ def test_free_memory_respects_a_limit_on_the_process(monkeypatch):
     assert 0 <= files.available_memory() <= 2**30
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_free_memory_respects_the_limit_of_a_container_but_for_what_is_kept_of_files(tmp_path, monkeypatch, version):
+    names = {
+        1: ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes", "memory/memory.stat", "total_"),
+        2: ("memory.max", "memory.current", "memory.stat", ""),
+    }
+    limit, used, statistics, prefix = names[version]
+    (tmp_path / "memory").mkdir()
+    (tmp_path / limit).write_text("1000000\n")
+    (tmp_path / used).write_text("999000\n")
+    (tmp_path / statistics).write_text(f"anon 5\n{prefix}inactive_file 300000\n{prefix}active_file 200000\n")
+    monkeypatch.setattr(files, "CONTROL_GROUP", tmp_path)
+    assert files.available_memory() == 501000
+
+
 REAL = {}
 
 

@@ -71,6 +71,14 @@ def test_another_plan_is_another_entry(dataset, tmp_path):
     assert a.label.shape != b.label.shape
 
 
+def test_another_seed_is_another_entry_as_other_voxels_are_chosen(dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr("deepedit.training.data.VOXELS_REMEMBERED", 5)
+    plan = make_plan(dataset, NETWORKS["light"])
+    first, second, again = (prepare_case(dataset.cases[0], plan, tmp_path, seed).voxels for seed in (0, 1, 0))
+    assert not np.array_equal(first, second)
+    assert np.array_equal(first, again)
+
+
 @pytest.mark.parametrize("modality", ["CT", "MR"])
 def test_the_intensities_of_the_model_to_start_from_are_kept_where_the_dataset_is_of_its_kind(dataset, modality):
     dataset = replace(dataset, modality=modality)

@@ -42,6 +42,14 @@ def test_two_runs_with_one_seed_end_with_the_same_weights(plan, cases):
     assert not torch.equal(one.network.head.weight, other.network.head.weight)
 
 
+def test_a_run_may_go_on_in_float16_that_began_in_another_precision(plan, cases):
+    state = trained(plan, cases, CONFIG, stop_at=1)[0].state()
+    trainer = Trainer(tiny_model(plan), cases, CONFIG)
+    trainer.scaler = torch.amp.GradScaler("cpu")
+    trainer.restore(state)
+    assert trainer.progress.step == 1
+
+
 @pytest.mark.parametrize("stop_at", [1, 5, 9])
 def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(plan, cases, tmp_path, stop_at):
     whole, _ = trained(plan, cases, CONFIG)

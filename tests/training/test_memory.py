@@ -72,6 +72,13 @@ def test_free_memory_is_told_or_not_known():
     assert free is None or free > 2**20
 
 
+def test_processes_on_one_machine_share_its_memory(monkeypatch):
+    monkeypatch.setattr("deepedit.training.memory.available_memory", lambda: 2**30)
+    alone = free_bytes(torch.device("cpu"))
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert free_bytes(torch.device("cpu")) == pytest.approx(alone / 4, abs=1)
+
+
 def test_every_level_counts():
     deeper = dataclasses.replace(LIGHT, filters=(16, 32, 64, 128, 256), strides=(1, 2, 2, 2, 2), kernels=(3,) * 5)
     assert step_bytes(deeper, 6, 3, (32, 32, 32), 4) > step_bytes(LIGHT, 6, 3, (32, 32, 32), 4)
