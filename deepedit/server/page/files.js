@@ -12,6 +12,9 @@ const client = server.freshName();
 
 const ONE_FILE = "Drop one file at a time. Several channels of a case are one 4D file, or a case of the studies.";
 
+/** The status of a refusal to keep what is no longer what the page shows. */
+const CHANGED = 409;
+
 const isSession = (file) => /\.(session|npz)$/i.test(file.name);
 
 export function buildFiles() {
@@ -53,7 +56,8 @@ async function attempt(words, work) {
   } catch (error) {
     if (error.name === "AbortError") return undefined;
     if (error.status === 401) update({ login: true });
-    else say(error.message, true);
+    // What has changed is no error, which would go with the next answer.
+    else say(error.message, error.status !== CHANGED);
     return undefined;
   } finally {
     if (state.busy === words) update({ busy: null });
@@ -179,8 +183,9 @@ async function asShown(request) {
   try {
     return await request({ ...question(), known: state.answered.known });
   } catch (error) {
-    if (error.status === 409) {
-      update({ answered: { ...state.answered, work: null } });
+    if (error.status === CHANGED) {
+      // Another object, so that what is wanted counts as not answered.
+      update({ answered: { ...state.answered, work: { ...state.answered.work } } });
       bringUpToDate();
     }
     throw error;
