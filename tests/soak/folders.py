@@ -123,9 +123,9 @@ def folders_case(folder: Path) -> Callable[[random.Random], object]:
             series=None,
             **names,
         )
-        with contextlib.redirect_stderr(io.StringIO()) as said:
-            found = find_jobs(options, 1)
-        lines = said.getvalue()
+        said: list[str] = []
+        found = find_jobs(options, 1, said.append)
+        lines = "\n".join(said)
         for room, used, endings in (
             (options.clicks, [job.clicks for job in found if job.clicks], CLICK_ENDINGS),
             (options.initial_segmentation, [job.initial for job in found if job.initial], LABELS),
