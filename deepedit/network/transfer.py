@@ -1,5 +1,6 @@
 """Starting a model from the weights of another one, even if their labels differ."""
 
+import copy
 from dataclasses import replace
 
 import torch
@@ -10,17 +11,18 @@ from deepedit.errors import ModelError
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import input_names
 from deepedit.network.unet import ResidualUNet
+from deepedit.plan import Plan
 
 
 @torch.no_grad()
 def transfer_weights(source: Model, target: Model) -> list[str]:
-    """Copy the weights of `source` that fit into `target`.
+    """Copy the weights of `source` that fit into `target`, and its refiner if that is shown the same under both plans.
 
     Channels of the first and last layers are matched by their meaning: image channels by number; guidance, previous
     segmentation and logits by the name of the label. All other tensors are copied if the shapes agree.
 
     Returns:
-        One line for each thing that was not copied and keeps its random initial weights.
+        One line for each thing of the source that the target does not have.
     """
     wanted, there = input_names(target.plan), input_names(source.plan)
     inputs = _matches(there, wanted)
@@ -43,6 +45,13 @@ def transfer_weights(source: Model, target: Model) -> list[str]:
             tensor.copy_(found)
         else:
             left.append(f"{name} has another shape")
+    if source.plan.intensity != target.plan.intensity:
+        left.append(f"its intensities by {source.plan.intensity}")
+    if source.refiner is not None:
+        if _show_the_same(source.plan, target.plan):
+            target.refiner = copy.deepcopy(source.refiner)
+        else:
+            left.append("its refiner")
     return left
 
 
@@ -68,6 +77,12 @@ def widen(model: Model) -> Model:
         weights[name] = F.pad(weights[name], (0, 0, 0, 0, 0, 0, 0, channels - network.in_channels))
     wider.load_state_dict(weights)
     return replace(model, network=wider.to(model.device).eval(), plan=replace(plan, previous=True))
+
+
+def _show_the_same(plan: Plan, other: Plan) -> bool:
+    """Whether a refiner is shown the same images and classes under two plans."""
+    same = (getattr(plan, of) == getattr(other, of) for of in ("image_channels", "spacing", "fixed_shape", "intensity"))
+    return plan.labels.names == other.labels.names and all(same)
 
 
 def _output_names(model: Model) -> list[str]:

@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from deepedit.io.msd import Dataset, read_case
 from deepedit.io.volumes import read_geometry
 from deepedit.network.architectures import UNetConfig, more_than_one_voxel
 from deepedit.plan import Intensity, MergePolicy, Plan
+from deepedit.training.config import RunSettings
 from deepedit.transforms.geometry import network_grid
 from deepedit.transforms.intensity import choose_intensity
 from deepedit.transforms.orientation import closest_canonical
@@ -95,6 +97,30 @@ def make_plan(
         reading=reading,
         ignore=dataset.ignore,
     )
+
+
+def plan_of_run(
+    settings: RunSettings, dataset: Dataset, network: UNetConfig, source: Plan | None, reading: Reading
+) -> Plan:
+    """The plan of a run: as the user asked for it, else from the dataset or from the model that the run begins with.
+
+    Args:
+        network: for which the patch has to fit.
+        source: the plan of that model, if there is one.
+
+    Raises:
+        DeepEditError: as of `make_plan` and `inherited_plan`.
+    """
+    asked: list[Any] = [settings.spacing, settings.patch_size, settings.intensity]
+    if source is not None and source.fixed_shape is not None:
+        return replace(inherited_plan(source, dataset, *asked), reading=reading)
+    if settings.studies and source is not None:
+        # A few more studies are no reason for another grid, on which all cases would be prepared anew.
+        kept = (source.spacing, source.patch_size, source.intensity)
+        asked = [default if value is None else value for value, default in zip(asked, kept, strict=True)]
+    spacing, patch_size, intensity = asked
+    plan = make_plan(dataset, network, spacing, patch_size, intensity, reading, source)
+    return replace(plan, sigma=settings.config.click_sigma)
 
 
 def inherited_plan(

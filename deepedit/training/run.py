@@ -23,7 +23,7 @@ from deepedit.training.config import RunSettings
 from deepedit.training.data import PreparedCase
 from deepedit.training.loop import Progress, Trainer
 from deepedit.training.mirror import exchanged
-from deepedit.training.planning import inherited_plan, make_plan
+from deepedit.training.planning import plan_of_run
 from deepedit.training.preparation import Bar, Preparation
 from deepedit.training.refining import learn_refiner
 from deepedit.training.room import Room
@@ -225,21 +225,9 @@ class Run:
 
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
         """A model to train; those of its weights that fit are taken from `source`."""
-        settings, seed = self.settings, self.config.seed
-        asked: list[Any] = [settings.spacing, settings.patch_size, settings.intensity]
+        settings = self.settings
         network_config = source.network.config if source is not None else settings.network
-        if source is not None and source.plan.fixed_shape is not None:
-            plan = inherited_plan(source.plan, self.dataset, *asked)
-            plan = replace(plan, reading=reading)
-        else:
-            if settings.studies and source is not None:
-                # A few more studies are no reason for another grid, on which all cases would be prepared anew.
-                kept = (source.plan.spacing, source.plan.patch_size, source.plan.intensity)
-                asked = [default if value is None else value for value, default in zip(asked, kept, strict=True)]
-            spacing, patch_size, intensity = asked
-            earlier = source.plan if source else None
-            plan = make_plan(self.dataset, network_config, spacing, patch_size, intensity, reading, earlier)
-            plan = replace(plan, sigma=self.config.click_sigma)
+        plan = plan_of_run(settings, self.dataset, network_config, source.plan if source else None, reading)
         channels = input_channels(plan.image_channels, plan.labels.num_classes, plan.previous)
         names = [case.name for case in self.dataset.cases]
         training, validation = self._split(names)
@@ -249,19 +237,12 @@ class Run:
         if in_time != plan:
             # A run that goes on, or repeats this one, need not measure again, and has the same plan.
             plan, self.settings = in_time, replace(settings, patch_size=in_time.patch_size)
-        network = build_network(channels, plan.labels.num_classes, network_config, seed)
+        network = build_network(channels, plan.labels.num_classes, network_config, self.config.seed)
         model = Model(network, plan, training, validation)
         if source is not None:
             model.inherited_cases = tuple(sorted(source.seen_cases))
             for line in transfer_weights(source, model):
                 self.say(f"not taken from {settings.init_weights}: {line}")
-            if plan.intensity != source.plan.intensity:
-                self.say(f"not taken from {settings.init_weights}: its intensities by {source.plan.intensity}")
-            if source.refiner is not None:
-                if refines(self.config) and _sees_the_same(source.plan, plan):
-                    model.refiner = source.refiner
-                else:
-                    self.say(f"not taken from {settings.init_weights}: its refiner")
         self.say(
             f"{len(training)} cases to train on, {len(validation)} to validate; labels "
             f"{', '.join(f'{n}={v}' for n, v in zip(plan.labels.names, plan.labels.values, strict=True))}"
@@ -344,9 +325,3 @@ class Run:
         for note in notes:
             self.say(f"note: {note}")
         return preparation.open([by_name[name] for name in model.training_cases])
-
-
-def _sees_the_same(plan: Plan, other: Plan) -> bool:
-    """Whether a refiner is shown the same under two plans: images and clicked classes."""
-    same = (getattr(plan, of) == getattr(other, of) for of in ("image_channels", "spacing", "fixed_shape", "intensity"))
-    return plan.labels.names == other.labels.names and all(same)

@@ -340,10 +340,17 @@ def test_a_run_that_begins_from_a_model_goes_on_with_its_refiner(phantom, tmp_pa
     assert not any("not taken" in line for line in lines)
 
 
-@pytest.mark.parametrize("other", [{"labels": {"organ": 1}}, {"spacing": (7.0, 8.0, 8.0)}, {"max_clicks": 0}])
+@pytest.mark.parametrize("other", [{"labels": {"organ": 1}}, {"spacing": (7.0, 8.0, 8.0)}])
 def test_it_says_that_a_refiner_is_not_taken_where_it_would_see_something_else(phantom, tmp_path, other):
     assert run(phantom, tmp_path / "first")[0]
     done, lines = run(phantom, tmp_path / "second", init_weights=tmp_path / "first" / "last.pt", **other)
     assert done
     assert any(line.endswith("its refiner") for line in lines)
-    assert (load_model(tmp_path / "second" / "last.pt").refiner is None) == ("max_clicks" in other)
+    assert any(line.startswith("answers are refined as learned") for line in lines)
+
+
+def test_a_refiner_stays_as_it_is_where_a_run_learns_from_no_clicks(phantom, tmp_path):
+    assert run(phantom, tmp_path / "first")[0]
+    source = tmp_path / "first" / "last.pt"
+    assert run(phantom, tmp_path / "second", init_weights=source, max_clicks=0)[0]
+    assert same(load_model(tmp_path / "second" / "last.pt").refiner, load_model(source).refiner)
