@@ -90,6 +90,10 @@ def say(text: str) -> None:
     _write(text, sys.stdout)
 
 
+def untold(line: str) -> None:
+    """Takes the place of what tells a line where the first of several processes has told it."""
+
+
 def in_options(text: str) -> str:
     """A message of the library, with the option in the place of each parameter that it names in backticks."""
     return re.sub("`([a-z_]+)`", lambda found: OPTIONS.get(found[1], found[0]), text)

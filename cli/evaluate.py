@@ -23,6 +23,7 @@ from deepedit_cli.common import (
     refuse_existing,
     run,
     say,
+    untold,
 )
 from deepedit_cli.options import add_reading, add_shared, chosen_mapping, chosen_reading, count, positive
 
@@ -82,7 +83,7 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
     model = load_model(options.model, pick_device(options.device))
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     mapping = chosen_mapping(options, model.plan.labels)
-    tell = partial(complain, PROGRAM) if ranks.first else _untold
+    tell = partial(complain, PROGRAM) if ranks.first else untold
     cases, ignore = choose_cases(options, model, tell), read_description(options.input).ignore
     check_starts(options.initial_segmentation, cases, tell)
     if ranks.first:
@@ -152,10 +153,6 @@ def _tell_of(outcome: Any) -> None:
         complain(PROGRAM, f"{one_line(outcome.case)} is left out: {outcome.failure}")
     else:
         say(f"{one_line(outcome.case)}: {_in_brief(summarise(outcome.rows).mean)}")
-
-
-def _untold(line: str) -> None:
-    """What the first rank says, the others need not say again."""
 
 
 def command_line() -> Parser:

@@ -21,7 +21,7 @@ from deepedit.io.suffixes import DICOM, ending
 from deepedit.io.volumes import write_volume
 from deepedit.plan import Labels
 from deepedit.volume import Volume
-from deepedit_cli.common import PATIENCE, UsageError, complain, on_terminal, progress, run, say
+from deepedit_cli.common import PATIENCE, UsageError, complain, on_terminal, progress, run, say, untold
 from deepedit_cli.infer_jobs import Job, find_jobs, is_single
 from deepedit_cli.infer_options import PROGRAM, command_line
 from deepedit_cli.options import chosen_mapping, chosen_reading
@@ -61,7 +61,7 @@ def infer_shared(options: argparse.Namespace, clicks: Sequence[PointClick], sing
     from deepedit.network.checkpoint import load_model
     from deepedit.network.inputs import pick_device
 
-    tell = partial(complain, PROGRAM) if ranks.first else _untold
+    tell = partial(complain, PROGRAM) if ranks.first else untold
     model = load_model(options.model, pick_device(options.device))
     # What can be refused is refused here: a folder may take hours.
     for text, click in zip(options.click, clicks, strict=True):
@@ -102,10 +102,6 @@ def infer_shared(options: argparse.Namespace, clicks: Sequence[PointClick], sing
             f"{all_failed:.0f} of {len(jobs)} images failed, as said above; the others are in "
             f"{one_line(options.output)}"
         )
-
-
-def _untold(line: str) -> None:
-    """What the first rank says, the others need not say again."""
 
 
 def segment(
