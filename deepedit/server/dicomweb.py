@@ -122,13 +122,13 @@ class DicomStore:
         if not is_uid(uid):
             raise NotFound(f"{one_line(uid, 80)!r} is not the UID of a series")
         target = self.folder / uid
-        self._used[uid] = time.monotonic()
         # Whoever asks for what is there need not wait until another series has been fetched.
         if not target.is_dir():
             with self._lock:
                 if not target.is_dir():
                     self._fetch(uid, target)
                     self._make_room({uid, *kept})
+        self._used[uid] = time.monotonic()
         return target
 
     def send(self, uid: str, labels: np.ndarray, like: Volume, names: Mapping[int, str]) -> None:

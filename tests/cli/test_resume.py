@@ -14,7 +14,7 @@ from deepedit.training.batch import RollingBatch
 from deepedit.training.record import read_config
 from deepedit_cli import train
 from deepedit_cli.train import main
-from tests.cli.training_runs import QUICK, arguments
+from tests.cli.training_runs import QUICK, arguments, interrupted_at
 from tests.training.configs import ARGUMENTS, TRAINING, changed_defaults
 
 pytestmark = pytest.mark.usefixtures("small_network")
@@ -39,20 +39,10 @@ def test_a_finished_run_that_is_resumed_stays_as_it_is(finished, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["step", "validation"])
-def test_an_interrupted_run_is_resumed_with_its_own_settings(
-    finished, dataset, tmp_path, monkeypatch, capsys, number, moment
-):
+def test_an_interrupted_run_is_resumed_with_its_own_settings(finished, dataset, tmp_path, capsys, number, moment):
     owner, name = {"step": (RollingBatch, "fill"), "validation": (validation, "read_case")}[moment]
-    usual, signals, handler = getattr(owner, name), [number], signal.getsignal(number)
-
-    def interrupted(*given):
-        if signals:
-            signal.raise_signal(signals.pop())
-        return usual(*given)
-
-    run = tmp_path / "run"
-    with monkeypatch.context() as patch:
-        patch.setattr(owner, name, interrupted)
+    run, handler = tmp_path / "run", signal.getsignal(number)
+    with interrupted_at(owner, name, number):
         assert main(arguments(dataset, run)) == 130
     assert "--resume" in capsys.readouterr().out
     assert signal.getsignal(number) is handler
@@ -126,15 +116,7 @@ def test_config_repeats_a_run_whatever_the_defaults_are_now(finished, dataset, t
 @pytest.mark.parametrize("file", ["config.json", "as before"])
 def test_a_run_goes_on_with_its_settings_whatever_the_defaults_are_now(finished, dataset, tmp_path, monkeypatch, file):
     run = tmp_path / "run"
-    usual, signals = RollingBatch.fill, [signal.SIGINT]
-
-    def interrupted(*given):
-        if signals:
-            signal.raise_signal(signals.pop())
-        return usual(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RollingBatch, "fill", interrupted)
+    with interrupted_at(RollingBatch, "fill", signal.SIGINT):
         assert main(arguments(dataset, run)) == 130
     if file == "as before":
         mine = {**ARGUMENTS, "input": str(dataset), "labels": None, "spacing": None, "cache_dir": None}

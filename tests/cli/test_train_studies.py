@@ -12,6 +12,7 @@ from deepedit.training.batch import RollingBatch
 from deepedit.training.record import read_config
 from deepedit_cli import train
 from deepedit_cli.train import main
+from tests.cli.training_runs import interrupted_at
 
 
 @pytest.fixture(autouse=True)
@@ -55,17 +56,9 @@ def test_it_trains_on_what_was_submitted_and_is_validated_once_on_what_is_held_b
     assert read_config(studies.parent / "run").studies
 
 
-def test_an_interrupted_run_is_resumed_and_a_finished_one_repeated(studies, monkeypatch):
+def test_an_interrupted_run_is_resumed_and_a_finished_one_repeated(studies):
     assert main(arguments("run")) == 0
-    usual, signals = RollingBatch.fill, [signal.SIGTERM]
-
-    def interrupted(*given):
-        if signals:
-            signal.raise_signal(signals.pop())
-        return usual(*given)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(RollingBatch, "fill", interrupted)
+    with interrupted_at(RollingBatch, "fill", signal.SIGTERM):
         assert main(arguments("stopped")) == 130
     shutil.move("studies", "elsewhere")
     moved = ("--studies", "elsewhere", "--device", "cpu")
