@@ -119,9 +119,29 @@ def build_network(in_channels: int, out_channels: int, config: UNetConfig, seed:
     return network
 
 
-def convolution(in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple = 1) -> nn.Conv3d:
+SMALLEST_SIDE = 3
+"""Voxels. Convolutions of smaller images are trained in float32 on a CPU."""
+
+
+class Convolution(nn.Conv3d):
+    """A convolution whose gradients are right on a CPU in mixed precision, too.
+
+    In bfloat16, oneDNN reads memory that was never set for the gradient of the weights where a side of the image has
+    one or two voxels (and writes past the end of its own for some strides), so that the gradient is wrong or not
+    finite. Images of this size occur only in the last stages of small or thin patches, where float32 costs little.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        in_mixed_precision = x.device.type == "cpu" and torch.is_grad_enabled() and torch.is_autocast_enabled("cpu")
+        if in_mixed_precision and min(x.shape[2:]) < SMALLEST_SIDE:
+            with torch.autocast("cpu", enabled=False):
+                return super().forward(x.float())
+        return super().forward(x)
+
+
+def convolution(in_channels: int, out_channels: int, kernel: int | Triple, stride: int | Triple = 1) -> Convolution:
     padding = triple([side // 2 for side in triple(kernel)])
-    return nn.Conv3d(in_channels, out_channels, triple(kernel), triple(stride), padding, bias=False)
+    return Convolution(in_channels, out_channels, triple(kernel), triple(stride), padding, bias=False)
 
 
 class InstanceNorm(nn.InstanceNorm3d):

@@ -1,13 +1,14 @@
 """The network's shapes, its published configuration, and what its weights depend on."""
 
 import itertools
+import math
 
 import pytest
 import torch
 from torch import nn
 
 from deepedit.network.architectures import NETWORKS, UNetConfig
-from deepedit.network.unet import ResidualUNet, build_network, norm
+from deepedit.network.unet import ResidualUNet, build_network, convolution, norm
 
 TINY = UNetConfig(filters=(2, 4, 6), strides=(1, 2, (2, 1, 2)), kernels=(3, 3, (3, 1, 3)))
 
@@ -49,6 +50,21 @@ def test_each_sample_is_computed_by_itself():
     batch = torch.randn(3, 2, 8, 8, 8, generator=torch.Generator().manual_seed(1))
     alone = torch.cat([network(sample[None]) for sample in batch])
     torch.testing.assert_close(network(batch), alone)
+
+
+@pytest.mark.parametrize("stride", [1, 2, (1, 2, 2), (2, 2, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 4, 4), (2, 1, 2), (1, 1, 1), (3, 1, 4), (4, 4, 1), (5, 4, 3)], ids=str)
+def test_gradients_in_mixed_precision_are_those_of_float32_in_small_images_too(shape, stride):
+    layer = convolution(16, 32, 3, stride)
+    image = torch.randn(2, 16, *shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
+    expected = torch.autograd.grad(layer(image).square().mean(), [layer.weight, image])
+    # What a library reads without having set it is what was freed last.
+    freed = [torch.full((2**size,), math.nan, dtype=torch.bfloat16) for size in range(5, 20)]
+    del freed
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = layer(image).float().square().mean()
+    for gradient, exact in zip(torch.autograd.grad(loss, [layer.weight, image]), expected, strict=True):
+        assert (gradient - exact).norm() < 0.02 * exact.norm()
 
 
 def test_weights_depend_on_the_seed_alone_and_leave_the_global_state_alone():
