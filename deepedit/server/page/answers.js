@@ -133,6 +133,13 @@ async function watch(id) {
   }
 }
 
+let whenOther = () => {};
+
+/** Have a function called if the server is another one when it is there again, with what it says about itself. */
+export function onOtherServer(listener) {
+  whenOther = listener;
+}
+
 let waiting = null;
 
 /** Resolves when the server is there again. */
@@ -146,7 +153,9 @@ async function probe() {
   for (;;) {
     await new Promise((resolve) => setTimeout(resolve, PROBE_EVERY));
     try {
-      await server.about();
+      const about = await server.about();
+      // Another one may have been started instead.
+      if (state.about && JSON.stringify(about) !== JSON.stringify(state.about)) whenOther(about);
       break;
     } catch (error) {
       if (error instanceof server.Lost) continue;

@@ -5,7 +5,7 @@ import { $, fill } from "./elements.js";
 import { extent } from "./geometry.js";
 import * as server from "./server.js";
 import { ARRAYS } from "./slices.js";
-import { AUTOMATIC, NOTHING_DONE, onChange, say, state, update, want } from "./state.js";
+import { AUTOMATIC, NOTHING_DONE, isSaved, lockedAnew, onChange, say, state, update, want } from "./state.js";
 
 /** Tells this tab from others where the server gives out cases. */
 const client = server.freshName();
@@ -87,12 +87,19 @@ async function load(image) {
     await patiently(async () => {
       const facts = await server.facts(image, state.model.name, signal);
       if (state.image !== image) return;
-      const first = !image.facts;
+      const { shown, facts: before } = image;
+      const first = String(before?.shape) !== String(facts.shape);
       image.facts = facts;
-      if (facts.notes?.length) say(facts.notes.join(" "));
+      if (facts.notes?.length && String(facts.notes) !== String(shown?.facts.notes)) say(facts.notes.join(" "));
       if (first) {
         const centre = extent(facts).map((side) => side / 2);
         update({ cursor: facts.shape.map((side) => Math.floor(side / 2)), centre, zoom: 1 });
+      }
+      if (shown && sameVoxels(shown, { facts, channel: image.channel })) {
+        if (before !== shown.facts) update({ window: facts.window });
+        Object.assign(image, { voxels: shown.voxels, complete: true, shown: { ...shown, facts } });
+        update();
+        return;
       }
       update({ window: facts.window });
       const count = facts.shape[0] * facts.shape[1] * facts.shape[2];
@@ -102,16 +109,26 @@ async function load(image) {
       };
       await server.voxels(image, state.model.name, ARRAYS[facts.dtype], count, arrived, signal);
       image.complete = true;
+      image.shown = { channel: image.channel, facts, voxels: image.voxels };
       update();
     });
   } catch (error) {
     if (error.name === "AbortError" || state.image !== image) return false;
-    if (!image.complete) update({ image: null });
+    if (image.shown) {
+      if (image.facts !== image.shown.facts) update({ window: image.shown.facts.window });
+      Object.assign(image, image.shown, { complete: true });
+    } else update({ image: null });
     if (error.status === 401) update({ login: true });
     else say(error.message, true);
     return false;
   }
   return state.image === image && image.complete;
+}
+
+/** Whether what was read of an image is also what another channel or model reads of it. */
+function sameVoxels(one, other) {
+  const read = ({ channel, facts: { notes, window, ...facts } }) => JSON.stringify({ channel, facts });
+  return read(one) === read(other);
 }
 
 export function openCase(id) {
@@ -122,22 +139,29 @@ export function openCase(id) {
 async function openFile(file) {
   if (isSession(file)) return loadSession(file);
   if (!mayLeave()) return undefined;
+  const left = { ...state };
   const key = await attempt(`Sending ${file.name}`, () => server.keep(file));
-  if (key) await show({ key, file, name: file.name });
+  if (key && mayStillLeave(left)) await show({ key, file, name: file.name });
   return undefined;
 }
 
 /** Whether what was done on an image may be given up. */
 function mayLeave() {
-  const saved = !state.work.steps.length || state.saved === state.work;
-  return saved || confirm("Leave this image? What you did on it has not been saved.");
+  return isSaved() || confirm("Leave this image? What you did on it has not been saved.");
+}
+
+/** The same, after something that took a while: asked again only about what was done meanwhile. */
+function mayStillLeave({ image, work, group }) {
+  return (state.image === image && state.work === work && state.group === group) || mayLeave();
 }
 
 async function openChannel(channel) {
   const { image } = state;
   Object.assign(image, { channel, complete: false, received: 0 });
   update();
-  if (await load(image)) bringUpToDate();
+  bringUpToDate(); // gives up what is under way for another model
+  await load(image);
+  bringUpToDate();
 }
 
 export function chooseModel(name) {
@@ -147,10 +171,18 @@ export function chooseModel(name) {
     step.clicks ? step.clicks.every(([label]) => names.has(label)) : names.has(step.lock ?? step.unlock),
   );
   const left = state.work.steps.length - kept.length;
-  const work = { ...state.work, steps: kept };
+  const corrects = (model.previous ?? true) || state.work.start.kind === "automatic";
+  const work = { ...state.work, start: corrects ? state.work.start : AUTOMATIC, steps: kept };
+  const collected = state.group.length;
   update({ model, work, ...AFRESH, hidden: new Set(), label: Math.min(state.label, model.labels.length) });
-  if (left) say(`${left} of the steps are for labels that ${name} does not have, and were left out.`);
-  bringUpToDate();
+  const notes = [];
+  if (left) notes.push(`${left} of the steps are for labels that ${name} does not have, and were left out.`);
+  if (!corrects) notes.push(`${name} does not correct segmentations: the steps are on the automatic result now.`);
+  if (collected) notes.push("The clicks that were collected are dropped.");
+  if (lockedAnew(kept)) notes.push(lockedAnew(kept));
+  if (notes.length) say(notes.join(" "));
+  // A model may read images otherwise, such as by the other affine of a file.
+  if (state.image) openChannel(state.image.channel);
 }
 
 // ---- starts and sessions ----
@@ -162,7 +194,7 @@ async function startFromFile(file) {
   if (!answer || state.image !== image) return undefined;
   const missing = answer.missing.length ? [`${file.name} has no ${answer.missing.join(", ")}.`] : [];
   want({ ...state.work, start: { kind: "sent", key: answer.key, name: file.name, file } });
-  say([...answer.notes, ...missing].join(" "));
+  say([...answer.notes, ...missing, lockedAnew(state.work.steps)].join(" ").trim());
   return undefined;
 }
 
@@ -178,23 +210,28 @@ async function loadSession(file) {
   return undefined;
 }
 
-/** What a request says that keeps what is shown. If that is no longer what the server has, it is shown anew first. */
-async function asShown(request) {
-  try {
-    return await request({ ...question(), known: state.answered.known });
-  } catch (error) {
-    if (error.status === CHANGED) {
-      // Another object, so that what is wanted counts as not answered.
-      update({ answered: { ...state.answered, work: { ...state.answered.work } } });
-      bringUpToDate();
+/** Do a request that keeps what is shown. If that is no longer what the server has, it is shown anew first. */
+function keepShown(words, request) {
+  const { image, work, answered } = state;
+  return attempt(words, async () => {
+    // It may be done again after a while, in which another image was opened.
+    if (state.image !== image) throw new server.Refused(0, `${image.name} was left before it was kept; open it again.`);
+    try {
+      return await request({ ...question(work), known: answered.known });
+    } catch (error) {
+      if (error.status === CHANGED && state.image === image && state.answered) {
+        // Another object, so that what is wanted counts as not answered.
+        update({ answered: { ...state.answered, work: { ...state.answered.work } } });
+        bringUpToDate();
+      }
+      throw error;
     }
-    throw error;
-  }
+  });
 }
 
 async function save(kind) {
   const { work } = state;
-  const answer = await attempt("Saving", () => asShown((asked) => server.download(kind, asked)));
+  const answer = await keepShown("Saving", (asked) => server.download(kind, asked));
   if (!answer) return;
   const link = document.createElement("a");
   Object.assign(link, { href: URL.createObjectURL(answer.content), download: answer.name });
@@ -215,19 +252,23 @@ export async function listCases() {
 
 async function submit() {
   const { image, work } = state;
-  const answer = await attempt("Submitting", () => asShown(server.submit));
-  if (!answer || state.image !== image) return;
-  update({ saved: work });
+  const answer = await keepShown("Submitting", server.submit);
+  if (!answer) return;
+  if (state.image === image) update({ saved: work });
   await listCases();
-  await nextCase();
+  if (state.image === image) await nextCase();
+  // It begins with what has just been submitted from now on, on which the same steps would come to something else.
+  const begins = work.start.kind === "submitted label" && state.image === image && isSaved();
+  if (begins) await show({ id: image.id, name: image.name });
   say(`${image.name} was submitted.`);
 }
 
 async function nextCase() {
   if (!mayLeave()) return;
+  const left = { ...state };
   const found = await attempt("Looking for the next case", () => server.next($("strategy").value, client));
-  if (found?.id) await show({ id: found.id, name: found.id });
-  else if (found) say("All cases have a label.");
+  if (found?.id && mayStillLeave(left)) await show({ id: found.id, name: found.id });
+  else if (found && !found.id) say("All cases have a label.");
 }
 
 // ---- uncertainty ----

@@ -1,12 +1,12 @@
 // The page begins here: what it is made of, and what it does first.
 
-import { bringUpToDate, patiently } from "./answers.js";
+import { bringUpToDate, onOtherServer, patiently } from "./answers.js";
 import { $, fill } from "./elements.js";
 import { buildFiles, chooseModel, listCases, openCase } from "./files.js";
 import { buildKeys } from "./keys.js";
 import { buildPanel } from "./panel.js";
 import * as server from "./server.js";
-import { onChange, onWanted, say, state, update } from "./state.js";
+import { isSaved, onChange, onWanted, say, state, update } from "./state.js";
 import { buildTraining, findTraining } from "./training.js";
 import { buildPanes } from "./view.js";
 
@@ -18,21 +18,26 @@ async function begin() {
   try {
     await meet(await patiently(server.about));
   } catch (error) {
-    if (error.status === 401) update({ login: true });
-    else say(error.message, true);
+    refused(error);
   } finally {
     update({ busy: null });
   }
 }
 
+function refused(error) {
+  if (error.status === 401) update({ login: true });
+  else say(error.message, true);
+}
+
 /** Take what the server says about itself, and open the first image. */
 async function meet(about) {
   update({ about });
-  fill($("model"), about.models.map(({ name }) => [name, name]), about.models[0].name);
+  const model = about.models.find(({ name }) => name === state.model?.name) ?? about.models[0];
+  fill($("model"), about.models.map(({ name }) => [name, name]), model.name);
   const strategies = about.strategies.map((name) => [name, STRATEGIES[name] ?? name]);
   fill($("strategy"), strategies, strategies[0]?.[0] ?? "");
   $("model-field").hidden = about.models.length < 2;
-  if (!state.model) chooseModel(about.models[0].name);
+  if (JSON.stringify(model) !== JSON.stringify(state.model)) chooseModel(model.name);
   await listCases();
   findTraining();
   const first = about.image ?? state.cases[0]?.id;
@@ -71,8 +76,9 @@ buildLogin();
 buildTraining();
 onChange(askForToken);
 onWanted(bringUpToDate);
+onOtherServer((about) => meet(about).catch(refused));
 addEventListener("beforeunload", (event) => {
-  if (state.work.steps.length && state.saved !== state.work) event.preventDefault();
+  if (!isSaved()) event.preventDefault();
 });
 update();
 begin();

@@ -6,7 +6,8 @@ import { $, element, fill, icon, press, text } from "./elements.js";
 import { PLANES, toFile, toMm } from "./geometry.js";
 import { difference, renderClicks, renderLabels } from "./lists.js";
 import { fitAll } from "./moving.js";
-import { AUTOMATIC, MODES, labelOf, labels, onChange, redo, say, state, undo, update, want } from "./state.js";
+import { AUTOMATIC, MODES, labelOf, labels, lockedAnew, onChange, redo, say, state } from "./state.js";
+import { undo, update, want } from "./state.js";
 
 const WORDS = { click: "Click", scribble: "Scribble", look: "Look", window: "Window", pan: "Pan", zoom: "Zoom" };
 const HINTS = {
@@ -60,6 +61,8 @@ export function toggleLabels() {
 function startFrom(kind) {
   if (kind === state.work.start.kind) return;
   want({ ...state.work, start: kind === "automatic" ? AUTOMATIC : { kind } });
+  const words = lockedAnew(state.work.steps);
+  if (words) say(words);
 }
 
 function buildModes() {
@@ -109,8 +112,9 @@ function render() {
   press($("show-uncertainty"), state.uncertainty !== null);
   const ready = Boolean(state.image?.complete && state.model);
   for (const id of ["load-session", "start-file", "fit", "show-uncertainty"]) $(id).disabled = !ready;
-  // What is not shown yet is not kept.
-  for (const id of ["save", "submit", "save-session"]) $(id).disabled = !ready || state.answered?.work !== state.work;
+  // What is not shown yet, or not sent, is not kept.
+  const shown = ready && state.answered?.work === state.work && !state.group.length;
+  for (const id of ["save", "submit", "save-session"]) $(id).disabled = !shown;
   $("panes").setAttribute("aria-busy", String(isBusy()));
   renderImage();
   renderPresets();

@@ -43,7 +43,17 @@ function post(address, content, signal) {
   return ask(address, { method: "POST", headers, body: JSON.stringify(content), signal });
 }
 
-function put(address, field, file) {
+/** A file that cannot be read fails as if there was no server: it is looked into before. */
+async function readable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    throw new Refused(0, `${file.name} cannot be read: it has changed since, or is a folder. Choose the file again.`);
+  }
+}
+
+async function put(address, field, file) {
+  await readable(file);
   const form = new FormData();
   form.append(field, file, file.name);
   return ask(address, { method: "PUT", body: form });
@@ -125,8 +135,10 @@ export async function download(kind, question) {
 export const sendStart = async (image, model, file) =>
   body(await put(`api/start?${query({ ...nameOf(image), model })}`, "file", file), "json");
 
-export const sendSession = (image, model, file) =>
-  json(`api/session?${query({ ...nameOf(image), model })}`, { method: "PUT", body: file });
+export async function sendSession(image, model, file) {
+  await readable(file);
+  return json(`api/session?${query({ ...nameOf(image), model })}`, { method: "PUT", body: file });
+}
 
 export const submit = async (question) => body(await post("api/submit", question), "json");
 

@@ -97,6 +97,14 @@ export function removeStep(at, click = null) {
   if (click === null || clicks.length === 1) steps.splice(at, 1);
   else steps[at] = { clicks: clicks.filter((_, number) => number !== click) };
   want({ ...state.work, steps });
+  const words = lockedAnew(steps.slice(at));
+  if (words) say(words);
+}
+
+/** What to say if steps that are answered again, after something else than before, lock labels. */
+export function lockedAnew(steps) {
+  const words = "The steps are answered anew; locked labels become what they are by them.";
+  return steps.some((step) => step.lock) ? words : "";
 }
 
 export function undo() {
@@ -113,9 +121,21 @@ export function redo() {
 
 /** Go back to what was answered last: what was asked since is taken back. */
 export function takeBack() {
+  const { past, future } = state;
   const work = state.answered?.work ?? state.work;
-  const at = state.past.lastIndexOf(work);
-  setWork(work, { past: at < 0 ? state.past : state.past.slice(0, at), future: [], paused: true });
+  const at = past.lastIndexOf(work);
+  const undone = future.lastIndexOf(work);
+  if (at < 0 && undone >= 0) {
+    const between = future.slice(undone + 1).reverse();
+    setWork(work, { past: [...past, state.work, ...between], future: future.slice(0, undone), paused: true });
+  } else {
+    setWork(work, { past: at < 0 ? past : past.slice(0, at), future: [], paused: true });
+  }
+}
+
+/** Whether all that was done is saved or submitted; clicks that are collected are not. */
+export function isSaved() {
+  return !state.group.length && (!state.work.steps.length || state.saved === state.work);
 }
 
 /** Whether a work has all that another has, in its order, and maybe more. */

@@ -89,7 +89,10 @@ class Pane {
   }
 
   render() {
-    const { image } = state;
+    const { image, model } = state;
+    // A stroke belongs to what it was drawn on.
+    if (image !== this.image || model !== this.model || (this.drawing && state.mode !== "scribble")) this.giveUp();
+    Object.assign(this, { image, model });
     this.element.hidden = !this.isShown();
     this.enlarge.setAttribute("aria-pressed", state.enlarged === this.number);
     this.enlarge.setAttribute("aria-label", `Enlarge the ${this.plane.name.toLowerCase()} plane`);
@@ -143,6 +146,12 @@ class Pane {
     if (this.drag.does === "scribble") this.extendStroke(at, at);
     if (this.drag.does === "look") goTo(this.voxelAt(at));
     update();
+  }
+
+  giveUp() {
+    this.view.stroke = [];
+    this.drawing = false;
+    this.drag = null;
   }
 
   /** What a press does: the mode, unless a key or another button says otherwise. */

@@ -208,6 +208,59 @@ def test_leaving_unsaved_work_is_asked_about(tab):
     assert tab.page.locator("#clicks li").count() == 1
 
 
+def test_clicks_that_are_collected_are_neither_left_out_nor_lost(tab):
+    tab.button("Group").click()
+    tab.press("1")
+    tab.click("Axial", tab.middle())
+    tab.draw()
+    assert all(tab.button(name).is_disabled() for name in ("Save", "Submit and next", "Save session"))
+    asked = []
+    tab.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+    tab.page.locator("#case").select_option("case_2")
+    tab.settle()
+    assert len(asked) == 1
+    tab.button("Send 1 together").click()
+    tab.settle()
+    assert len(tab.clicks) == 1
+    assert tab.button("Save").is_enabled()
+
+
+def test_a_stroke_that_is_drawn_with_keys_stays_with_its_image(tab):
+    tab.press("1", "s")
+    tab.canvas().focus()
+    tab.press("Enter", "ArrowLeft", "ArrowLeft")
+    tab.choose("Case", "case_1")
+    tab.canvas().focus()
+    tab.press("Enter", "Enter").settle()
+    assert len(tab.clicks) == 1
+    tab.press("Enter", "ArrowLeft", "c")
+    tab.press("s", "Enter", "Enter").settle()
+    assert [len(step["clicks"]) for step in tab.steps] == [1, 1]
+
+
+def test_a_label_that_was_locked_after_a_removed_click_is_locked_anew(tab):
+    click_middle(tab, "1")
+    tab.press("k").settle()
+    tab.page.locator("#clicks li").first.get_by_role("button", name="Remove").click()
+    tab.settle()
+    assert "locked labels become what they are by them" in tab.status
+
+
+def test_a_case_that_stays_after_its_start_was_submitted_begins_anew(browser, tmp_path):
+    studies = tmp_path / "studies"
+    (studies / "labels" / "final").mkdir(parents=True)
+    write_image(studies / "case_0.nii.gz", "RAS")
+    write_label_map(studies / "labels" / "final" / "case_0.nii.gz", "RAS", truth())
+    with serving(named(model_that_obeys(), tmp_path), studies) as live, opened(browser, live.url) as tab:
+        tab.choose("Start from", "submitted label")
+        click_middle(tab, "2")
+        tab.button("Submit and next").click()
+        tab.page.get_by_text("case_0 was submitted").wait_for()
+        tab.settle()
+        assert tab.page.locator("#clicks li").count() == 0
+        assert tab.asked[-1]["start"] == {"kind": "automatic"}
+
+
 def test_training_on_what_was_submitted(browser, server):
     """It is begun, followed and ended; a server that cannot train says why, as here, where the model's file is none."""
     with opened(browser, server.url) as tab:

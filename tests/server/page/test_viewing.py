@@ -7,9 +7,13 @@ import numpy as np
 import pytest
 
 from deepedit.colours import colour
+from deepedit.network.checkpoint import Model
+from deepedit.network.inputs import input_channels
+from deepedit.network.unet import build_network
 from deepedit.plan import Intensity, Plan
-from tests.inference.networks import Pointwise
-from tests.server.live import LABELS, model_that_obeys, named, serving
+from deepedit.volume import Reading
+from tests.inference.networks import Pointwise, random_model
+from tests.server.live import LABELS, model_that_obeys, named, serving, write_image
 from tests.server.page.browser import NARROW, PLANES, bright_spot, differing, opened
 
 SHAPE = (24, 20, 16)
@@ -266,6 +270,21 @@ def test_channels_are_switched_and_clicks_stay(browser, channels):
         assert len(differing(first, tab.picture())) == 0
 
 
+def test_a_channel_that_cannot_be_read_leaves_the_one_before(browser, channels):
+    with opened(browser, channels.url) as tab:
+        tab.press("x", "h", "1")
+        tab.click("Axial", tab.middle())
+        tab.settle()
+        before = tab.picture()
+        answer = {"status": 500, "json": {"detail": "its disk is gone"}}
+        tab.page.route("**/api/image?*channel=1*", lambda route: route.fulfill(**answer))
+        tab.choose("Channel", "2")
+        assert tab.error == "its disk is gone"
+        assert tab.page.locator("#channel").input_value() == "0"
+        assert tab.page.locator("#clicks li").count() == 1
+        assert len(differing(before, tab.picture())) == 0
+
+
 def test_the_uncertainty_is_laid_over(browser, channels):
     with opened(browser, channels.url) as tab:
         tab.press("x", "h")
@@ -293,3 +312,47 @@ def test_another_model_answers_the_same_clicks(browser, channels):
         tab.choose("Model", "deepedit-second")
         assert tab.asked[-1]["model"] == "deepedit-second"
         assert tab.steps == steps
+
+
+def test_a_model_that_corrects_no_segmentation_gets_the_steps_on_its_automatic_result(browser, tmp_path):
+    (tmp_path / "second").mkdir()
+    (tmp_path / "studies").mkdir()
+    write_image(tmp_path / "studies" / "case.nii.gz")
+    other = random_model(labels=LABELS)
+    network = build_network(input_channels(1, 3, False), 3, other.network.config, seed=0).eval()
+    other = Model(network, replace(other.plan, previous=False))
+    models = [*named(model_that_obeys(), tmp_path), *named(other, tmp_path / "second")]
+    with serving(models, tmp_path / "studies") as live, opened(browser, live.url) as tab:
+        tab.choose("Start from", "empty")
+        tab.press("1")
+        tab.click("Axial", tab.middle())
+        tab.settle()
+        tab.choose("Model", "deepedit-second")
+        assert tab.asked[-1]["start"] == {"kind": "automatic"}
+        assert len(tab.steps) == 1
+        assert "deepedit-second does not correct segmentations" in tab.status
+
+
+def test_a_model_that_reads_an_image_by_its_other_affine_shows_it_so(browser, tmp_path):
+    """Its sform and its qform run in opposite directions, and each of two models believes another one."""
+    (tmp_path / "second").mkdir()
+    (tmp_path / "studies").mkdir()
+    image = nib.Nifti1Image(np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE) % 3, np.eye(4))
+    image.set_sform(np.eye(4), 1)
+    image.set_qform(np.diag([-1.0, -1, 1, 1]), 1)
+    nib.save(image, tmp_path / "studies" / "case.nii.gz")
+    second = model_that_obeys()
+    second = replace(second, plan=replace(second.plan, reading=Reading(affine="qform")))
+    models = [*named(model_that_obeys(), tmp_path), *named(second, tmp_path / "second")]
+    with serving(models, tmp_path / "studies") as live, opened(browser, live.url) as tab:
+
+        def seen():
+            tab.button("Close the message").click()
+            return tab.picture()
+
+        tab.press("x", "h")
+        first = seen()
+        tab.choose("Model", "deepedit-second").press("h")
+        assert len(differing(first, seen())) > 1000
+        tab.choose("Model", "deepedit").press("h")
+        assert len(differing(first, seen())) == 0

@@ -2,11 +2,13 @@
 
 import shutil
 from contextlib import ExitStack
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from deepedit.plan import Labels
 from tests.server.live import LABELS, SHAPE, model_that_obeys, named, serving, shown, truth, write_image
 from tests.server.page.browser import Gate, differing, opened
 
@@ -104,6 +106,29 @@ def test_cancelling_takes_back_what_was_not_answered(browser, gated):
         click_voxel(tab, FREE[2])
         tab.settle()
         assert [click[1] for click in tab.clicks] == [list(FREE[0]), list(FREE[2])]
+
+
+def test_cancelling_an_undo_leaves_what_can_be_undone(browser, gated):
+    server, gate = gated
+    with opened(browser, server.url) as tab:
+        tab.press("1")
+        for voxel in FREE:
+            click_voxel(tab, voxel)
+            tab.settle()
+        volume = tab.volume("left")
+        server.service.sessions[0].forget()
+        with gate.closed():
+            tab.press("Control+z", "Control+z", "Control+z")
+            tab.button("Cancel").click()
+            tab.settle()
+        assert tab.page.locator("#clicks > li").count() == 3
+        assert tab.volume("left") == volume
+        for left in (2, 1, 0):
+            tab.press("Control+z").settle()
+            assert tab.page.locator("#clicks > li").count() == left
+        assert tab.button("Undo").is_disabled()
+        tab.press(*["Control+Shift+z"] * 3).settle()
+        assert tab.volume("left") == volume
 
 
 def test_the_image_is_shown_before_the_automatic_pass_which_can_be_cancelled(browser, gated):
@@ -244,6 +269,58 @@ def test_what_was_dropped_is_sent_again_to_a_new_server(browser, folder, own, tm
 
 def port_of(live) -> int:
     return int(live.url.rpartition(":")[2])
+
+
+def test_clicks_made_while_a_file_is_sent_are_not_lost_unasked(browser, gated, tmp_path):
+    server, _ = gated
+    with opened(browser, server.url) as tab:
+        held, asked = [], []
+        tab.page.route("**/session/", lambda route: held.append(route))
+        tab.page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        tab.page.locator("#file").set_input_files(write_image(tmp_path / "mine.nii.gz", "LPS"))
+        tab.wait_for("Sending mine.nii.gz")
+        tab.press("1")
+        click_voxel(tab, FREE[0])
+        while not held:
+            tab.page.wait_for_timeout(20)
+        held[0].continue_()
+        tab.settle()
+        assert len(asked) == 1
+        assert tab.clicks == [["left", list(FREE[0])]]
+        assert tab.page.locator("#case").input_value() == "case"
+
+
+def test_a_file_that_cannot_be_read_is_told_of(browser, gated, tmp_path):
+    """As a folder that was dropped, or a file that changed after it was chosen."""
+    server, _ = gated
+    with opened(browser, server.url) as tab:
+        tab.page.evaluate(
+            "() => { Blob.prototype.arrayBuffer = () => Promise.reject(new DOMException('', 'NotFoundError')); }"
+        )
+        tab.drop(write_image(tmp_path / "mine.nii.gz"))
+        assert tab.error.startswith("mine.nii.gz cannot be read")
+        assert "does not answer" not in tab.status
+
+
+def test_another_server_in_place_of_the_one_before(browser, folder, own, tmp_path):
+    """Its labels are shown, and steps for labels that it does not have are left out with a word."""
+    with ExitStack() as stack:
+        with serving(named(model_that_obeys(), folder), own) as live:
+            tab = stack.enter_context(opened(browser, live.url))
+            tab.press("1")
+            click_voxel(tab, FREE[0])
+            tab.settle()
+        click_voxel(tab, FREE[1])
+        tab.wait_for("The server does not answer")
+        other = replace(
+            model_that_obeys(), plan=replace(model_that_obeys().plan, labels=Labels(("up", "down"), (1, 2)))
+        )
+        with serving(named(other, folder), own, port=port_of(live)):
+            tab.page.locator("#labels").get_by_text("down", exact=True).wait_for()
+            tab.settle()
+            assert tab.page.locator("#labels").get_by_text("left", exact=True).count() == 0
+            assert "2 of the steps are for labels that deepedit does not have" in tab.status
+            assert tab.steps == []
 
 
 def test_sessions_that_are_dropped_are_rebuilt_unseen(browser, folder, own):
