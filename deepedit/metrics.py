@@ -15,7 +15,7 @@ def dice(prediction: np.ndarray, truth: np.ndarray) -> float:
 
 
 def surface_dice(
-    prediction: np.ndarray, truth: np.ndarray, spacing: Sequence[float], tolerance: float = TOLERANCE
+    prediction: np.ndarray, truth: np.ndarray, axes: np.ndarray | Sequence[float], tolerance: float = TOLERANCE
 ) -> float:
     """Normalised surface distance: the share of the two surfaces that is within a tolerance of the other surface.
 
@@ -23,7 +23,8 @@ def surface_dice(
 
     Args:
         prediction, truth: ``[X, Y, Z]`` bool.
-        spacing: mm between voxels along each axis.
+        axes: mm between voxels along each axis; or a matrix ``[3, 3]`` that maps steps in voxels to mm, as that of the
+            affine, for grids whose axes may be sheared.
         tolerance: distance in mm up to which surfaces agree.
 
     Returns:
@@ -35,10 +36,24 @@ def surface_dice(
     if not prediction.any() or not truth.any():
         return float(prediction.any() == truth.any())
     from scipy import ndimage
+    from scipy.spatial import KDTree
 
     box = bounding_box(prediction | truth)
     masks = [np.pad(mask[box], 1) for mask in (prediction, truth)]
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in masks]
-    distances = [ndimage.distance_transform_edt(~surface, sampling=spacing) for surface in surfaces]
-    near = sum(np.count_nonzero(distances[1 - side][surfaces[side]] <= tolerance + 1e-6) for side in (0, 1))
-    return near / sum(np.count_nonzero(surface) for surface in surfaces)
+    axes = np.asarray(axes, dtype=float)
+    lengths = axes if axes.ndim == 1 else np.linalg.norm(axes, axis=0)
+    if axes.ndim == 1 or is_rectangular(axes):
+        fields = [ndimage.distance_transform_edt(~surface, sampling=lengths) for surface in surfaces]
+        distances = [fields[1 - side][surfaces[side]] for side in (0, 1)]
+    else:
+        points = [np.argwhere(surface) @ axes.T for surface in surfaces]
+        distances = [np.asarray(KDTree(points[1 - side]).query(points[side])[0]) for side in (0, 1)]
+    near = sum(np.count_nonzero(each <= tolerance + 1e-6) for each in distances)
+    return near / sum(map(len, distances))
+
+
+def is_rectangular(axes: np.ndarray) -> bool:
+    """Whether the columns of a matrix ``[3, 3]`` are at right angles to each other, apart from rounding in headers."""
+    directions = axes / np.linalg.norm(axes, axis=0)
+    return bool(np.allclose(directions.T @ directions, np.eye(3), atol=1e-3))

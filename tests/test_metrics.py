@@ -19,13 +19,13 @@ def surface_of(mask):
     return {v for v in voxels if any(tuple(map(sum, zip(v, step, strict=True))) not in voxels for step in steps)}
 
 
-def slow_surface_dice(prediction, truth, spacing, tolerance):
+def slow_surface_dice(prediction, truth, axes, tolerance):
     one, other = surface_of(prediction), surface_of(truth)
     if not one or not other:
         return float(one == other)
 
     def near(voxel, surface):
-        scaled = [[index * mm for index, mm in zip(each, spacing, strict=True)] for each in (voxel, *surface)]
+        scaled = [np.dot(axes, each) for each in (voxel, *surface)]
         return any(math.dist(scaled[0], each) <= tolerance + 1e-6 for each in scaled[1:])
 
     hits = sum(near(v, other) for v in one) + sum(near(v, one) for v in other)
@@ -43,8 +43,26 @@ def slow_surface_dice(prediction, truth, spacing, tolerance):
 def test_surface_dice_equals_the_count_voxel_by_voxel(shape, density, seed, spacing, tolerance):
     rng = np.random.default_rng(seed)
     prediction, truth = (rng.random(shape) < density * rng.random() for _ in range(2))
-    expected = slow_surface_dice(prediction, truth, spacing, tolerance)
+    expected = slow_surface_dice(prediction, truth, np.diag(spacing), tolerance)
     assert surface_dice(prediction, truth, spacing, tolerance) == pytest.approx(expected, abs=1e-12)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    shape=SHAPES,
+    seed=SEEDS,
+    shear=st.sampled_from([0.0, 0.36, 1.0]),
+    turned=st.booleans(),
+    tolerance=st.sampled_from([0.0, 1.0, 2.0]),
+)
+def test_distances_are_those_in_space_on_sheared_and_turned_grids(shape, seed, shear, turned, tolerance):
+    rng = np.random.default_rng(seed)
+    prediction, truth = (rng.random(shape) < rng.random() for _ in range(2))
+    axes = np.array([[0.8, 0, 0], [0, 0.9, shear], [0, 0, 1.1]])
+    if turned:
+        axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ axes
+    expected = slow_surface_dice(prediction, truth, axes, tolerance)
+    assert surface_dice(prediction, truth, axes, tolerance) == pytest.approx(expected, abs=1e-12)
 
 
 @settings(deadline=None, max_examples=40)

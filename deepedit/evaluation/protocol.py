@@ -20,6 +20,7 @@ from deepedit.inference.session import InteractiveSession
 from deepedit.io.grids import misfit, near_misfit
 from deepedit.io.msd import read_case
 from deepedit.io.pairing import Case
+from deepedit.io.segment_names import called_otherwise
 from deepedit.io.volumes import read_label_on
 from deepedit.metrics import dice, surface_dice
 from deepedit.network.checkpoint import Model
@@ -177,7 +178,7 @@ def _evaluate_case(
         correct(case, truth)
         for note in session.notes:
             on_note(note)
-    spacing = image.spacing
+    axes = image.affine[:3, :3]
     del image
 
     scores: list[list[tuple[float, float]]] = []
@@ -190,7 +191,7 @@ def _evaluate_case(
         if before is None and protocol.oracle:
             oracle = oracle_dice(each.classes, truth, labels.num_classes, *limits)
         known = None if before is None else (before, scores[-1])
-        scores.append(_scores(each.classes, truth, labels, spacing, protocol.tolerance, known))
+        scores.append(_scores(each.classes, truth, labels, axes, protocol.tolerance, known))
         obeyed = effect = None
         if before is not None and each.voxel is not None and each.label is not None:
             obeyed = bool(each.classes[each.voxel] == each.label)
@@ -233,6 +234,8 @@ def _read_truth(
                 f"{one_line(case.label)}: {one_line(name, 60)} is {value}, for the model it is {ours[name]}; give the "
                 "file the model's values"
             )
+    for clause in called_otherwise(label.names, ours):
+        on_note(f"{one_line(case.label)}: {clause}; both are taken for the same")
     values = label.data.reshape(image.shape)
     classes, unknown = labels.to_classes(values), None
     if ignore is not None:
@@ -253,7 +256,7 @@ def _scores(
     classes: np.ndarray,
     truth: np.ndarray,
     labels: Labels,
-    spacing: tuple[float, float, float],
+    axes: np.ndarray,
     tolerance: float,
     known: tuple[np.ndarray, list[tuple[float, float]]] | None,
 ) -> list[tuple[float, float]]:
@@ -266,7 +269,7 @@ def _scores(
             result.append(known[1][index - 1])
             continue
         right = truth == index
-        result.append((float(dice(mask, right)), float(surface_dice(mask, right, spacing, tolerance))))
+        result.append((float(dice(mask, right)), float(surface_dice(mask, right, axes, tolerance))))
     return result
 
 

@@ -29,7 +29,7 @@ from deepedit.io.pairing import (
     volume_files,
     why_no_cases,
 )
-from deepedit.io.segment_names import contradicting_names, shared_names
+from deepedit.io.segment_names import called_otherwise, contradicting_names, shared_names
 from deepedit.io.suffixes import IMAGES, ending, stem
 from deepedit.io.volumes import read_volume
 from deepedit.plan import Labels
@@ -117,6 +117,8 @@ def find_dataset(
     if problems:
         raise DatasetError(listed_problems(folder, problems))
     warnings += grouped_notes(reports)
+    if others := called_otherwise(names, chosen):
+        warnings.append(f"label files name values otherwise: {'; '.join(others[:5])}; both are taken for the same")
     values = set(chosen.values())
     for case, report in zip(cases, reports, strict=True):
         if values.isdisjoint(report.values or ()):

@@ -24,6 +24,20 @@ def shared_names(reports: Sequence[CaseReport]) -> dict[int, str]:
     return {value: name for value, name in names.items() if name not in twice}
 
 
+def called_otherwise(names: Mapping[int, str], labels: Mapping[str, int]) -> list[str]:
+    """For each value of a label that a file calls by another name, a clause that says so.
+
+    Args:
+        names: names of values in the file.
+        labels: names and values of the labels.
+    """
+    return [
+        f"{value} is {one_line(names[value], 60)}, and here it is {one_line(label, 60)}"
+        for label, value in labels.items()
+        if value in names and names[value].casefold() != label.casefold()
+    ]
+
+
 def contradicting_names(cases: Sequence[Case], reports: Sequence[CaseReport], labels: Mapping[str, int]) -> list[str]:
     """A problem for each segment that has a label's name and not its value, or the value of another segment's name."""
     problems = []
@@ -38,6 +52,6 @@ def contradicting_names(cases: Sequence[Case], reports: Sequence[CaseReport], la
             known, where = first.setdefault(value, (name, place))
             if labels.get(name, value) != value:
                 problems.append(f"{called}, and {one_line(name, 60)} is {labels[name]}; {MEND}")
-            elif known != name and name not in labels:
+            elif known.casefold() != name.casefold():
                 problems.append(f"{called}, which {where} calls {one_line(known, 60)}; {MEND}")
     return problems

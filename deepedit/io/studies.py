@@ -12,7 +12,7 @@ from deepedit.io.dataset_json import IGNORE, check_label, read_description
 from deepedit.io.left_out import some
 from deepedit.io.msd import Dataset
 from deepedit.io.pairing import Case
-from deepedit.io.segment_names import contradicting_names
+from deepedit.io.segment_names import called_otherwise, contradicting_names
 from deepedit.io.studies_folder import DATASET_LABELS, FINAL, LABELS, read_studies_folder
 from deepedit.plan import Labels
 from deepedit.volume import DEFAULT_READING, Reading
@@ -69,7 +69,9 @@ def find_labelled_studies(
     usable: list[Case] = []
     good: list[CaseReport] = []
     for case, report in zip(found, reports, strict=True):
-        reasons = report.problems + contradicting_names([case], [report], labels)
+        names = {value: report.names[value] for value in report.values or () if value in report.names}
+        others = [f"{clause}; rename the segment" for clause in called_otherwise(names, foreground)]
+        reasons = report.problems + contradicting_names([case], [report], labels) + others
         reason = reasons[0] if reasons else None
         if reason is None and report.channels != image_channels:
             reason = f"its image has {report.channels} channels where the model expects {image_channels}"

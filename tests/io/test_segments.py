@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from deepedit.colours import PALETTE
 from deepedit.errors import DatasetError, FileError
-from deepedit.io import itk, nifti
+from deepedit.io import nifti
 from deepedit.io.msd import find_dataset, read_case
 from deepedit.io.volumes import read_label, read_label_on, write_label
 from deepedit.volume import DEFAULT_READING, Volume
@@ -54,9 +54,6 @@ class TestSegmentations:
         label = read_label(path)
         assert_array_equal(label.data, labels)
         assert label.names == named
-        assert [(each.name, each.value, each.layer) for each in itk.read_segments(path)] == [
-            (name, value, 0) for value, name in named.items()
-        ]
 
     def test_are_described_as_slicer_expects(self, tmp_path):
         labels = np.zeros((5, 4, 3), int)
@@ -216,6 +213,20 @@ class TestDatasets:
         )
         with pytest.raises(DatasetError, match=r"c.seg.nrrd: its segment liver has the value 1, and liver is 2"):
             find_dataset(dataset)
+
+    def test_whose_segments_have_other_names_than_their_labels(self, dataset):
+        grid = Volume(np.zeros((6, 5, 4)), PLACES["LPS"])
+        found = find_dataset(dataset, {"leber": 1, "tumour": 2})
+        said = "label files name values otherwise: 1 is liver, and here it is leber; both are taken for the same"
+        assert said in found.warnings
+        (dataset / "labelsTr" / "c.mha").unlink()
+        write_label(
+            dataset / "labelsTr" / "c.seg.nrrd", np.resize([0, 1, 2], (6, 5, 4)), grid, {1: "leber", 2: "tumour"}
+        )
+        with pytest.raises(
+            DatasetError, match=r"c.seg.nrrd: its segment leber .*, which labelsTr/a.seg.nrrd calls liver"
+        ):
+            find_dataset(dataset, {"leber": 1, "tumour": 2})
 
     def test_without_simpleitk_say_so_for_each_file(self, dataset, monkeypatch):
         monkeypatch.setitem(sys.modules, "SimpleITK", None)

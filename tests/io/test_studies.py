@@ -121,6 +121,18 @@ def test_a_segmentation_whose_segments_have_other_values_is_left_out(studies, la
     assert "b is left out: final/b.seg.nrrd: its segment liver has the value 2, and liver is 6" in dataset.warnings[0]
 
 
+@pytest.mark.parametrize(("name", "used"), [("Liver", ["a"]), ("Spleen", ["a", "b"])])
+def test_a_segmentation_that_gives_a_value_another_name_is_left_out(studies, label, name, used):
+    pytest.importorskip("SimpleITK", reason="SimpleITK is not installed")
+    folder = studies("a.nii.gz", "b.nii.gz")
+    truth = read_label(label("labels/final/a.nii.gz", 1, 6))
+    write_label(folder / "labels" / "final" / "b.seg.nrrd", truth.data.clip(0, 1), truth, {1: name})
+    dataset = find_labelled_studies(folder, LABELS)
+    assert [case.name for case in dataset.cases] == used
+    said = "b is left out: 1 is Liver, and here it is spleen; rename the segment"
+    assert (said in dataset.warnings) == (name == "Liver")
+
+
 def test_a_value_to_ignore_stays_one(studies, label):
     folder = studies("a.nii.gz")
     label("labels/final/a.nii.gz", 1, 6, 9)
