@@ -235,7 +235,7 @@ CONTROL_GROUP = Path("/sys/fs/cgroup")
 def available_memory() -> int | None:
     """Bytes that this process may still allocate without swapping, as far as the system tells; else None."""
     limits = []
-    with suppress(OSError, ValueError, IndexError):
+    with suppress(OSError, ValueError, IndexError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
         limits.append(1024 * int(next(line for line in lines if line.startswith("MemAvailable:")).split()[1]))
     for limit, used, statistics, cached in (

@@ -84,16 +84,6 @@ def read_label(path: str | os.PathLike[str], reading: Reading = DEFAULT_READING)
     return Volume(data, geometry.affine, None, geometry.other_affines, geometry.notes, names)
 
 
-def read_segments(path: str | os.PathLike[str]) -> tuple[Segment, ...]:
-    """The segments of a ``.seg.nrrd``, in its order; only the header is read.
-
-    Raises:
-        FileError: as for `read_geometry`.
-    """
-    with _opened(path, DEFAULT_READING) as (reader, _, _):
-        return _segments(reader, path, one_line(path))
-
-
 def write_label(
     path: str | os.PathLike[str], labels: np.ndarray, like: Volume, names: Mapping[int, str] | None = None
 ) -> None:

@@ -172,7 +172,7 @@ def _meta(path: Path, stream: BinaryIO, start: bytes, name: str) -> Header:
         if key in fields:
             fields[key] = fields[key].lower()
     sizes = fields["DimSize"].split()
-    if not all(size.isdecimal() and int(size) > 0 for size in sizes) or fields["NDims"] != str(len(sizes)):
+    if not all(_is_count(size) and int(size) > 0 for size in sizes) or fields["NDims"] != str(len(sizes)):
         raise FileError(
             f"{name}: its header gives {one_line(fields['NDims'], 20)} sides of "
             f"{one_line(fields['DimSize'], 60)} voxels; it is damaged"
@@ -188,7 +188,12 @@ def _meta(path: Path, stream: BinaryIO, start: bytes, name: str) -> Header:
     if elsewhere.split()[0].upper() == "LIST" or "%" in elsewhere:
         return Header(fields, start)
     voxels, skipped = _beside(path, elsewhere, name), fields.get("HeaderSize", "0")
-    return Header(fields, start, voxels if skipped.isdecimal() else None, int(skipped) if skipped.isdecimal() else 0)
+    return Header(fields, start, voxels if _is_count(skipped) else None, int(skipped) if _is_count(skipped) else 0)
+
+
+def _is_count(text: str) -> bool:
+    """Whether a text is a whole number of at most 18 digits; Python refuses to read numbers of thousands of digits."""
+    return text.isdecimal() and len(text) <= 18
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
@@ -221,5 +226,5 @@ def _promised_bytes(header: Header, name: str) -> int:
     if "DimSize" not in fields or fields.get("BinaryData", "true") != "true":
         return 0
     channels = fields.get("ElementNumberOfChannels", "1")
-    count = math.prod(int(size) for size in fields["DimSize"].split()) * (int(channels) if channels.isdecimal() else 1)
+    count = math.prod(int(size) for size in fields["DimSize"].split()) * (int(channels) if _is_count(channels) else 1)
     return count * META_BYTES.get(fields["ElementType"], 4)

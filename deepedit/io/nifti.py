@@ -214,16 +214,18 @@ def _read_stored(
 
 
 def _after_the_voxels(stream: BufferedIOBase, path: str | os.PathLike[str]) -> list[str]:
-    """Read to the end, where gzip compares its checksum. Returns a note if other bytes follow the gzip data."""
+    """Read to the end, where gzip compares its checksum. Returns a note on bytes that are not read as voxels."""
+    surplus = 0
     try:
-        stream.read(1)
+        while part := stream.read(CHUNK):
+            surplus += len(part)
     except gzip.BadGzipFile as error:
         if "Not a gzipped file" in str(error):
             return ["bytes that follow its gzip stream are passed over"]
         raise FileError(_damaged(path, error)) from error
     except (EOFError, OSError, zlib.error) as error:
         raise FileError(_damaged(path, error)) from error
-    return []
+    return [f"{surplus} bytes that follow its voxels are passed over"] if surplus else []
 
 
 def _skip(stream: BufferedIOBase, count: int, path: str | os.PathLike[str]) -> None:

@@ -260,6 +260,7 @@ class TestRefused:
             ("DimSize = 4 5 6\nElementType = MET_FOO", "MET_FOO"),
             ("DimSize = 4 -5 6\nElementType = MET_UCHAR", "damaged"),
             ("DimSize = 4 5\nElementType = MET_UCHAR", "damaged"),
+            (f"DimSize = 4 5 {5000 * '9'}\nElementType = MET_UCHAR", "damaged"),
             ("ElementType = MET_UCHAR", "does not say DimSize"),
             ("DimSize = 40000 50000 60000\nElementType = MET_UCHAR", "GiB of memory"),
         ],

@@ -187,3 +187,16 @@ def test_bytes_behind_the_gzip_stream_are_passed_over(save, behind):
     assert volume.notes == ("bytes that follow its gzip stream are passed over",)
     path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()[: -len(behind)])) + bytes(7))
     assert read_volume(path).notes == ()  # zeros are padding
+
+
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_bytes_behind_the_voxels_are_told_of(save, ending):
+    path = save(np.arange(120, dtype=np.int16).reshape(SHAPE), name=f"image{ending}")
+    opened = gzip.open if ending == ".nii.gz" else open
+    with opened(path, "rb") as stream:
+        content = stream.read()
+    with opened(path, "wb") as stream:
+        stream.write(content + bytes(1000))
+    volume = read_volume(path)
+    assert_array_equal(volume.data, np.arange(120).reshape(SHAPE))
+    assert volume.notes == ("1000 bytes that follow its voxels are passed over",)

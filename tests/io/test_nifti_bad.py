@@ -76,9 +76,10 @@ def test_cut_short_anywhere(save, ending):
         refused(read_volume, path, "cut short|empty|not a NIfTI|damaged")
 
 
-def test_damaged_in_its_compressed_voxels(save):
+@pytest.mark.parametrize("behind", [0, 1, 10**6])
+def test_damaged_in_its_compressed_voxels(save, behind):
     path = save(np.random.default_rng(0).random((5, 5, 5)))
-    content = bytearray(path.read_bytes())
+    content = bytearray(gzip.compress(gzip.decompress(path.read_bytes()) + bytes(behind), mtime=0))
     content[-6] ^= 0xFF  # in the checksum, so that all voxels inflate
     path.write_bytes(content)
     refused(read_volume, path, "damaged")
@@ -209,6 +210,12 @@ def test_what_a_header_promises_is_not_allocated(tmp_path):
 def test_free_memory_respects_a_limit_on_the_process(monkeypatch):
     monkeypatch.setattr(resource, "getrlimit", lambda _: (2**30, 2**30))
     assert 0 <= files.available_memory() <= 2**30
+
+
+def test_free_memory_is_that_of_the_process_where_the_system_does_not_tell_it(monkeypatch):
+    monkeypatch.setattr(files.Path, "read_text", lambda self: "MemTotal: 5 kB\n" if self.name == "meminfo" else "1")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (resource.RLIM_INFINITY,) * 2)
+    assert files.available_memory() is None or files.available_memory() >= 0
 
 
 @pytest.mark.parametrize("version", [1, 2])
