@@ -50,13 +50,16 @@ def obedient_model(radius: float = 0, training_cases: tuple[str, ...] = ()) -> M
     return Model(ObedientNetwork(3, plan.sigma, radius).eval(), plan, training_cases)
 
 
-def write_case(folder: Path, name: str, predicted: np.ndarray, truth: np.ndarray) -> Case:
-    """A case for which an obedient model predicts `predicted`, in a dataset's layout."""
+def write_case(
+    folder: Path, name: str, predicted: np.ndarray, truth: np.ndarray, affine: np.ndarray | None = None
+) -> Case:
+    """A case for which an obedient model predicts `predicted`, in a dataset's layout, by default RAS of 1 mm."""
+    affine = np.eye(4) if affine is None else affine
     paths = [Path(folder) / room / f"{name}.nii.gz" for room in ("imagesTr", "labelsTr")]
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_volume(paths[0], predicted, Volume(predicted.astype(np.float32)), np.int16)
-    write_label(paths[1], truth, Volume(truth))
+    write_volume(paths[0], predicted, Volume(predicted.astype(np.float32), affine), np.int16)
+    write_label(paths[1], truth, Volume(truth, affine))
     return Case(name, (paths[0],), paths[1])
 
 

@@ -84,20 +84,35 @@ def preview(
     Returns:
         ``[H, W, 3]`` uint8.
     """
+    marks = [
+        (nearest_voxel(to_voxel(click.position, click.space, volume.affine)).tolist(), labels.index(click.label))
+        for click in clicks
+    ]
+    return upright(volume, [labels.to_classes(segmentation)], marks, labels.names, window)
+
+
+def upright(
+    volume: Volume,
+    segmentations: Sequence[np.ndarray],
+    clicks: Sequence[Mark] = (),
+    names: Sequence[str] = (),
+    window: tuple[float, float] | None = None,
+) -> np.ndarray:
+    """`overlay` of an image whose axes run in any direction; arguments are as there, on the file's own grid."""
     permutation, flips = closest_canonical(volume.affine)
     backwards = tuple(slice(None, None, -1 if flip else 1) for flip in flips)
     image = volume.data if volume.data.ndim == 3 else volume.data[0]
+    size = np.array(volume.shape)[list(permutation)]
     marks = []
-    for click in clicks:
-        voxel = nearest_voxel(to_voxel(click.position, click.space, volume.affine))[list(permutation)]
-        size = np.array(volume.shape)[list(permutation)]
-        marks.append((np.where(flips, size - 1 - voxel, voxel).tolist(), labels.index(click.label)))
+    for place, index in clicks:
+        voxel = np.array(place)[list(permutation)]
+        marks.append((np.where(flips, size - 1 - voxel, voxel).tolist(), index))
     return overlay(
         image.transpose(permutation)[backwards],
-        [labels.to_classes(segmentation).transpose(permutation)[backwards]],
+        [each.transpose(permutation)[backwards] for each in segmentations],
         marks,
         [volume.spacing[axis] for axis in permutation],
-        labels.names,
+        names,
         window=window,
     )
 

@@ -104,10 +104,13 @@ class Run:
         self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
-        if (mirrored := self.trainer.batch.stream.mirrored) is not None:
-            share = self.config.augmentation.mirror_probability
-            labels = exchanged(self.model.plan.labels, mirrored)
-            self.say(f"{share:.0%} of the samples are mirrored left to right{labels}")
+        if share := self.config.augmentation.mirror_probability:
+            mirrored = self.trainer.batch.stream.mirrored
+            if mirrored is None:
+                self.say("no sample is mirrored: the dataset does not show that this is safe")
+            else:
+                labels = exchanged(self.model.plan.labels, mirrored)
+                self.say(f"{share:.0%} of the samples are mirrored left to right{labels}")
         if state:
             self._restore(state)
 

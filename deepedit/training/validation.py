@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deepedit.inference.annotation import annotate
-from deepedit.inference.preview import overlay
+from deepedit.inference.preview import upright
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.msd import read_case
 from deepedit.io.pairing import Case
@@ -114,6 +114,5 @@ def _answer(session: InteractiveSession, case: Case, draw: bool) -> Answer:
     }
     if not draw:
         return scores, None
-    slices = image.data if image.data.ndim == 3 else image.data[0]
     voxels = [(turn.voxel, turn.label) for turn in rounds if turn.voxel is not None and turn.label is not None]
-    return scores, overlay(slices, [truth, rounds[0].classes, rounds[-1].classes], voxels, image.spacing)
+    return scores, upright(image, [truth, rounds[0].classes, rounds[-1].classes], voxels)

@@ -92,3 +92,17 @@ def test_a_run_by_the_clock_validates_the_same_few_cases_each_time_also_after_it
     count = len(run.model.validation_cases)
     assert len(resumed.model.validation_cases) == count > LEAST_CASES
     assert sum(f"{LEAST_CASES} of {count} cases are validated" in line for line in said) == 1
+
+
+def test_pictures_show_the_patients_sides_however_files_are_stored(tmp_path):
+    truth = np.zeros((20, 16, 12), np.uint8)
+    truth[2:8, 3:7, 2:9] = 1
+    pictures = []
+    for name, flips in (("ras", (1, 1, 1)), ("lps", (-1, -1, 1))):
+        affine = np.diag([*flips, 1.0])
+        affine[:3, 3] = [0 if flip > 0 else side - 1 for flip, side in zip(flips, truth.shape, strict=True)]
+        stored = truth[:: flips[0], :: flips[1], :: flips[2]]
+        (tmp_path / name).mkdir()
+        case = write_case(tmp_path / name, "case", stored, stored, affine=affine)
+        pictures.append(validate(obedient_model(), [case], pictures=1).pictures["case"])
+    np.testing.assert_array_equal(*pictures)
