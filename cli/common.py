@@ -19,6 +19,7 @@ A command line is three steps::
 
 import argparse
 import contextlib
+import errno
 import os
 import re
 import sys
@@ -29,6 +30,7 @@ from typing import Any, NoReturn, TypeVar
 
 from deepedit import __version__
 from deepedit.errors import DeepEditError, FileError
+from deepedit.files import one_line
 
 T = TypeVar("T")
 USER_ERROR = 2
@@ -78,6 +80,13 @@ def run(program: str, body: Callable[[Sequence[str] | None], int | None], argv: 
         # Whoever read the output has left, as `head` does; Python would complain once more while it shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:
+        # Looking whether a path is there fails by these.
+        if error.errno not in (errno.EACCES, errno.ENAMETOOLONG) or error.filename is None:
+            raise
+        reason = "may not be looked into" if error.errno == errno.EACCES else "has a name that is too long"
+        complain(program, f"{one_line(error.filename, 200)}: {reason}; choose another path")
+        return USER_ERROR
 
 
 def complain(program: str, message: str) -> None:

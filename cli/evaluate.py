@@ -14,7 +14,6 @@ from deepedit.errors import DeepEditError
 from deepedit.files import make_folder, one_line
 from deepedit_cli.common import (
     PATIENCE,
-    USER_ERROR,
     Parser,
     complain,
     in_options,
@@ -59,18 +58,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(PROGRAM, evaluate, argv)
 
 
-def evaluate(argv: Sequence[str] | None) -> int:
+def evaluate(argv: Sequence[str] | None) -> None:
     """Evaluate the model that the arguments name, print a table and write the report."""
     options = command_line().parse_args(argv)
     # Late, so that --help does not wait for torch.
     from deepedit.ranks import joined_ranks
 
     with joined_ranks("start all of them again", PATIENCE) as ranks:
-        return report(options, ranks)
+        report(options, ranks)
 
 
-def report(options: argparse.Namespace, ranks: Any) -> int:
-    """Evaluate what the arguments say; the first rank tells of it and writes the report. Returns the exit status."""
+def report(options: argparse.Namespace, ranks: Any) -> None:
+    """Evaluate what the arguments say; the first rank tells of it and writes the report."""
     from deepedit.evaluation import evaluate_shared
     from deepedit.io.dataset_json import read_description
     from deepedit.network.checkpoint import load_model
@@ -84,7 +83,8 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
     model.plan = replace(model.plan, reading=chosen_reading(options, model.plan.reading))
     mapping = chosen_mapping(options, model.plan.labels)
     tell = partial(complain, PROGRAM) if ranks.first else untold
-    cases, ignore = choose_cases(options, model, tell), read_description(options.input).ignore
+    cases = choose_cases(options, model, tell, say if ranks.first else untold)
+    ignore = read_description(options.input).ignore
     check_starts(options.initial_segmentation, cases, tell)
     if ranks.first:
         make_folder(options.output)
@@ -116,11 +116,9 @@ def report(options: argparse.Namespace, ranks: Any) -> int:
             failures[outcome.case] = in_options(outcome.failure)
         if ranks.first:
             _tell_of(outcome)
-    if not ranks.first:
-        # The first one tells of failures: torchrun ends all processes as soon as one of them fails.
-        return 0
-    _conclude(options, rows, failures, len(cases))
-    return USER_ERROR if failures else 0
+    # The first one tells of failures: torchrun ends all processes as soon as one of them fails.
+    if ranks.first:
+        _conclude(options, rows, failures, len(cases))
 
 
 def _conclude(options: argparse.Namespace, rows: Sequence[Any], failures: dict[str, str], count: int) -> None:
@@ -135,11 +133,12 @@ def _conclude(options: argparse.Namespace, rows: Sequence[Any], failures: dict[s
     if not rows:
         raise DeepEditError(f"none of the {count} cases could be evaluated, as said above")
     summary = summarise(rows)
-    written = write_report(options.output, rows, summary, {**_settings(options), "failures": failures})
     say(f"\n{table(summary, options.tolerance)}\n")
+    settings = {**_settings(options), "failures": failures}
+    written, undrawn = write_report(options.output, rows, summary, settings)
     say(f"wrote {', '.join(written)} to {one_line(options.output)}")
-    if "report.png" not in written:
-        say("no report.png: matplotlib is not installed; pip install deepedit[plot]")
+    if undrawn is not None:
+        say(f"no report.png: {undrawn}")
     if failures:
         raise DeepEditError(f"{len(failures)} of {count} cases are left out, as said above")
 

@@ -14,7 +14,9 @@ from deepedit.network.checkpoint import Model
 from deepedit.plan import Labels
 
 
-def choose_cases(options: argparse.Namespace, model: Model, tell: Callable[[str], None]) -> Sequence[Case]:
+def choose_cases(
+    options: argparse.Namespace, model: Model, tell: Callable[[str], None], note: Callable[[str], None]
+) -> Sequence[Case]:
     """The cases of the dataset to evaluate; messages are told about cases that are left out.
 
     Raises:
@@ -25,7 +27,13 @@ def choose_cases(options: argparse.Namespace, model: Model, tell: Callable[[str]
     problems: list[str] = []
     # The files are opened one by one, later: a bad one must not keep the others from being evaluated.
     cases = pair_files(options.input, description, problems, problems)
-    problems = [*description.problems, *problems, *left_out_of_dataset(options.input)]
+    unread = [problem.partition("; name the values")[0] for problem in description.label_problems]
+    problems = [
+        *description.problems,
+        *(f"{problem}; its labels are not compared with the model's" for problem in unread),
+        *problems,
+        *left_out_of_dataset(options.input),
+    ]
     for problem in problems:
         tell(problem)
     if not cases:
@@ -42,6 +50,11 @@ def choose_cases(options: argparse.Namespace, model: Model, tell: Callable[[str]
         raise DatasetError(
             f"{options.input}: the model was trained on all {len(cases)} cases; evaluate it on others, or, knowing "
             "that it has seen them, with --cases all"
+        )
+    if seen := len(cases) - len(chosen):
+        note(
+            f"note: {one_line(options.input)}: left out {seen} of {len(cases)} cases, which have the names of cases "
+            "that the model was trained on; --cases all evaluates them, too"
         )
     return chosen[: options.limit]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deepedit.evaluation import LEAST_GAIN, ClickSummary, Curve, Row, Summary, repaired_share
-from deepedit.files import replace_atomically
+from deepedit.files import one_line, replace_atomically
 
 FILES = ("report.csv", "report.json", "report.png")
 CLICKS_SHOWN = (0, 1, 2, 3, 5, 10, 20, 50, 100)
@@ -23,15 +23,17 @@ ORACLE_COLUMNS = ("oracle_dice", "repaired")
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 
-def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: Mapping[str, Any]) -> list[str]:
-    """Write the files of the report, each completely or not at all; the picture only if matplotlib is installed.
+def write_report(
+    folder: Path, rows: Sequence[Row], summary: Summary, settings: Mapping[str, Any]
+) -> tuple[list[str], str | None]:
+    """Write the files of the report, each completely or not at all; the picture last, if matplotlib can draw it.
 
     Args:
         folder: an existing folder.
         settings: how the rows were made, fit for JSON; among them `tolerance` in mm.
 
     Returns:
-        The names of the files written.
+        The names of the files written, and why there is no picture, or None.
 
     Raises:
         FileError: if a file cannot be written.
@@ -40,12 +42,21 @@ def write_report(folder: Path, rows: Sequence[Row], summary: Summary, settings: 
         "report.csv": csv_text(rows).encode(errors="surrogateescape"),  # names of files may be no UTF-8
         "report.json": (json.dumps({**settings, **summary.to_dict()}, indent=1, allow_nan=False) + "\n").encode(),
     }
-    if find_spec("matplotlib"):
-        contents["report.png"] = picture(summary, settings["tolerance"])
     for name, content in contents.items():
         with replace_atomically(folder / name) as stream:
             stream.write(content)
-    return list(contents)
+    drawing = folder / "report.png"
+    if drawing.is_file() or drawing.is_symlink():
+        drawing.unlink()  # that of an earlier report
+    if not find_spec("matplotlib"):
+        return [*contents], "matplotlib is not installed; pip install deepedit[plot]"
+    try:
+        drawn = picture(summary, settings["tolerance"])
+    except Exception as error:  # matplotlib fails in many ways, and hours of work are in the other files
+        return [*contents], f"matplotlib cannot draw it ({one_line(error, 200)})"
+    with replace_atomically(drawing) as stream:
+        stream.write(drawn)
+    return [*contents, drawing.name], None
 
 
 def csv_text(rows: Sequence[Row]) -> str:
@@ -187,7 +198,10 @@ def picture(summary: Summary, tolerance: float) -> bytes:
     for axis, (score, title) in zip(axes, scores.items(), strict=True):
         _plot(axis, summary, score)
         axis.set_title(title, loc="left", fontsize=11)
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    handles, names = axes[0].get_legend_handles_labels()
+    legend = figure.legend(handles, names, loc="outside lower center", ncols=6, frameon=False, fontsize=9)
+    for text in legend.get_texts():
+        text.set_parse_math(False)  # a dollar sign in the name of a label begins no formula
     cases = f"{summary.cases} case{'s' * (summary.cases != 1)}"
     figure.suptitle(f"{cases}, bands: one standard deviation", x=0.995, ha="right", fontsize=9, color="0.4")
     stream = io.BytesIO()

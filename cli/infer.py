@@ -38,7 +38,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def infer(argv: Sequence[str] | None) -> int:
     """Segment the images that the arguments name, and return the exit status."""
     options = command_line().parse_args(argv)
-    clicks = [parse_click(text, options.space) for text in options.click]
+    if options.space is not None and not options.click:
+        raise UsageError("--space is that of --click, and a file of clicks names its own; leave it out")
+    clicks = [parse_click(text, options.space or "voxel") for text in options.click]
     single = is_single(options)
     if clicks and not single:
         raise UsageError(f"--click belongs to one image, and {options.input} is a folder; use --clicks FOLDER")

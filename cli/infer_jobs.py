@@ -220,6 +220,8 @@ def _check_outputs(jobs: Sequence[Job], overwrite: bool) -> None:
             refuse_without_series(job.output, job.case.image[0].is_dir())
         if job.probabilities is not None:
             check_name(job.probabilities, IMAGES_WRITTEN)
+        if job.save_clicks is not None and job.save_clicks.suffix.lower() != ".json":
+            raise FileError(f"{one_line(job.save_clicks)}: clicks are written as JSON; let its name end in .json")
 
 
 def _flag(option: str) -> str:

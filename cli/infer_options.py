@@ -80,8 +80,7 @@ def command_line() -> Parser:
     clicks.add_argument(
         "--space",
         choices=SPACES,
-        default="voxel",
-        help="space of --click; ras and lps are in mm (default: %(default)s)",
+        help="space of --click, not of files; ras and lps are in mm (default: voxel)",
     )
     clicks.add_argument(
         "--clicks",

@@ -2,10 +2,11 @@
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deepedit.errors import DeepEditError
+from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line, pasted, replace_atomically
 from deepedit_cli.common import UsageError, refuse_existing, say
 from deepedit_cli.next_steps import spelt
@@ -65,6 +66,20 @@ def add_model_options(options: argparse._ActionsContainer) -> None:
     )
 
 
+def refuse_model_options(arguments: argparse.Namespace) -> None:
+    """Refuse options for importing or exporting a model where neither is done.
+
+    Raises:
+        UsageError: if there is one.
+    """
+    of_imports = {"--strides": arguments.strides, "--grid": arguments.grid, "--widen": arguments.widen or None}
+    given = [option for option, value in of_imports.items() if value is not None]
+    if given and arguments.import_monai is None:
+        raise UsageError(f"{given[0]} is for --import-monai; leave it out")
+    if arguments.channel_order is not None and arguments.import_monai is None and arguments.export != "monai":
+        raise UsageError("--channel-order is for --import-monai and --export monai; leave it out")
+
+
 def import_monai(arguments: argparse.Namespace) -> "Model":
     """The model with the weights of a DynUNet."""
     if arguments.input is not None:
@@ -115,16 +130,23 @@ def write_imported(path: Path, model: "Model") -> None:
 
 def export(arguments: argparse.Namespace) -> None:
     """Write a model for use without this package, or for MONAI."""
-    if arguments.input is None:
+    source, target = arguments.input, arguments.output
+    if source is None:
         raise UsageError("--export needs --input MODEL, as in --input run/model.pt --output run/model.ts --export")
-    refuse_existing(arguments.output, arguments.overwrite)
+    targets = [target, target.parent / f"{target.stem}.pt2"] if arguments.export == EXPORTS[0] else [target]
+    if os.path.realpath(source) in map(os.path.realpath, targets):
+        raise FileError(f"{one_line(source)}: is the model to export, and would be replaced; choose another --output")
+    if len(set(targets)) < len(targets):
+        raise FileError(f"{one_line(target)}: is where the torch.export program goes; call the output model.ts")
+    for path in targets:
+        refuse_existing(path, arguments.overwrite)
     if arguments.export == "monai":
         _export_monai(arguments)
     else:
-        _export_torchscript(arguments.input, arguments.output)
+        _export_torchscript(source, *targets)
 
 
-def _export_torchscript(source: Path, target: Path) -> None:
+def _export_torchscript(source: Path, target: Path, program: Path) -> None:
     """Write TorchScript, and a torch.export program beside it if this version of torch can."""
     from deepedit.network.checkpoint import load_model
     from deepedit.network.export import export_program, export_torchscript
@@ -133,7 +155,6 @@ def _export_torchscript(source: Path, target: Path) -> None:
     export_torchscript(model, target)
     say(f"wrote {target}, for torch.jit.load")
     _say_what_is_left_out(model)
-    program = target.with_suffix(".pt2")
     try:
         export_program(model, program)
         say(f"wrote {program}, for torch.export.load")

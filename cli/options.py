@@ -88,6 +88,16 @@ def count(text: str) -> int:
     return int(_number(text, int, "a whole number from 0 on", 0))
 
 
+def port(text: str) -> int:
+    """The number of a port, or 0 for one that is free."""
+    return int(_number(text, int, "a port from 0 to 65535", 0, 65535))
+
+
+def gibibytes(text: str) -> float:
+    """An amount of memory or disk space in GiB."""
+    return _number(text, float, "a number of GiB above 0, and at most 1,000,000", sys.float_info.min, 1e6)
+
+
 def positive(text: str) -> float:
     """A number above 0."""
     return _number(text, float, "a number above 0", sys.float_info.min)

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit_cli.common import Parser, UsageError, parser, run, say
-from deepedit_cli.options import SHARED, add_shared, count, positive
+from deepedit_cli.options import SHARED, add_shared, gibibytes, port
 
 PROGRAM = "deepedit-serve"
 DESCRIPTION = "Serve models to browsers, and to 3D Slicer by MONAI Label's protocol."
@@ -57,7 +57,7 @@ def command_line() -> Parser:
     )
     store.add_argument(
         "--cache",
-        type=positive,
+        type=gibibytes,
         default=20.0,
         metavar="GIB",
         help="space on disk for series that are fetched from the store (default: %(default)g)",
@@ -72,7 +72,7 @@ def command_line() -> Parser:
     )
     address.add_argument(
         "--port",
-        type=count,
+        type=port,
         default=8000,
         metavar="N",
         help="port to listen on; 0 takes one that is free (default: %(default)s)",
@@ -104,7 +104,7 @@ def command_line() -> Parser:
     add_shared(speed, "--device")
     speed.add_argument(
         "--memory",
-        type=positive,
+        type=gibibytes,
         default=8.0,
         metavar="GIB",
         help="memory for the images that are being worked on (default: %(default)g)",

@@ -12,7 +12,7 @@ from deepedit.errors import FileError
 from deepedit.files import make_folder, one_line, pasted
 from deepedit.training.config import RunSettings
 from deepedit_cli.common import INTERRUPTED, on_terminal, progress, run, say
-from deepedit_cli.models import export, import_monai, write_imported
+from deepedit_cli.models import export, import_monai, refuse_model_options, write_imported
 from deepedit_cli.next_steps import spelt, try_it
 from deepedit_cli.settings import kept_settings, new_settings
 from deepedit_cli.train_options import PROGRAM, command_line
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def train(argv: Sequence[str] | None) -> int:
     arguments = command_line().parse_args(argv)
     folder = arguments.output
+    refuse_model_options(arguments)
     if arguments.export is not None:
         export(arguments)
         return 0

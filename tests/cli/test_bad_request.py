@@ -131,3 +131,34 @@ def test_an_output_folder_that_may_not_be_written(call, here, program):
     source = "good.nii.gz" if program == "infer" else "data"
     output = "locked/seg.nii.gz" if program == "infer" else "locked/run"
     refused(call(program, f"--input={source}", f"--output={output}"), "may not be written to")
+
+
+@pytest.mark.parametrize(
+    ("program", "arguments", "said"),
+    [
+        ("infer", ("--input=good.nii.gz", "--output=seg.nii.gz", "--space=ras"), "--space is that of --click"),
+        (
+            "infer",
+            ("--input=good.nii.gz", "--output=seg.nii.gz", "--save-clicks=c.csv"),
+            "c.csv: clicks are written as",
+        ),
+        ("train", ("--input=data", "--grid=64"), "--grid is for --import-monai"),
+        ("train", ("--input=data", "--widen"), "--widen is for --import-monai"),
+        ("train", ("--input=data", "--channel-order=dict"), "--channel-order is for --import-monai and --export monai"),
+        ("train", ("--input=model.pt", "--output=model.pt", "--export", "--overwrite"), "is the model to export"),
+        ("train", ("--input=model.pt", "--output=other.pt2", "--export"), "call the output model.ts"),
+    ],
+)
+def test_options_without_an_effect_or_with_a_harmful_one(call, here, program, arguments, said):
+    before = files()
+    refused(call(program, *arguments), said)
+    assert files() == before
+
+
+@pytest.mark.parametrize("program", ["infer", "evaluate", "train", "serve"])
+def test_a_path_that_is_too_long(call, program):
+    name = 300 * "a"
+    options = {"infer": "input", "evaluate": "initial-segmentation", "serve": "studies", "train": "output"}
+    option = options[program]
+    others = {"infer": ["--output=seg.nii.gz"], "serve": []}.get(program, ["--input=data"])
+    refused(call(program, f"--{option}={name}", *others), "name that is too long")

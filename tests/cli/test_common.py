@@ -1,4 +1,5 @@
 import ast
+import errno
 import re
 from pathlib import Path
 
@@ -38,9 +39,24 @@ def test_an_interrupt_ends_quietly_with_status_130(capsys):
     assert capsys.readouterr().err == "deepedit-x: interrupted\n"
 
 
-def test_a_bug_keeps_its_traceback():
-    with pytest.raises(ZeroDivisionError):
-        common.run("deepedit-x", failing(ZeroDivisionError()))
+@pytest.mark.parametrize("error", [ZeroDivisionError(), OSError("no file is named"), FileNotFoundError(2, "gone", "a")])
+def test_a_bug_keeps_its_traceback(error):
+    with pytest.raises(type(error)):
+        common.run("deepedit-x", failing(error))
+
+
+def test_a_path_that_may_not_be_looked_into_is_one_line(capsys):
+    assert common.run("deepedit-x", failing(PermissionError(errno.EACCES, "Permission denied", "/root/a.nii"))) == 2
+    assert capsys.readouterr().err == "deepedit-x: /root/a.nii: may not be looked into; choose another path\n"
+
+
+def test_a_reader_that_has_left_ends_quietly(monkeypatch, capsys):
+    closed = []
+    monkeypatch.setattr(common.os, "dup2", lambda *ends: closed.append(ends))
+    monkeypatch.setattr(common.sys.stdout, "fileno", lambda: 1, raising=False)
+    assert common.run("deepedit-x", failing(BrokenPipeError(errno.EPIPE, "Broken pipe"))) == 1
+    assert len(closed) == 1
+    assert capsys.readouterr().err == ""
 
 
 def test_wrong_arguments_are_one_line_too(capsys):

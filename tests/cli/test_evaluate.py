@@ -9,12 +9,15 @@ import pytest
 from deepedit.evaluation import ClickEffect, Row, repaired_share, summarise
 from deepedit.io.nifti import write_label
 from deepedit.io.phantom import write_phantom
+from deepedit.io.volumes import read_label
+from deepedit.io.volumes import write_label as write_any_label
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, save_model
 from deepedit.network.inputs import input_channels
 from deepedit.network.unet import build_network
 from deepedit.plan import Labels, Plan
 from deepedit.volume import Volume
+from deepedit_cli import evaluation_report
 from deepedit_cli.evaluate import main
 from deepedit_cli.evaluation_report import csv_text, picture, table
 
@@ -172,6 +175,7 @@ def test_a_folder_of_segmentations_is_corrected(evaluate, dataset, tmp_path):
 
 def test_a_report_is_replaced_only_when_asked(evaluate, tmp_path, capsys):
     assert evaluate("--max-clicks=0") == 0
+    assert "left out 1 of 3 cases, which have the names of cases that the model" in capsys.readouterr().out
     assert evaluate("--max-clicks=0") == 2
     assert "--overwrite" in capsys.readouterr().err
     assert evaluate("--max-clicks=0", "--overwrite", "--limit=1") == 0
@@ -188,6 +192,51 @@ def test_a_bad_case_is_named_and_the_others_are_reported(evaluate, tmp_path, cap
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert list(report["failures"]) == [NAMES[1]]
     assert report["cases"] == 1
+
+
+def test_labels_of_a_dataset_that_make_no_sense_are_told_of(evaluate, tmp_path, capsys):
+    data = write_phantom(tmp_path / "data", num_cases=2, shape=(16, 16, 16))
+    description = json.loads((data / "dataset.json").read_text())
+    description["labels"] = {"background": 0, "liver": 1, "whole": [1, 2]}
+    (data / "dataset.json").write_text(json.dumps(description))
+    assert evaluate("--max-clicks=0", data=data) == 0
+    assert "whole is a region of several values" in (said := capsys.readouterr().err)
+    assert "its labels are not compared with the model's" in said
+
+
+def test_a_truth_that_calls_a_value_otherwise_is_told_of(evaluate, tmp_path, capsys):
+    pytest.importorskip("SimpleITK", reason="SimpleITK is not installed; the extra formats brings it")
+    data = write_phantom(tmp_path / "data", num_cases=2, shape=(16, 16, 16))
+    (data / "dataset.json").unlink()
+    path = data / "labelsTr" / f"{NAMES[1]}.nii.gz"
+    truth = read_label(path)
+    path.unlink()
+    write_any_label(path.parent / f"{NAMES[1]}.seg.nrrd", truth.data, truth, {1: "other", 2: "b", 3: "c"})
+    assert evaluate("--max-clicks=0", "--limit=1", data=data) == 0
+    said = f"{NAMES[1]}.seg.nrrd: 1 is other, and here it is liver; both are taken for the same"
+    assert said in capsys.readouterr().err
+
+
+def test_a_picture_that_cannot_be_drawn_costs_the_picture_only(evaluate, tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed; the extra plot brings it")
+    assert evaluate("--max-clicks=0") == 0
+    assert (tmp_path / "report" / "report.png").exists()
+
+    def fail(*arguments):
+        raise ImportError("numpy.core.multiarray failed to import")
+
+    monkeypatch.setattr(evaluation_report, "picture", fail)
+    assert evaluate("--max-clicks=0", "--overwrite") == 0
+    assert "no report.png: matplotlib cannot draw it (numpy.core" in capsys.readouterr().out
+    assert sorted(path.name for path in (tmp_path / "report").iterdir()) == ["report.csv", "report.json"]
+
+
+def test_a_label_with_dollars_in_its_name_is_drawn(evaluate, model_file, tmp_path, capsys):
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed; the extra plot brings it")
+    model = model_file(labels=Labels(("a $\\foo$", "b", "c"), (1, 2, 3)))
+    assert evaluate("--max-clicks=0", model=model) == 0
+    assert "no report.png" not in capsys.readouterr().out
+    assert (tmp_path / "report" / "report.png").exists()
 
 
 def test_a_dataset_whose_values_mean_something_else_is_refused(evaluate, model_file, capsys):

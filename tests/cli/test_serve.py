@@ -51,6 +51,8 @@ def test_others_come_in_only_if_somebody_said_so(here, call):
         (["--allow-origin=viewer.example/page"], ["--allow-origin", "https://viewer.example"]),
         (["--model=nowhere.pt"], ["nowhere.pt"]),
         (["--model=short.txt"], ["short.txt"]),
+        (["--port=70000"], ["--port", "'70000' is not a port from 0 to 65535"]),
+        (["--memory=1e300"], ["--memory", "at most 1,000,000"]),
     ],
 )
 def test_what_cannot_be_served_is_refused_in_a_line(here, call, extra, arguments, words):

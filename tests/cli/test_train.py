@@ -118,6 +118,11 @@ def test_export_writes_files_that_run_without_the_package(finished, tmp_path, ca
     assert main(command) == 2
     assert "--overwrite" in capsys.readouterr().err
     assert main([*command, "true", "--overwrite"]) == 0
+    target.unlink()
+    program = target.with_suffix(".pt2")
+    program.write_bytes(b"precious")
+    assert main(command) == 2
+    assert program.read_bytes() == b"precious"
 
 
 @pytest.mark.parametrize("kind", ["torchscript", "monai"])
