@@ -47,7 +47,7 @@ def suffix_of(name: str, endings: Sequence[str]) -> str:
         return suffix
     if ending(name, (SEGMENTATION,)) and ".nrrd" in endings:
         return ".nrrd"
-    raise FileError(f"{one_line(name, 100)!r}: only {', '.join(endings)} are read; choose one of them in the viewer")
+    raise FileError(f"{one_line(name, 100)!r}: only {', '.join(endings)} are read; save it in one of these formats")
 
 
 def refuse_bomb(path: Path, suffix: str, name: str, largest: int = LARGEST_CONTENT) -> None:

@@ -6,7 +6,7 @@
 
 import * as server from "./server.js";
 import { putBox } from "./slices.js";
-import { drawNow, extendsWork, say, state, takeBack, update } from "./state.js";
+import { drawNow, extendsWork, say, state, takeBack, update, withdraw } from "./state.js";
 
 const PROGRESS_EVERY = 250;
 const PROBE_EVERY = 1000;
@@ -86,6 +86,7 @@ let told = "";
 function tell(notes) {
   const text = notes.join(" ");
   if (text && text !== told) say(text);
+  else if (state.message?.stays) state.message.stays = false;
   else if (state.message?.error) say(null);
   told = text;
 }
@@ -94,10 +95,10 @@ async function failed(error, work) {
   if (error instanceof server.Lost) return waitForServer();
   if (error.status === 401) return update({ login: true });
   if (error.lost && (await sentAgain(error.lost))) return undefined;
-  say(error.message, true);
-  if (error.status >= 500) update({ paused: true });
-  else if (state.answered && state.answered.work !== work) takeBack();
-  else update({ paused: true });
+  if (error.status >= 500 || !state.answered || state.answered.work === work) update({ paused: true });
+  else withdraw(work);
+  // If something was wanted after it, the answer to that comes soon.
+  say(error.message, true, !state.paused);
   return undefined;
 }
 

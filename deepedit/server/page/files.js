@@ -23,7 +23,7 @@ export function buildFiles() {
   onPress("load-session", () => $("session-input").click());
   onPress("save", () => save("save"));
   onPress("save-session", () => save("session"));
-  onPress("next", nextCase);
+  onPress("next", () => nextCase());
   onPress("submit", submit);
   onPress("show-uncertainty", toggleUncertainty);
   onChosen("file", openFile);
@@ -36,8 +36,18 @@ export function buildFiles() {
   onChange(followUncertainty);
 }
 
+/** Do something when a button is pressed, once at a time; the second press of a double click is none. */
 function onPress(id, action) {
-  $(id).addEventListener("click", action);
+  let underWay = false;
+  $(id).addEventListener("click", async (event) => {
+    if (underWay || event.detail > 1) return;
+    underWay = true;
+    try {
+      await action();
+    } finally {
+      underWay = false;
+    }
+  });
 }
 
 function onChosen(id, action) {
@@ -48,9 +58,9 @@ function onChosen(id, action) {
   });
 }
 
-/** Do something that needs the server; what it refuses is told. */
-async function attempt(words, work) {
-  update({ busy: words, message: null });
+/** Do something that needs the server; what it refuses is told, in place of what was said before, unless it stays. */
+async function attempt(words, work, stays = false) {
+  update(stays ? { busy: words } : { busy: words, message: null });
   try {
     return await patiently(work);
   } catch (error) {
@@ -71,10 +81,11 @@ const AFRESH = { past: [], future: [], group: [], answered: null, uncertainty: n
 
 let loading = null;
 
-/** Show an image, and ask for what the network makes of it once it is there. */
-async function show(source) {
-  const image = { channel: 0, complete: false, received: 0, ...source };
+/** Show an image, and ask for what the network makes of it once it is there; `words` are said first. */
+async function show(source, words = "") {
+  const image = { channel: 0, complete: false, received: 0, words, ...source };
   update({ image, work: NOTHING_DONE, message: null, ...AFRESH });
+  if (words) say(words);
   bringUpToDate(); // gives up what is under way for the image before
   if (await load(image)) bringUpToDate();
 }
@@ -90,7 +101,7 @@ async function load(image) {
       const { shown, facts: before } = image;
       const first = String(before?.shape) !== String(facts.shape);
       image.facts = facts;
-      if (facts.notes?.length && String(facts.notes) !== String(shown?.facts.notes)) say(facts.notes.join(" "));
+      if (facts.notes?.length && String(facts.notes) !== String(shown?.facts.notes)) sayOf(image, facts.notes);
       if (first) {
         const centre = extent(facts).map((side) => side / 2);
         update({ cursor: facts.shape.map((side) => Math.floor(side / 2)), centre, zoom: 1 });
@@ -119,10 +130,15 @@ async function load(image) {
       Object.assign(image, image.shown, { complete: true });
     } else update({ image: null });
     if (error.status === 401) update({ login: true });
-    else say(error.message, true);
+    else sayOf(image, [error.message], true);
     return false;
   }
   return state.image === image && image.complete;
+}
+
+function sayOf(image, sentences, error = false) {
+  say([image.words, ...sentences].join(" ").trim(), error);
+  image.words = "";
 }
 
 /** Whether what was read of an image is also what another channel or model reads of it. */
@@ -132,7 +148,7 @@ function sameVoxels(one, other) {
 }
 
 export function openCase(id) {
-  if (!mayLeave()) return update();
+  if (!id || !mayLeave()) return update();
   return show({ id, name: id });
 }
 
@@ -253,22 +269,28 @@ export async function listCases() {
 async function submit() {
   const { image, work } = state;
   const answer = await keepShown("Submitting", server.submit);
-  if (!answer) return;
+  if (!answer) return undefined;
   if (state.image === image) update({ saved: work });
   await listCases();
-  if (state.image === image) await nextCase();
+  const words = `${image.name} was submitted.`;
+  if (state.image !== image) return say(words);
+  if (await nextCase(words)) return undefined;
   // It begins with what has just been submitted from now on, on which the same steps would come to something else.
   const begins = work.start.kind === "submitted label" && state.image === image && isSaved();
-  if (begins) await show({ id: image.id, name: image.name });
-  say(`${image.name} was submitted.`);
+  if (begins) await show({ id: image.id, name: image.name }, state.message?.text);
+  return undefined;
 }
 
-async function nextCase() {
-  if (!mayLeave()) return;
+/** Open the next case, saying some words first. Resolves to whether there is one. */
+async function nextCase(words = "") {
+  if (!mayLeave()) return false;
   const left = { ...state };
   const found = await attempt("Looking for the next case", () => server.next($("strategy").value, client));
-  if (found?.id && mayStillLeave(left)) await show({ id: found.id, name: found.id });
-  else if (found && !found.id) say("All cases have a label.");
+  const opens = Boolean(found?.id) && mayStillLeave(left);
+  if (opens) await show({ id: found.id, name: found.id }, words);
+  else if (!found && words) say(`${words} ${state.message?.text ?? ""}`.trim(), Boolean(state.message?.error));
+  else if (found) say(`${words} ${found.id ? "" : "All cases have a label."}`.trim());
+  return opens;
 }
 
 // ---- uncertainty ----
@@ -285,7 +307,8 @@ async function followUncertainty() {
   const { answered, image, uncertainty, work } = state;
   if (!uncertainty || fetching || answered?.work !== work || uncertainty.known === answered.known) return;
   const { signal } = (fetching = new AbortController());
-  const answer = await attempt("Working out the uncertainty", () => server.uncertainty(question(work), signal));
+  const ask = () => server.uncertainty(question(work), signal);
+  const answer = await attempt("Working out the uncertainty", ask, true);
   fetching = null;
   if (signal.aborted || state.image !== image || !state.uncertainty) return;
   update({ uncertainty: answer ? { known: answered.known, values: answer.values } : null });

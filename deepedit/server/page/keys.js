@@ -85,7 +85,7 @@ function pressed(event) {
     zoomAtCrosshair(key === "-" ? 1 / 1.25 : 1.25);
     return undefined;
   }
-  KEYS[key === "Escape" ? key : key.toLowerCase()]?.();
+  if (!event.repeat) KEYS[key === "Escape" ? key : key.toLowerCase()]?.();
   return undefined;
 }
 

@@ -62,9 +62,9 @@ export function drawNow() {
   for (const listener of listeners) listener();
 }
 
-/** Say something to the user; an error stays until it is closed or something else is said. */
-export function say(text, error = false) {
-  update({ message: text ? { text, error } : null });
+/** Say something to the user; an error goes with the next answer, or with the one after it if it `stays`. */
+export function say(text, error = false, stays = false) {
+  update({ message: text ? { text, error, stays } : null });
 }
 
 // ---- works ----
@@ -131,6 +131,18 @@ export function takeBack() {
   } else {
     setWork(work, { past: at < 0 ? past : past.slice(0, at), future: [], paused: true });
   }
+}
+
+/** Take back what was refused beyond the last answer, and keep the steps that were made after it. */
+export function withdraw(refused) {
+  const { answered, past, work } = state;
+  const separate = extendsWork(work, refused) && extendsWork(refused, answered.work);
+  const later = separate ? work.steps.slice(refused.steps.length) : [];
+  if (!later.length) return takeBack();
+  const at = past.lastIndexOf(answered.work);
+  const works = [answered.work];
+  for (const step of later) works.push({ ...works.at(-1), steps: [...works.at(-1).steps, step] });
+  return setWork(works.pop(), { past: [...(at < 0 ? past : past.slice(0, at)), ...works], future: [] });
 }
 
 /** Whether all that was done is saved or submitted; clicks that are collected are not. */

@@ -268,6 +268,7 @@ class Pane {
     const pages = { PageUp: 1, PageDown: -1, ".": 1, ",": -1 }[event.key];
     const arrow = ARROWS[event.key];
     if (pages) scroll(plane, pages);
+    else if (event.key === "Enter" && event.repeat) event.preventDefault(); // held too long
     else if (event.key === "Enter" && state.mode === "scribble") this.toggleStroke();
     else if (event.key === "Enter") click([...state.cursor], event.shiftKey);
     else if (event.key === "Escape" && this.drawing) this.endStroke(true);

@@ -194,6 +194,22 @@ def test_a_locked_label_stays_as_it_is(tab):
     assert not tab.error
 
 
+def test_a_key_that_is_held_too_long_counts_once(tab):
+    go_to(tab, FREE)
+    tab.press("1")
+    tab.canvas().focus()
+    for _ in range(4):
+        tab.page.keyboard.down("Enter")
+    tab.page.keyboard.up("Enter")
+    tab.settle()
+    assert len(tab.steps) == 1
+    for _ in range(4):
+        tab.page.keyboard.down("k")
+    tab.page.keyboard.up("k")
+    tab.settle()
+    assert tab.steps[1:] == [{"lock": "left"}]
+
+
 def test_labels_are_hidden_and_shown(tab):
     go_to(tab, LEFT)
     tinted = tab.picture()

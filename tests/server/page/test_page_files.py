@@ -261,6 +261,49 @@ def test_a_case_that_stays_after_its_start_was_submitted_begins_anew(browser, tm
         assert tab.asked[-1]["start"] == {"kind": "automatic"}
 
 
+def test_a_double_click_submits_one_case(browser, tmp_path):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    for number in range(3):
+        write_image(studies / f"case_{number}.nii.gz")
+    with serving(named(model_that_obeys(), tmp_path), studies) as live, opened(browser, live.url) as tab:
+        click_middle(tab, "2")
+        tab.button("Submit and next").dblclick(delay=100)
+        tab.settle()
+        assert [path.name for path in (studies / "labels" / "final").iterdir()] == ["case_0.nii.gz"]
+
+
+def test_what_is_said_of_the_next_case_follows_what_was_submitted(browser, tmp_path):
+    studies = tmp_path / "studies"
+    studies.mkdir()
+    write_image(studies / "case_0.nii.gz")
+    nib.save(nib.Nifti1Image(np.zeros((8, 8, 8), np.int16), np.eye(4)), studies / "case_1.nii.gz")
+    with serving(named(model_that_obeys(), tmp_path), studies) as live, opened(browser, live.url) as tab:
+        click_middle(tab, "2")
+        tab.button("Submit and next").click()
+        tab.page.get_by_text("case_0 was submitted. case_1.nii.gz: every voxel has the value 0").wait_for()
+        (studies / "case_1.nii.gz").unlink()
+        tab.choose("Case", "case_0")
+        click_middle(tab, "2")
+        tab.button("Submit and next").click()
+        tab.page.get_by_text("case_0 was submitted. All cases have a label.").wait_for()
+
+
+def test_the_entry_of_no_case_leaves_the_image(tab):
+    tab.page.locator("#case").select_option("")
+    tab.settle()
+    assert tab.page.locator("#case").input_value() == "case_0"
+    assert not tab.error
+
+
+def test_notes_stay_while_the_uncertainty_is_shown(tab):
+    click_middle(tab, "1")
+    tab.press("k", "u").settle()
+    tab.page.locator("#clicks li").first.get_by_role("button", name="Remove").click()
+    tab.settle()
+    assert "locked labels become what they are by them" in tab.status
+
+
 def test_training_on_what_was_submitted(browser, server):
     """It is begun, followed and ended; a server that cannot train says why, as here, where the model's file is none."""
     with opened(browser, server.url) as tab:

@@ -205,6 +205,30 @@ def test_what_the_server_refuses_is_said_in_its_sentence(browser, gated):
         assert not tab.error
 
 
+def test_a_refused_click_leaves_those_that_were_made_after_it(browser, gated):
+    server, _ = gated
+    with opened(browser, server.url) as tab:
+        held = []
+        tab.page.route("**/api/segment", lambda route: route.continue_() if held else held.append(route))
+        tab.press("1")
+        click_voxel(tab, FREE[0])
+        until_held(tab, held)
+        click_voxel(tab, FREE[1])
+        held[0].fulfill(status=400, json={"detail": "this label is locked there"})
+        tab.settle()
+        assert tab.error == "this label is locked there"
+        assert tab.clicks == [["left", list(FREE[1])]]
+        tab.press("Control+z").settle()
+        assert tab.page.locator("#clicks > li").count() == 0
+        assert not tab.error
+
+
+def until_held(tab, held: list) -> None:
+    """Wait until a request is held back."""
+    while not held:
+        tab.page.wait_for_timeout(20)
+
+
 def test_what_fails_for_now_can_be_tried_again(browser, gated):
     server, _ = gated
     with opened(browser, server.url) as tab:
@@ -281,8 +305,7 @@ def test_clicks_made_while_a_file_is_sent_are_not_lost_unasked(browser, gated, t
         tab.wait_for("Sending mine.nii.gz")
         tab.press("1")
         click_voxel(tab, FREE[0])
-        while not held:
-            tab.page.wait_for_timeout(20)
+        until_held(tab, held)
         held[0].continue_()
         tab.settle()
         assert len(asked) == 1
