@@ -42,6 +42,8 @@ def train(argv: Sequence[str] | None) -> int:
         clear(folder)
         write_imported(folder / "model.pt", model)
         return 0
+    if arguments.progress is not None and not arguments.progress.parent.is_dir():
+        raise FileError(f"--progress {one_line(arguments.progress)}: its folder does not exist; create it first")
     # Late, so that --help does not wait for torch.
     from deepedit.ranks import joined_ranks
 

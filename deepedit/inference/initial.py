@@ -1,6 +1,7 @@
 """An initial segmentation: brought to the grid of its image."""
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from pathlib import Path
 
 import numpy as np
@@ -109,6 +110,8 @@ def _known_classes(
     classes = labels.to_classes(data)
     unknown = (classes == 0) & (data != 0)
     for value, label in mapping.items():
+        if not isinstance(value, Integral):
+            raise FileError(f"{name}: {value!r} is mapped to {one_line(label, 60)}; values of a file are whole numbers")
         here = data == value
         classes[here] = labels.index(label)
         unknown[here] = False

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from deepedit.defaults import OVERLAP
-from deepedit.errors import DeepEditError
+from deepedit.errors import DeepEditError, FileError
 from deepedit.files import one_line
 from deepedit.inference.locks import Locks
 from deepedit.inference.memory import memory_of, refuse_too_large
@@ -72,8 +72,12 @@ class OpenedImage:
     def _read(self, image: str | Path | Volume | np.ndarray, affine: np.ndarray | None) -> tuple[Volume, list[str]]:
         """A volume, and what is worth knowing of its file."""
         if isinstance(image, np.ndarray):
+            refuse_values(image)
             return Volume(image, np.eye(4) if affine is None else affine), []
+        if affine is not None:
+            raise DeepEditError("`affine` is that of an array, and this image has its own; leave it out")
         if isinstance(image, Volume):
+            refuse_values(image.data)
             return image, []
         reading = self.model.plan.reading
         volume = read_volume(image, reading.affine, reading.units)
@@ -111,3 +115,19 @@ class OpenedImage:
         self._require_image()
         assert self._timeline is not None
         return self._timeline
+
+
+def refuse_values(data: np.ndarray) -> None:
+    """Refuse an image in memory that would be refused as a file.
+
+    Raises:
+        FileError: if it has no voxels, or values that are not real and finite numbers.
+    """
+    if not data.size:
+        raise FileError(f"the array has no voxels: its shape is {data.shape}")
+    if data.dtype.kind not in "buif":
+        raise FileError(f"the array has values of type {data.dtype}; give real numbers")
+    if data.dtype.kind == "f" and (bad := data.size - int(np.count_nonzero(np.isfinite(data)))):
+        raise FileError(
+            f"the array: {bad} of {data.size} voxels are NaN or infinite; replace them, as by the value of air"
+        )

@@ -15,6 +15,7 @@ from deepedit.inference.locate import locate_click, refuse_locked
 from deepedit.inference.locks import Locks
 from deepedit.inference.segmented import SegmentedImage
 from deepedit.inference.session_file import read_session, write_session
+from deepedit.inference.timeline import Timeline
 from deepedit.inference.watch import IsCancelled, OnProgress, Watch
 from deepedit.io.click_files import PointClick
 from deepedit.network.checkpoint import load_model
@@ -241,8 +242,11 @@ class InteractiveSession(SegmentedImage):
 
         Args:
             steps: how many stay.
+
+        Raises:
+            ClickError: if there are not so many.
         """
-        self._require_timeline().back_to(steps, Watch(on_progress, cancelled))
+        self._steps_made(steps).back_to(steps, Watch(on_progress, cancelled))
 
     def fork(
         self, steps: int | None, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None
@@ -252,14 +256,28 @@ class InteractiveSession(SegmentedImage):
         Args:
             steps: how many of the first steps it takes over, with the automatic result or the initial segmentation that
                 they began with; None: it begins with nothing but the image.
+
+        Raises:
+            ClickError: if there are not so many.
         """
-        timeline, other = self._require_timeline(), copy.copy(self)
+        timeline, other = self._steps_made(steps or 0), copy.copy(self)
         other.notes, other._segmentation_notes = list(self.notes), list(self._segmentation_notes)
         if steps is None:
             other._start_over(None, [])
         else:
             other._timeline = timeline.fork(steps, Watch(on_progress, cancelled))
         return other
+
+    def _steps_made(self, count: int) -> Timeline:
+        """The timeline, if so many steps were made.
+
+        Raises:
+            ClickError: if not.
+        """
+        timeline = self._require_timeline()
+        if not 0 <= count <= len(timeline.done):
+            raise ClickError(f"there are {len(timeline.done)} steps, so {count} of them cannot be kept")
+        return timeline
 
     def save_session(
         self, path: str | Path, on_progress: OnProgress | None = None, cancelled: IsCancelled | None = None

@@ -59,6 +59,11 @@ def placement(header: "Nifti1Header", shape: tuple[int, int, int], name: str, re
         notes.append(f"its header gives lengths in {unit}; they are taken as mm")
     elif scale != 1:
         notes.append(f"its header gives lengths in {unit}, which are brought to mm; `units` mm takes them as mm")
+    if not is_placed(header):
+        notes.append(
+            "its header says neither by a qform nor by an sform how its voxels lie; its axes are taken to run to the "
+            "left, to the front and upwards"
+        )
     chosen, *rest = _forms(header, reading)
     affine = _stated(header, chosen, shape, scale, name, unit if scale != 1 else None)
     others = []

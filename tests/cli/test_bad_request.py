@@ -142,6 +142,11 @@ def test_an_output_folder_that_may_not_be_written(call, here, program):
             ("--input=good.nii.gz", "--output=seg.nii.gz", "--save-clicks=c.csv"),
             "c.csv: clicks are written as",
         ),
+        (
+            "train",
+            ("--input=data", "--progress=none/p.json"),
+            "none/p.json: its folder does not exist; create it first",
+        ),
         ("train", ("--input=data", "--grid=64"), "--grid is for --import-monai"),
         ("train", ("--input=data", "--widen"), "--widen is for --import-monai"),
         ("train", ("--input=data", "--channel-order=dict"), "--channel-order is for --import-monai and --export monai"),

@@ -100,3 +100,10 @@ def test_a_session_brings_values_over_and_takes_a_segmentation_without_its_heade
     session.set_segmentation(values, {255: "right", 7: "background"})
     assert_array_equal(session.predict(), 2 * (values == 255))
     assert not session.notes
+
+
+def test_values_that_are_mapped_as_text_are_refused():
+    image = Volume(np.zeros((4, 5, 6), np.float32))
+    with pytest.raises(FileError, match="'1' is mapped to right; values of a file are whole numbers"):
+        initial_classes(np.ones((4, 5, 6), int), image, LABELS, mapping={"1": "right"})
+    assert (initial_classes(np.ones((4, 5, 6), int), image, LABELS, mapping={np.int16(1): "right"}) == 2).all()

@@ -68,3 +68,27 @@ def test_without_an_image_there_is_nothing_to_ask():
             ask()
     assert session.undo() is None
     assert session.redo() is None
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.full((4, 5, 6), np.nan), "120 of 120 voxels are NaN or infinite"),
+        (np.array([[[0.0, np.inf]]]), "1 of 2 voxels are NaN or infinite"),
+        (np.zeros((4, 5, 6), complex), "values of type complex128; give real numbers"),
+        (np.zeros((0, 5, 6)), r"has no voxels: its shape is \(0, 5, 6\)"),
+    ],
+)
+def test_arrays_that_would_be_refused_as_files(image, said):
+    session = InteractiveSession(obedient_model())
+    for each in (image, Volume(image)):
+        with pytest.raises(FileError, match=said):
+            session.set_image(each)
+
+
+def test_an_affine_for_what_has_its_own(tmp_path):
+    session, image = InteractiveSession(obedient_model()), np.zeros((4, 5, 6), np.float32)
+    write_volume(tmp_path / "image.nii.gz", image, Volume(image))
+    for each in (tmp_path / "image.nii.gz", Volume(image)):
+        with pytest.raises(DeepEditError, match="`affine` is that of an array"):
+            session.set_image(each, np.diag([2.0, 2, 2, 1]))

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from deepedit.errors import FileError
+from deepedit.errors import ClickError, FileError
 from deepedit.inference import timeline
 from deepedit.inference.segmentation import Segmentation
 from deepedit.inference.session import InteractiveSession
@@ -47,6 +47,19 @@ def test_a_fork_is_a_session_of_its_own_with_the_first_steps(shape, seed, steps,
         session.take_back(steps)
         assert_same(session, fresh)
         assert session.redo() is None
+
+
+@pytest.mark.parametrize("steps", [-1, 4])
+def test_steps_that_were_not_made_cannot_be_kept_and_nothing_changes(steps):
+    session = new_session(SHAPES["one window"])
+    for click in some_clicks(3, SHAPES["one window"]):
+        session.add_click(*click)
+    before = session.predict()
+    for keep in (session.take_back, session.fork):
+        with pytest.raises(ClickError, match=f"there are 3 steps, so {steps} of them cannot be kept"):
+            keep(steps)
+    assert len(session.clicks) == 3
+    assert_array_equal(session.predict(), before)
 
 
 def test_a_fork_without_steps_shares_the_automatic_result_and_with_none_only_the_image():

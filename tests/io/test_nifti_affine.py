@@ -47,6 +47,9 @@ def test_what_is_said_of_itk_is_what_it_does(two_forms, qform_code, sform_code):
     sitk = pytest.importorskip("SimpleITK", reason="SimpleITK is not installed, which tells what ITK does")
     path = two_forms(qform_code, sform_code)
     volume = read_volume(path)
+    if not (qform_code or sform_code):
+        assert "neither by a qform nor by an sform" in volume.notes[0]
+        return
     if not (qform_code and sform_code):
         assert volume.notes == ()
         return
@@ -200,3 +203,9 @@ def test_bytes_behind_the_voxels_are_told_of(save, ending):
     volume = read_volume(path)
     assert_array_equal(volume.data, np.arange(120).reshape(SHAPE))
     assert volume.notes == ("1000 bytes that follow its voxels are passed over",)
+
+
+def test_a_header_that_does_not_say_how_its_voxels_lie_is_told_of(two_forms):
+    volume = read_volume(two_forms(0, 0))
+    assert "its axes are taken to run to the left, to the front and upwards" in volume.notes[0]
+    assert nib.aff2axcodes(volume.affine) == ("L", "A", "S")

@@ -74,19 +74,20 @@ def test_cases_without_a_label_map_are_left_out_of_training_in_one_line(studies,
 
 
 def test_a_bad_case_costs_that_case_only(studies, label):
-    folder = studies("a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz")
+    folder = studies("a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz", "e.nii.gz")
     label("labels/final/a.nii.gz", 1, 6)
     label("labels/final/b.nii.gz", 1, shape=(4, 5, 7))
     path = label("labels/final/c.nii.gz", 1)
     path.write_bytes(path.read_bytes()[:40])
-    label("labels/final/d.nii.gz", 9)
+    label("labels/final/d.nii.gz", 1, 9)
+    label("labels/final/e.nii.gz")
     dataset = find_labelled_studies(folder, LABELS)
-    assert [case.name for case in dataset.cases] == ["a", "d"]
+    assert [case.name for case in dataset.cases] == ["a", "d", "e"]
     said = "\n".join(dataset.warnings)
     assert "b is left out: labels/final/b.nii.gz does not lie on the grid of b.nii.gz" in said
     assert "c is left out: labels/final/c.nii.gz: " in said
     assert "d.nii.gz: 9 is no value of a label; it becomes background" in said
-    assert "d: without foreground" in said
+    assert "e: without foreground" in said
 
 
 def test_images_of_another_number_of_channels_are_left_out(studies, label):
@@ -131,6 +132,15 @@ def test_a_segmentation_that_gives_a_value_another_name_is_left_out(studies, lab
     assert [case.name for case in dataset.cases] == used
     said = "b is left out: 1 is Liver, and here it is spleen; rename the segment"
     assert (said in dataset.warnings) == (name == "Liver")
+
+
+def test_a_label_map_of_other_values_alone_is_left_out(studies, label):
+    folder = studies("a.nii.gz", "b.nii.gz")
+    label("labels/final/a.nii.gz", 1, 6)
+    label("labels/final/b.nii.gz", 7, 99)
+    dataset = find_labelled_studies(folder, LABELS)
+    assert [case.name for case in dataset.cases] == ["a"]
+    assert "b is left out: has 7, 99, and none of the values of spleen, liver" in dataset.warnings
 
 
 def test_a_value_to_ignore_stays_one(studies, label):
