@@ -27,7 +27,7 @@ def choose_cases(
     problems: list[str] = []
     # The files are opened one by one, later: a bad one must not keep the others from being evaluated.
     cases = pair_files(options.input, description, problems, problems)
-    unread = [problem.partition("; name the values")[0] for problem in description.label_problems]
+    unread = [problem.partition("; ")[0] for problem in description.label_problems]  # how to train on it is left out
     problems = [
         *description.problems,
         *(f"{problem}; its labels are not compared with the model's" for problem in unread),

@@ -15,6 +15,7 @@ from deepedit.inference.scene import Scene
 from deepedit.inference.session_file import image_digest
 from deepedit.inference.sliding_window import window_shape
 from deepedit.inference.timeline import Timeline
+from deepedit.io.values import image_values
 from deepedit.io.volumes import read_volume
 from deepedit.network.checkpoint import Model
 from deepedit.network.inputs import at_precision
@@ -127,7 +128,5 @@ def refuse_values(data: np.ndarray) -> None:
         raise FileError(f"the array has no voxels: its shape is {data.shape}")
     if data.dtype.kind not in "buif":
         raise FileError(f"the array has values of type {data.dtype}; give real numbers")
-    if data.dtype.kind == "f" and (bad := data.size - int(np.count_nonzero(np.isfinite(data)))):
-        raise FileError(
-            f"the array: {bad} of {data.size} voxels are NaN or infinite; replace them, as by the value of air"
-        )
+    if data.dtype.kind == "f":
+        image_values(data.reshape(-1), "the array")

@@ -73,9 +73,8 @@ def find_labelled_studies(
         others = [f"{clause}; rename the segment" for clause in called_otherwise(names, foreground)]
         reasons = report.problems + contradicting_names([case], [report], labels) + others
         reason = reasons[0] if reasons else None
-        foreign = sorted(set(report.values or ()) - set(labels.values()))
-        if reason is None and foreign and set(report.values or ()) == set(foreign):
-            listed = ", ".join(map(str, foreign[:5]))
+        if reason is None and report.values and set(labels.values()).isdisjoint(report.values):
+            listed = ", ".join(map(str, sorted(report.values)[:5]))
             reason = f"has {listed}, and none of the values of {', '.join(map(one_line, foreground))}"
         if reason is None and report.channels != image_channels:
             reason = f"its image has {report.channels} channels where the model expects {image_channels}"

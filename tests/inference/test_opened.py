@@ -73,8 +73,8 @@ def test_without_an_image_there_is_nothing_to_ask():
 @pytest.mark.parametrize(
     ("image", "said"),
     [
-        (np.full((4, 5, 6), np.nan), "120 of 120 voxels are NaN or infinite"),
-        (np.array([[[0.0, np.inf]]]), "1 of 2 voxels are NaN or infinite"),
+        (np.full((4, 5, 6), np.nan), "the array: 120 of 120 voxels are NaN, infinite or beyond float32"),
+        (np.array([[[0.0, np.inf]]]), "1 of 2 voxels are NaN"),
         (np.zeros((4, 5, 6), complex), "values of type complex128; give real numbers"),
         (np.zeros((0, 5, 6)), r"has no voxels: its shape is \(0, 5, 6\)"),
     ],

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from deepedit.network.checkpoint import Model
+from tests.server.live import SHAPE
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed; the extra dev brings it")
 images = pytest.importorskip("PIL.Image", reason="Pillow is not installed; the extra plot brings it")
@@ -23,6 +24,8 @@ if CHROMIUM is None:
 
 WIDE, NARROW = (1280, 800), (390, 844)
 PLANES = ("Axial", "Coronal", "Sagittal")
+NORMALS = {"Axial": 2, "Coronal": 1, "Sagittal": 0}
+"""The axis that each of them cuts."""
 
 
 DROP = """([name, content, onto]) => {
@@ -164,6 +167,12 @@ class Tab:
 
     def click(self, plane: str, pixel: Sequence[float], **options: object) -> None:
         self.page.mouse.click(*self.at(plane, pixel), **options)
+
+    def click_voxel(self, voxel: Sequence[int], plane: str = "Axial", **options: object) -> None:
+        """Click the middle of a voxel of an image as `write_image` writes it."""
+        self.scroll_to(plane, voxel[NORMALS[plane]])
+        self.click(plane, self.pixel_of(plane, voxel, SHAPE), **options)
+        self.draw()
 
     def drag(self, plane: str, *pixels: Sequence[float], button: str = "left") -> None:
         """Press at the first pixel, go along the others, and release."""

@@ -35,12 +35,6 @@ def go_to(tab, voxel) -> None:
         tab.scroll_to(plane, voxel[normal])
 
 
-def click_voxel(tab, voxel, plane: str = "Axial", **options: object) -> None:
-    normal = dict(zip(PLANES, (2, 1, 0), strict=True))[plane]
-    tab.scroll_to(plane, voxel[normal])
-    tab.click(plane, tab.pixel_of(plane, voxel, SHAPE), **options)
-
-
 def is_tinted(tab, plane: str, voxel, label: int) -> bool:
     """Whether a voxel looks like one of a label: its colour leans towards that of the label."""
     found = tab.colour_at(plane, tab.pixel_of(plane, voxel, SHAPE))
@@ -60,7 +54,7 @@ def test_an_answer_is_drawn_in_all_planes(tab):
     go_to(tab, FREE)
     assert not any(is_tinted(tab, plane, FREE, 2) for plane in PLANES)
     tab.press("2")
-    click_voxel(tab, FREE)
+    tab.click_voxel(FREE)
     tab.settle()
     assert tab.steps == [{"clicks": [["right lung", list(FREE)]]}]
     assert tab.status.startswith("right lung +")
@@ -77,7 +71,7 @@ def test_voxels_travel_once_and_then_only_what_changed(browser, server):
         tab.page.reload()
         tab.settle().press("2")
         for voxel in (FREE, (7, 3, 9)):
-            click_voxel(tab, voxel)
+            tab.click_voxel(voxel)
             tab.settle()
         for answer in answers:
             for part, found in sizes.items():
@@ -93,7 +87,7 @@ def test_voxels_travel_once_and_then_only_what_changed(browser, server):
 def test_a_click_for_the_background_takes_away(tab):
     before = tab.volume("left")
     tab.press("0")
-    click_voxel(tab, LEFT)
+    tab.click_voxel(LEFT)
     tab.settle()
     assert tab.clicks == [["background", list(LEFT)]]
     assert tab.volume("left") < before
@@ -103,7 +97,7 @@ def test_undo_redo_and_removing_any_click(tab):
     tab.press("2")
     volumes = [tab.volume("right lung")]
     for voxel in (FREE, (7, 3, 9)):
-        click_voxel(tab, voxel)
+        tab.click_voxel(voxel)
         tab.settle()
         volumes.append(tab.volume("right lung"))
     assert len(set(volumes)) == 3
@@ -123,7 +117,7 @@ def test_undo_redo_and_removing_any_click(tab):
 
 def test_the_list_of_clicks_is_a_way_to_jump_there(tab):
     tab.press("1")
-    click_voxel(tab, FREE)
+    tab.click_voxel(FREE)
     tab.settle()
     go_to(tab, (0, 0, 0))
     tab.page.locator("#clicks .jump").click()
@@ -137,8 +131,8 @@ def test_clicks_with_shift_held_are_one_step(tab):
     tab.press("1")
     before = len(tab.asked)
     tab.page.keyboard.down("Shift")
-    click_voxel(tab, FREE)
-    click_voxel(tab, (9, 11, 5))
+    tab.click_voxel(FREE)
+    tab.click_voxel((9, 11, 5))
     tab.draw()
     assert len(tab.asked) == before
     tab.page.keyboard.up("Shift")
@@ -152,7 +146,7 @@ def test_the_same_with_buttons(tab):
     tab.button("Group").click()
     tab.press("2")
     for voxel in (FREE, (9, 11, 5), (11, 11, 5)):
-        click_voxel(tab, voxel)
+        tab.click_voxel(voxel)
     tab.button("Send 3 together").click()
     tab.settle()
     assert [len(step["clicks"]) for step in tab.steps] == [3]
@@ -181,11 +175,11 @@ def test_a_locked_label_stays_as_it_is(tab):
     tab.button("Lock left").click()
     tab.settle()
     tab.press("2")
-    click_voxel(tab, (7, 6, 6))  # one voxel away from the label left
+    tab.click_voxel((7, 6, 6))  # one voxel away from the label left
     tab.settle()
     assert tab.steps == [{"lock": "left"}, {"clicks": [["right lung", [7, 6, 6]]]}]
     assert tab.volume("left") == before
-    click_voxel(tab, LEFT)
+    tab.click_voxel(LEFT)
     tab.settle()
     assert "left" in tab.error
     assert len(tab.page.locator("#clicks > li").all()) == 2, "the click that was refused is gone"
@@ -256,7 +250,7 @@ def test_what_changed_flashes_once_unless_motion_is_unwanted(browser, server, mo
         tab.page.evaluate(f"window.watched = {{ x: {x}, y: {y} }}")
         handle = tab.canvas().element_handle()
         watching = tab.page.evaluate_handle(f"(canvas) => ({{ seen: ({WATCH})(canvas) }})", handle)
-        click_voxel(tab, FREE)
+        tab.click_voxel(FREE)
         seen = np.array(tab.page.evaluate("(watching) => watching.seen", watching))
         start, end = seen[0], seen[-1]
         lit = seen > max(start, end) + 30
@@ -270,7 +264,7 @@ def test_two_tabs_are_two_sessions(browser, server):
     with opened(browser, server.url) as one, opened(browser, server.url) as other:
         for tab, label in ((one, "1"), (other, "2"), (one, "1"), (other, "2")):
             tab.press("x", label)
-            click_voxel(tab, (FREE[0], FREE[1], FREE[2] + len(tab.asked) - 1))
+            tab.click_voxel((FREE[0], FREE[1], FREE[2] + len(tab.asked) - 1))
             tab.settle()
         assert [click[0] for click in one.clicks] == ["left", "left"]
         assert [click[0] for click in other.clicks] == ["right lung", "right lung"]
