@@ -17,7 +17,8 @@ started the next one, and a graph saves that time. With more voxels there is not
 class RecordedPasses:
     """A network for training whose passes, forward and backward, are replayed as CUDA graphs where that is faster.
 
-    The results are the same. Each shape of the input is recorded when it first occurs, and its recording is kept.
+    The results are the same. Each shape of the input is recorded when it first occurs, and its recording is kept. A
+    backward pass overwrites the gradients of the one before, so that gradients cannot be summed over several passes.
 
     Args:
         network: in training mode, on a GPU; the recordings use its own parameters.
@@ -40,6 +41,9 @@ class RecordedPasses:
         # Without the cache: a graph would go on using the converted weights from the time of its recording.
         kind = inputs.device.type
         precision = torch.autocast(kind, dtype or torch.bfloat16, enabled=dtype is not None, cache_enabled=False)
+        if hasattr(torch.autograd.graph, "set_warn_on_accumulate_grad_stream_mismatch"):
+            # Recordings are made in a stream of their own, and torch from 2.10 on warns of that in every run.
+            torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         try:
             with precision:
                 recorded = torch.cuda.make_graphed_callables(_Pass(self.network), (inputs.clone(),))

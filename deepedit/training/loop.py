@@ -100,7 +100,8 @@ class Trainer:
         """
         config, network, batch, progress = self.config, self.network.train(), self.batch, self.progress
         forward: Callable[[Tensor], Tensor] = self.ranks.averaged(network)
-        if config.record_passes and self.device.type == "cuda" and self.ranks.size == 1 and not config.checkpointing:
+        in_one_piece = self.ranks.size == 1 and config.accumulate == 1 and not config.checkpointing
+        if config.record_passes and self.device.type == "cuda" and in_one_piece:
             forward = RecordedPasses(network, config.amp)
         earlier, start = progress.seconds, time.perf_counter()
         stopped = False
@@ -154,8 +155,7 @@ class Trainer:
                 apart = forward.no_sync()
             with self.timed("backward"), self.ranks.together(), apart:
                 self.scaler.scale(losses.sum() / samples).backward()
-            # A copy, since the logits of the next part may be written to the same memory.
-            done.append((logits.detach().clone() if config.accumulate > 1 else logits.detach(), losses.detach()))
+            done.append((logits.detach(), losses.detach()))
         all_logits, all_losses = map(torch.cat, zip(*done, strict=True))
         return all_logits, all_losses
 

@@ -5,18 +5,20 @@ import torch
 from hypothesis import settings
 
 from deepedit.clicks import dispatch
+from tests.devices import NEEDS_GPU
 
 # A busy machine is no reason for a property to fail.
 settings.register_profile("clicks", deadline=None)
 settings.load_profile("clicks")
 
-GPU = torch.cuda.is_available()
-
 
 @pytest.fixture(
     params=[
-        pytest.param("cpu", marks=pytest.mark.skipif(GPU, reason="with a GPU the kernels are not interpreted")),
-        pytest.param("cuda", marks=[pytest.mark.cuda, pytest.mark.skipif(not GPU, reason="there is no CUDA device")]),
+        pytest.param(
+            "cpu",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="with a GPU the kernels are not interpreted"),
+        ),
+        pytest.param("cuda", marks=NEEDS_GPU),
     ]
 )
 def fused(request, monkeypatch):

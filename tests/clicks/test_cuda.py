@@ -15,11 +15,9 @@ from deepedit.clicks import (
 )
 from deepedit.clicks.nearest import within_reach
 from tests.clicks.oracles import random_reach, slow_chessboard_distance
+from tests.devices import NEEDS_GPU
 
-pytestmark = [
-    pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
+pytestmark = NEEDS_GPU
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from deepedit.network.inputs import mixed_precision
 from deepedit.network.unet import build_network
 from deepedit.training import graphs
 from deepedit.training.graphs import RecordedPasses
+from tests.devices import NEEDS_GPU
 
 
 def network_and_inputs(device, sides=(16, 16, 16)):
@@ -23,9 +24,7 @@ def step(network, forward, inputs, amp):
     return logits.detach().clone(), [parameter.grad.clone() for parameter in network.parameters()]
 
 
-@pytest.mark.cuda
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("amp", ["auto", "off"])
+@pytest.mark.parametrize("amp", [pytest.param(amp, marks=NEEDS_GPU) for amp in ("auto", "off")])
 def test_logits_and_gradients_are_those_of_the_network_after_its_weights_have_moved(amp):
     network, inputs = network_and_inputs("cuda")
     passes = RecordedPasses(network, amp)

@@ -11,6 +11,7 @@ from deepedit.network.checkpoint import read_entries, save_model
 from deepedit.training.config import TrainingConfig
 from deepedit.training.loop import Trainer, build_optimizers, move_average
 from deepedit.training.schedule import REFINING
+from tests.devices import DEVICES
 from tests.training.conftest import ball_case, tiny_model
 
 CONFIG = TrainingConfig(epochs=4, batch_size=2, amp="off", clicks_from=0.1, learning_rate=5e-3)
@@ -62,6 +63,25 @@ def test_a_run_that_was_interrupted_ends_with_the_weights_of_one_that_was_not(pl
     for part in ("network", "average"):
         pairs = zip(getattr(whole, part).parameters(), getattr(resumed, part).parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
+
+
+def gradients_of_a_step(plan, cases, config, device):
+    trainer, seen = Trainer(tiny_model(plan).to(device), cases, config), {}
+    for parameter in trainer.network.parameters():
+        parameter.register_post_accumulate_grad_hook(lambda each: seen.update({each: each.grad.clone()}))
+    trainer.train(lambda progress: None, stop=lambda: True)
+    return [seen[each] for each in trainer.network.parameters()]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_batch_in_parts_has_the_gradients_of_the_whole(plan, cases, device):
+    config = dataclasses.replace(CONFIG, batch_size=4)
+    whole, parts = (
+        gradients_of_a_step(plan, cases, dataclasses.replace(config, accumulate=parts), device) for parts in (1, 2)
+    )
+    largest = max(float(each.abs().max()) for each in whole)
+    for a, b in zip(whole, parts, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-2 * largest)
 
 
 @pytest.mark.parametrize("more", [{"accumulate": 3}, {"accumulate": 9}, {"checkpointing": True}])

@@ -1,0 +1,8 @@
+"""Tests that need a GPU, and tests of what shall be the same on one."""
+
+import pytest
+import torch
+
+NEEDS_GPU = [pytest.mark.cuda, pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")]
+
+DEVICES = ["cpu", pytest.param("cuda", marks=NEEDS_GPU)]
