@@ -38,7 +38,7 @@ class ObedientNetwork(nn.Module):
         image, guidance, previous = x.float().split([1, self.num_classes, self.num_classes - 1], dim=1)
         classes = (image[:, 0] * (self.num_classes - 1)).round().long()
         if guidance.any():
-            classes = (previous * torch.arange(1, self.num_classes).view(-1, 1, 1, 1)).sum(1).long()
+            classes = (previous * torch.arange(1, self.num_classes, device=x.device).view(-1, 1, 1, 1)).sum(1).long()
         clicked, label = guidance.max(1)
         classes = torch.where(clicked >= self.threshold, label, classes)
         return 8 * nn.functional.one_hot(classes, self.num_classes).movedim(-1, 1).float()

@@ -2,7 +2,7 @@
 
 import statistics
 
-from benchmarks.click_latency import LARGE, SIZES, click_kernels, measure, small_model
+from benchmarks.click_latency import LARGE, SCRIBBLE, SIZES, click_kernels, measure, refining, scribble, small_model
 from benchmarks.gpu.bench import Bench, milliseconds
 
 
@@ -13,13 +13,20 @@ def run(bench: Bench) -> None:
         with bench.attempt(name):
             bench.needs(5)
             model = small_model(window).to(bench.device)
-            automatic, seconds = measure(model, shape, 2 if bench.small else 15)
+            clicks = 2 if bench.small else 15
+            automatic, seconds = measure(model, shape, clicks)
             seen = click_kernels(model, shape) or {}
             bench.row(
-                "A click, light network, 2 labels",
+                "A click, light network with a refiner, 2 labels",
                 volume=name,
                 windows=" x ".join(map(str, window)),
                 **{"click ms": 1e3 * statistics.median(seconds), "spread ms": [1e3 * each for each in seconds]},
                 **{"automatic ms": 1e3 * automatic, "kernels of a click": seen.get("kernels")},
                 **{"copies to the host": seen.get("copies to the host"), "GPU busy ms": milliseconds(seen.get("busy"))},
+            )
+            bench.row(
+                "Times as long as a click",
+                volume=name,
+                **{"as one without a refiner": refining(model, shape, clicks)},
+                **{f"{SCRIBBLE} together as one": scribble(model, shape, clicks)},
             )

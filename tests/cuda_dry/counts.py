@@ -41,9 +41,14 @@ def of_training(dry: DryCuda) -> Iterator[tuple[str, list[Record]]]:
 
 
 def of_sessions(dry: DryCuda) -> Iterator[tuple[str, list[Record]]]:
-    scenes = (("a click", SHAPE, 1.0, False), ("a click on an initial segmentation", SHAPE, 1.0, True))
-    for name, shape, spacing, given in (*scenes, ("a click, resampled to 1.5 mm", (256, 256, 128), 1.5, False)):
-        asked = session(plan(128, spacing), shape)
+    scenes = (
+        ("a click", SHAPE, 1.0, False, False),
+        ("a click with a refiner", SHAPE, 1.0, False, True),
+        ("a click on an initial segmentation", SHAPE, 1.0, True, False),
+        ("a click, resampled to 1.5 mm", (256, 256, 128), 1.5, False, False),
+    )
+    for name, shape, spacing, given, refines in scenes:
+        asked = session(plan(128, spacing), shape, refines)
         if given:
             asked.set_segmentation(blocks(shape))
         asked.predict()

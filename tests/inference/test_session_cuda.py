@@ -7,14 +7,11 @@ from numpy.testing import assert_array_equal
 
 from deepedit.inference.session import InteractiveSession
 from deepedit.volume import Volume
+from tests.devices import NEEDS_GPU
 from tests.inference.networks import random_model
 from tests.inference.test_session_steps import LABELS, NAMES, SHAPES, some_clicks
 
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.cuda,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
-]
+pytestmark = [pytest.mark.usefixtures("one_thread"), *NEEDS_GPU]
 
 
 @pytest.fixture(autouse=True)
@@ -32,7 +29,7 @@ AFFINE = np.array([[-0.8, 0.1, 0, 5], [0.1, 1.3, 0, -3], [0, 0, 1.1, 2], [0, 0, 
 
 def new_session(device, shape, initial, amp="off"):
     model = random_model(labels=LABELS, patch=(12, 12, 12))
-    model.network.to(device)
+    model.to(device)
     session = InteractiveSession(model, amp=amp)
     rng = np.random.default_rng(0)
     session.set_image(rng.uniform(0, 2, shape).astype(np.float32), AFFINE)
