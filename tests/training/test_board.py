@@ -1,10 +1,12 @@
 """What a run tells while it goes on."""
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from deepedit.errors import FileError
 from deepedit.training.board import Board
 from deepedit.training.loop import Progress
+from deepedit.training.validation import Validation
 
 
 def test_curves_that_cannot_be_written_end_the_run_with_the_folder_and_the_mend(tmp_path, monkeypatch):
@@ -18,6 +20,16 @@ def test_curves_that_cannot_be_written_end_the_run_with_the_folder_and_the_mend(
         board.step(Progress(step=1, share=1.0, loss={"automatic": 0.5}))
     assert str(tmp_path) in str(raised.value)
     board.close()
+
+
+def test_a_run_that_is_resumed_hides_what_came_after_its_state_and_nothing_else(tmp_path):
+    first = Board(tmp_path, Progress(), talks=False, say=print)
+    for step in (1, 2, 3):
+        first.validation(Validation({0: {"spleen": step / 10}}, {}, cases=1), step)
+    first.close()
+    Board(tmp_path, Progress(step=2), talks=False, say=print).close()
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [each.step for each in events.Scalars("dice_mean/clicks_0")] == [1, 2]
 
 
 def test_lines_are_told_where_no_bar_shows_the_steps(tmp_path):
