@@ -46,7 +46,8 @@ class TrainingConfig:
         ema_decay: decay of the moving average of the weights, which is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
         record_passes: run the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`.
-        validations: number of validations, evenly spread over the run, the last one at its end.
+        validations: number of validations, evenly spread over the run, the last one at its end; another one follows
+            if a refiner has learned.
         limit: use only that many training cases; None: all.
         seed: seed of everything random except the choice of the cases.
         annotator: how the simulated annotator clicks.

@@ -138,7 +138,7 @@ def learn_refiner(
         say(f"note: answers are {kept}: {problem}, with {len(recorded)} clicks on {len(clicked)} training cases")
         return model.refiner
     refiner.load_state_dict(weights)
-    say(f"answers are refined as learned from {len(recorded)} clicks on {len(clicked)} training cases")
+    say(f"learned to refine answers from {len(recorded)} clicks on {len(clicked)} training cases")
     return refiner
 
 

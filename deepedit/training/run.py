@@ -13,7 +13,6 @@ from deepedit.io.pairing import Case
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model, load_model, model_from_entries, read_entries, save_model
 from deepedit.network.inputs import input_channels, pick_device
-from deepedit.network.refiner import Refiner
 from deepedit.network.transfer import transfer_weights
 from deepedit.network.unet import build_network
 from deepedit.plan import Plan
@@ -29,7 +28,7 @@ from deepedit.training.refining import learn_refiner
 from deepedit.training.room import Room
 from deepedit.training.schedule import REFINING, patch_sides, refines
 from deepedit.training.studies import files_of, studies_dataset
-from deepedit.training.validation import validate
+from deepedit.training.validation import Validation, validate
 from deepedit.volume import DEFAULT_READING, Reading
 
 SECONDS_BETWEEN_CHECKPOINTS = 300
@@ -40,7 +39,7 @@ VALIDATING = 0.1
 class Run:
     """A run and its folder.
 
-    The folder holds ``model.pt``, the best model; ``last.pt``, the newest model with the state of training;
+    The folder holds ``model.pt``, the best model; ``last.pt``, the newest network with the state of training;
     ``config.json``, the settings and versions; and ``tensorboard``, the curves and pictures.
 
     Args:
@@ -124,7 +123,7 @@ class Run:
 
         Args:
             on_progress: called after every step.
-            stop: asked after every step and before every case of a validation.
+            stop: asked after every step, and before every case of a validation or that the refiner learns from.
             lines: whether to say from time to time how the run is doing, as when no progress bar shows it.
 
         Returns:
@@ -155,7 +154,7 @@ class Run:
             if progress.share < 1:
                 self.save_last()
                 return False
-            return self.validated >= validations or self._validate(board, stop)
+            return (self.validated >= validations or self._validate(board, stop)) and self._refine(stop)
         finally:
             if board:
                 board.close()
@@ -173,58 +172,77 @@ class Run:
             save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
 
     def _validate(self, board: Board | None, stop: Callable[[], bool]) -> bool:
-        """Validate, keep the model if it is the best so far, and save the state; False if this was stopped.
-
-        At the end of the run the model learns to refine its answers first.
-        """
+        """Validate the network as it is now, keep it if it is the best so far, and save the state; False if this was
+        stopped."""
         progress = self.trainer.progress
-        if progress.share >= 1 and refines(self.config) and not self.refined:
-            self.save_last()
-            try:
-                self.model.refiner = self._learned_refiner(stop)
-            except Cancelled:
-                return False
-            self.refined = True
-            self.save_last()
         average = replace(self.model, network=self.trainer.average)
-        seconds = self._seconds_to_validate()
-        result = validate(average, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop, seconds=seconds)
+        result = self._measured(average, f"at {progress.share:4.0%}", stop)
         if result is not None:
-            if result.cases < len(self.validation_cases):
-                self.say(
-                    f"note: {result.cases} of {len(self.validation_cases)} cases are validated, as all would take more "
-                    f"than {VALIDATING:.0%} of the run; `deepedit-evaluate` does all"
-                )
-                # All validations are of the same cases, as the best model is chosen by them.
-                self.validation_cases = self.validation_cases[: result.cases]
             self.validated = int(progress.share * self.config.validations)
             if board:
                 board.validation(result, progress.step)
-            means = ", ".join(f"{result.mean(clicks):.4f} with {clicks}" for clicks in result.dice)
-            self.say(f"validation at {progress.share:4.0%}: mean Dice {means} clicks")
-            # Of equal ones the last has seen most, and a refiner.
+            # Of equal ones the last has seen most.
             if result.score >= self.best:
-                self.best = result.score
-                if self.ranks.first:
-                    save_model(self.folder / "model.pt", average, {"best": self.best})
-            elif self.refined and average.refiner is not None:
-                self.say("note: model.pt is of an earlier validation, which was better, before the refiner learned")
+                self._keep(average, result)
         self.save_last()
         return result is not None
 
-    def _learned_refiner(self, stop: Callable[[], bool]) -> Refiner | None:
-        minutes, model = self.config.max_minutes, replace(self.model, network=self.trainer.average)
+    def _refine(self, stop: Callable[[], bool]) -> bool:
+        """At the end of a run, teach the best model to refine its answers; False if this was stopped.
+
+        It is kept without if that is better. A run on studies chooses nothing by the cases that are held back.
+        """
+        if self.refined or not refines(self.config):
+            return True
+        path, minutes = self.folder / "model.pt", self.config.max_minutes
+        # Of the first rank, since the folders of others may be on other machines.
+        entries = self.ranks.gather(read_entries(path) if self.ranks.first else None)[0]
+        model = model_from_entries(entries, path, self.device)
         seconds = math.inf if minutes is None else 60 * minutes * REFINING
-        return learn_refiner(model, self.training_cases, self.config, self.ranks, stop, seconds, self.say)
+        try:
+            refiner = learn_refiner(model, self.training_cases, self.config, self.ranks, stop, seconds, self.say)
+        except Cancelled:
+            return False
+        if refiner is not model.refiner:
+            model = replace(model, refiner=refiner, training_files=self.model.training_files)
+            result = self._measured(model, "with refined answers", stop)
+            if result is None:
+                return False
+            if self.settings.studies or result.score >= self.best:
+                self._keep(model, result, refined=True)
+            else:
+                self.say("note: model.pt stays as it was, since its Dice is higher than with the refiner that learned")
+        self.refined = True
+        self.save_last()
+        return True
+
+    def _measured(self, model: Model, when: str, stop: Callable[[], bool]) -> Validation | None:
+        """Validate a model, and say how good it is; None if this was stopped."""
+        seconds = self._seconds_to_validate()
+        result = validate(model, self.validation_cases, self.config.amp, ranks=self.ranks, stop=stop, seconds=seconds)
+        if result is None:
+            return None
+        if result.cases < len(self.validation_cases):
+            self.say(
+                f"note: {result.cases} of {len(self.validation_cases)} cases are validated, as all would take more "
+                f"than {VALIDATING:.0%} of the run; `deepedit-evaluate` does all"
+            )
+            # All validations are of the same cases, as the best model is chosen by them.
+            self.validation_cases = self.validation_cases[: result.cases]
+        means = ", ".join(f"{result.mean(clicks):.4f} with {clicks}" for clicks in result.dice)
+        self.say(f"validation {when}: mean Dice {means} clicks")
+        return result
+
+    def _keep(self, model: Model, result: Validation, refined: bool = False) -> None:
+        self.best = result.score
+        if self.ranks.first:
+            save_model(self.folder / "model.pt", model, {"best": self.best, "refined": refined})
 
     def _seconds_to_validate(self) -> float:
         """What the first validation of a run by the clock may take; it decides for how many cases there is time."""
-        minutes = self.config.max_minutes
-        return (
-            math.inf
-            if minutes is None or self.validated
-            else 60 * minutes * VALIDATING / max(self.config.validations, 1)
-        )
+        if self.config.max_minutes is None or self.validated:
+            return math.inf
+        return 60 * self.config.max_minutes * VALIDATING / max(self.config.validations + refines(self.config), 1)
 
     def _new_model(self, source: Model | None, reading: Reading) -> Model:
         """A model to train; those of its weights that fit are taken from `source`."""
@@ -282,7 +300,10 @@ class Run:
             refined = bool(training.get("refined", model.refiner is not None))
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
-        return model, state, max(best, self._best_so_far()), validated, validating, refined
+        # A run may be killed after it has written one file and before the other.
+        kept = self._kept()
+        best, refined = max(best, float(kept.get("best", -1.0))), refined or bool(kept.get("refined"))
+        return model, state, best, validated, validating, refined
 
     def _restore(self, state: dict[str, Any]) -> None:
         try:
@@ -294,10 +315,11 @@ class Run:
                 f"{pasted('`init_weights`', path)}"
             ) from error
 
-    def _best_so_far(self) -> float:
-        """The score of ``model.pt``, which is written before ``last.pt``: a run may be killed between the two."""
+    def _kept(self) -> dict[str, Any]:
+        """What ``model.pt`` tells about itself as the best model so far."""
         path = self.folder / "model.pt"
-        return float(read_entries(path).get("training", {}).get("best", -1.0)) if path.exists() else -1.0
+        kept: dict[str, Any] = read_entries(path).get("training", {}) if path.exists() else {}
+        return kept
 
     def _prepare(self, by_name: Mapping[str, Case], spare_bad: bool) -> list[PreparedCase]:
         """The training cases, each prepared by one rank and then opened by all ranks.

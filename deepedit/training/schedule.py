@@ -73,7 +73,7 @@ def training_minutes(config: TrainingConfig) -> float | None:
 
 
 def refines(config: TrainingConfig) -> bool:
-    """Whether a run learns to refine answers, which it does before its last validation."""
+    """Whether a run learns to refine answers, which it does after its last validation."""
     return min(config.refiner_cases, config.max_clicks, config.validations) > 0
 
 

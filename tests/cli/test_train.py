@@ -99,12 +99,13 @@ def test_a_window_is_asked_for_as_the_docs_show_and_remembered(dataset, tmp_path
 
 
 def test_a_model_is_the_start_of_another_also_for_other_labels(finished, dataset, tmp_path, capsys):
-    run = tmp_path / "run"
-    more = ("--labels", "spleen=2", "--init-weights", str(finished / "model.pt"))
-    assert main(arguments(dataset, run, *more)) == 0
+    run, source, model = tmp_path / "run", tmp_path / "source.pt", load_model(finished / "model.pt")
+    model.refiner = build_refiner(1, model.plan.labels.num_classes, seed=0)
+    save_model(source, model)
+    assert main(arguments(dataset, run, "--labels", "spleen=2", "--init-weights", str(source))) == 0
     assert load_model(run / "model.pt").plan.labels.names == ("spleen",)
     left = [line for line in capsys.readouterr().out.splitlines() if "not taken" in line]
-    assert left == [f"not taken from {finished / 'model.pt'}: its refiner"]
+    assert left == [f"not taken from {source}: its refiner"]
 
 
 def test_export_writes_files_that_run_without_the_package(finished, tmp_path, capsys):

@@ -10,6 +10,7 @@ import torch
 from deepedit.network.checkpoint import load_model
 from deepedit.training.batch import RollingBatch
 from deepedit.training.record import read_config
+from deepedit.training.validation import Validation
 from deepedit_cli import train
 from deepedit_cli.train import main
 from tests.cli.training_runs import interrupted_at
@@ -45,7 +46,7 @@ def equal(one, two):
     return all(torch.equal(weights(one)[name], weights(two)[name]) for name in weights(one))
 
 
-def test_it_trains_on_what_was_submitted_and_is_validated_once_on_what_is_held_back(studies, capsys):
+def test_it_trains_on_what_was_submitted_and_is_validated_at_its_end_on_what_is_held_back(studies, capsys):
     assert main(arguments("run")) == 0
     said = capsys.readouterr().out
     assert "1 of 4 cases have no label map to train on; left out" in said
@@ -54,6 +55,18 @@ def test_it_trains_on_what_was_submitted_and_is_validated_once_on_what_is_held_b
     model = load_model("run/model.pt")
     assert {*model.training_cases, *model.validation_cases} == {"study_0", "study_1", "study_2"}
     assert read_config(studies.parent / "run").studies
+
+
+def test_nothing_is_chosen_by_what_is_held_back(studies, monkeypatch):
+    scores = [0.9, 0.1]
+
+    def falling(model, cases, *arguments, **options):
+        return Validation({0: {"all": scores.pop(0)}}, {}, len(cases))
+
+    monkeypatch.setattr("deepedit.training.run.validate", falling)
+    assert main(arguments("run")) == 0
+    assert not scores
+    assert load_model("run/model.pt").refiner is not None
 
 
 def test_an_interrupted_run_is_resumed_and_a_finished_one_repeated(studies):

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 
 from deepedit.network.architectures import UNetConfig
 from deepedit.network.checkpoint import Model
@@ -37,6 +38,11 @@ def tiny_model(plan, seed=0):
     config = UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3))
     channels = input_channels(plan.image_channels, plan.labels.num_classes)
     return Model(build_network(channels, plan.labels.num_classes, config, seed), plan)
+
+
+def same(one, other):
+    """Whether two networks have the same weights, to the bit."""
+    return all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
 
 
 @pytest.fixture

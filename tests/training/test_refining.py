@@ -1,4 +1,4 @@
-"""Teaching a refiner: what is recorded of a click, that it learns, and when a run does it."""
+"""Teaching a refiner: what is recorded of a click, and that it learns."""
 
 from dataclasses import replace
 
@@ -12,19 +12,16 @@ from hypothesis.extra.numpy import arrays
 from deepedit.errors import Cancelled
 from deepedit.inference.refine import INSIDE
 from deepedit.inference.session import InteractiveSession
-from deepedit.io.phantom import write_phantom
 from deepedit.metrics import dice
-from deepedit.network.architectures import UNetConfig
-from deepedit.network.checkpoint import load_model
 from deepedit.network.refiner import RADIUS, SIDE, build_refiner, piece_channels
-from deepedit.training.config import RunSettings, TrainingConfig
+from deepedit.training.config import TrainingConfig
 from deepedit.training.refining import STOPPED, Recorded, far_gain, learn_refiner, record, refining_loss, teach
-from deepedit.training.run import Run
 from deepedit.training.schedule import REFINING, generator_for, training_minutes
-from deepedit.training.validation import validate
 from deepedit.transforms.geometry import network_grid
+from tests.devices import DEVICES
 from tests.inference.conftest import ball
 from tests.obedient import obedient_model, two_blocks, write_case
+from tests.training.conftest import same
 
 CONFIG = TrainingConfig(refiner_cases=3, max_clicks=2, amp="off")
 
@@ -147,23 +144,21 @@ def test_the_loss_is_lowest_where_all_is_right_and_looks_only_where_it_counts():
     assert refining_loss(right, belongs, torch.zeros_like(counts)).isfinite()
 
 
-def same(refiner, other):
-    return all(torch.equal(a, b) for a, b in zip(refiner.parameters(), other.parameters(), strict=True))
-
-
 def test_the_same_clicks_teach_the_same(cases):
     lines, model = [], obedient_model(radius=1)
     refiner = learn_refiner(model, cases, CONFIG, say=lines.append)
-    assert lines == ["answers are refined as learned from 6 clicks on 3 training cases"]
+    assert lines == ["learned to refine answers from 6 clicks on 3 training cases"]
     assert same(refiner, learn_refiner(model, cases, CONFIG))
     assert not same(refiner, learn_refiner(model, cases, replace(CONFIG, seed=1)))
 
 
-def test_clicks_on_training_cases_teach_what_a_click_means(cases, monkeypatch):
+@pytest.mark.parametrize("device", DEVICES)
+def test_clicks_on_training_cases_teach_what_a_click_means(cases, monkeypatch, device):
     monkeypatch.setattr("deepedit.training.refining.STEPS", 100)
     monkeypatch.setattr("deepedit.training.refining.EPOCHS", 100)
-    model = obedient_model(radius=1)
+    model = obedient_model(radius=1).to(device)
     model.refiner = learn_refiner(model, cases, CONFIG)
+    assert model.refiner.last.weight.device.type == device
     found = []
     for answering in (model, replace(model, refiner=None)):
         session = InteractiveSession(answering, amp="off")
@@ -215,7 +210,7 @@ def test_a_case_that_fails_is_left_out_and_named(cases, tmp_path):
     lines, broken = [], replace(cases[0], name="broken", label=tmp_path / "gone.nii.gz")
     assert learn_refiner(obedient_model(radius=1), [broken, cases[1]], CONFIG, say=lines.append) is not None
     assert "no clicks on broken are learned from" in lines[0]
-    assert lines[1] == "answers are refined as learned from 2 clicks on 1 training cases"
+    assert lines[1] == "learned to refine answers from 2 clicks on 1 training cases"
 
 
 def test_it_says_that_nothing_was_wrong(tmp_path):
@@ -262,95 +257,3 @@ def test_a_run_by_the_clock_leaves_its_refiner_some_time():
     assert training_minutes(replace(config, max_clicks=0)) == 10
     assert training_minutes(replace(config, validations=0)) == 10
     assert training_minutes(TrainingConfig()) is None
-
-
-@pytest.fixture(scope="module")
-def phantom(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("phantom")
-    write_phantom(folder, num_cases=4, spacing=(8.0,) * 3)
-    return folder
-
-
-def run(phantom, folder, resume=False, max_clicks=1, **chosen):
-    config = TrainingConfig(epochs=1, batch_size=2, validations=2, max_clicks=max_clicks, seed=3, refiner_cases=2)
-    network = UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3))
-    settings = RunSettings(phantom, split=0.75, patch_size=(8, 8, 8), network=network, config=config, **chosen)
-    lines = []
-    return Run(folder, settings, lines.append, "cpu", resume).train(), lines
-
-
-def test_the_models_of_a_run_have_the_refiner_that_it_ends_with(phantom, tmp_path):
-    done, lines = run(phantom, tmp_path)
-    assert done
-    order = [line for line in lines if line.startswith(("validation", "answers are refined"))]
-    assert [line.split()[0] for line in order] == ["validation", "answers", "validation"]
-    assert load_model(tmp_path / "last.pt").refiner is not None
-
-
-def test_a_run_that_is_stopped_while_its_refiner_learns_goes_on_there(phantom, tmp_path, monkeypatch):
-    def stopped(*args, **options):
-        raise Cancelled("stopped")
-
-    with monkeypatch.context() as patch:
-        patch.setattr("deepedit.training.run.learn_refiner", stopped)
-        done, lines = run(phantom, tmp_path)
-    assert not done
-    assert load_model(tmp_path / "last.pt").refiner is None
-    done, lines = run(phantom, tmp_path, resume=True)
-    assert done
-    assert [line.split()[0] for line in lines if line.startswith(("validation", "answers"))] == [
-        "answers",
-        "validation",
-    ]
-    assert load_model(tmp_path / "last.pt").refiner is not None
-
-
-def test_a_refiner_that_was_learned_is_kept_if_the_last_validation_is_stopped(phantom, tmp_path, monkeypatch):
-    validated = []
-
-    def validation(*args, **options):
-        validated.append(None)
-        return None if len(validated) > 1 else validate(*args, **options)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("deepedit.training.run.validate", validation)
-        done, _ = run(phantom, tmp_path)
-    assert not done
-    learned = load_model(tmp_path / "last.pt").refiner
-    done, lines = run(phantom, tmp_path, resume=True)
-    assert done
-    assert not any(line.startswith("answers") for line in lines)
-    assert same(load_model(tmp_path / "last.pt").refiner, learned)
-
-
-def test_a_run_that_begins_from_a_model_goes_on_with_its_refiner(phantom, tmp_path, monkeypatch):
-    assert run(phantom, tmp_path / "first")[0]
-    source = tmp_path / "first" / "last.pt"
-    begun_with = []
-
-    def learning(model, *args):
-        begun_with.append(model.refiner)
-        return learn_refiner(model, *args)
-
-    monkeypatch.setattr("deepedit.training.run.learn_refiner", learning)
-    done, lines = run(phantom, tmp_path / "second", init_weights=source)
-    assert done
-    assert same(begun_with[0], load_model(source).refiner)
-    assert not same(load_model(tmp_path / "second" / "last.pt").refiner, load_model(source).refiner)
-    assert not any("not taken" in line for line in lines)
-
-
-@pytest.mark.parametrize("other", [{"labels": {"organ": 1}}, {"spacing": (7.0, 8.0, 8.0)}])
-def test_it_says_that_a_refiner_is_not_taken_where_it_would_see_something_else(phantom, tmp_path, other):
-    assert run(phantom, tmp_path / "first")[0]
-    done, lines = run(phantom, tmp_path / "second", init_weights=tmp_path / "first" / "last.pt", **other)
-    assert done
-    assert any(line.endswith("its refiner") for line in lines)
-    assert any(line.startswith("answers are refined as learned") for line in lines)
-
-
-def test_a_refiner_stays_as_it_is_where_a_run_learns_from_no_clicks(phantom, tmp_path):
-    assert run(phantom, tmp_path / "first")[0]
-    source = tmp_path / "first" / "last.pt"
-    assert run(phantom, tmp_path / "second", init_weights=source, max_clicks=0)[0]
-    assert same(load_model(tmp_path / "second" / "last.pt").refiner, load_model(source).refiner)
