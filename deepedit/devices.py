@@ -1,5 +1,6 @@
-"""Small values on their way to a device."""
+"""Small values on their way to a device, and the memory that is free there."""
 
+import math
 from typing import Any
 
 import torch
@@ -17,3 +18,15 @@ def upload(values: Any, device: torch.device | str, dtype: torch.dtype | None = 
     """
     device, tensor = torch.device(device), torch.as_tensor(values, dtype=dtype)
     return (tensor.pin_memory() if device.type == "cuda" else tensor).to(device, non_blocking=True)
+
+
+def free_on_gpu(device: torch.device, wanted: float = math.inf) -> int:
+    """The bytes that are free on a GPU.
+
+    Where they are fewer than those wanted, torch first gives back what it keeps of tensors that are gone.
+    """
+    free, _ = torch.cuda.mem_get_info(device.index)
+    if free < wanted:
+        torch.cuda.empty_cache()
+        free, _ = torch.cuda.mem_get_info(device.index)
+    return free

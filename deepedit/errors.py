@@ -24,6 +24,10 @@ class ModelError(DeepEditError):
     """A model file that cannot be used: damaged, too new, or made for something else."""
 
 
+class TooLargeError(DeepEditError):
+    """An image whose segmentation would take more memory than is free."""
+
+
 class Cancelled(DeepEditError):
     """A call that was cancelled while it worked; it changed nothing."""
 

@@ -1,6 +1,7 @@
 """The processes that share one run, as ``torchrun`` starts them, and what they exchange between steps."""
 
 import os
+import platform
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ import torch
 from torch import nn
 
 from deepedit.errors import DeepEditError, TrainingError
+from deepedit.files import one_line
 
 PATIENCE = timedelta(minutes=30)
 """How long a process waits for the others, while they validate a large case for example."""
@@ -72,12 +74,14 @@ class Ranks:
         if self.size == 1:
             return network
         device = next(network.parameters()).device
-        processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", 1)), torch.cuda.device_count()
-        if device.type == "cuda" and processes > gpus:
-            raise TrainingError(
-                f"each process needs a GPU of its own to train on, and this machine has {gpus} for {processes} "
-                f"processes; start {gpus}, or give --device cpu"
-            )
+        if device.type == "cuda":
+            gpu = torch.cuda.get_device_properties(device)
+            used = set(self.gather((platform.node(), str(getattr(gpu, "uuid", device.index)))))
+            if len(used) < self.size:
+                raise TrainingError(
+                    f"each process needs a GPU of its own to train on, and {self.size} processes have {len(used)}; "
+                    "start as many as there are GPUs, without a number in --device, or give --device cpu"
+                )
         # It is about the layout of weights of 1 x 1 x 1, which is the same in memory either way.
         warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
         with self.together():
@@ -97,9 +101,10 @@ class Ranks:
         except RuntimeError as error:
             if self.size == 1:
                 raise
+            reason, *_ = str(error).strip().splitlines() or [""]
             raise DeepEditError(
                 "another process of this run has ended or cannot be reached; its own message tells why; then "
-                + self.mend
+                f"{self.mend} (this process was told: {one_line(reason, 200)})"
             ) from error
 
 

@@ -11,7 +11,7 @@ from deepedit.boxes import overlap as box_overlap
 from deepedit.boxes import three
 from deepedit.clicks import Clicks, render_guidance
 from deepedit.defaults import OVERLAP
-from deepedit.devices import upload
+from deepedit.devices import free_on_gpu, upload
 from deepedit.inference.watch import UNWATCHED, Watch
 from deepedit.network.architectures import more_than_one_voxel
 from deepedit.network.checkpoint import Model
@@ -268,4 +268,4 @@ def _is_air(
 
 def _fits(needed: int, device: torch.device) -> bool:
     """Whether that many bytes, and as many again for the network, are free on a GPU; elsewhere there is no choice."""
-    return device.type != "cuda" or 2 * needed < torch.cuda.mem_get_info(device)[0]
+    return device.type != "cuda" or 2 * needed < free_on_gpu(device, 2 * needed + 1)

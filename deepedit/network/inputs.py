@@ -56,7 +56,7 @@ def autocast_dtype(device: torch.device, amp: str = "auto") -> torch.dtype | Non
     if amp == "off":
         return None
     if device.type == "cuda":
-        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float16
     if device.type == "cpu" and _cpu_has_bfloat16():
         return torch.bfloat16
     return None

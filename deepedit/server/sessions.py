@@ -1,5 +1,6 @@
 """Requests that bear all of their clicks, answered by sessions that bear most of them already."""
 
+import copy
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from deepedit.errors import ModelError
+from deepedit.errors import ModelError, TooLargeError
 from deepedit.files import one_line
 from deepedit.inference.memory import expected_memory
 from deepedit.inference.session import InteractiveSession
@@ -217,6 +218,7 @@ class Sessions:
         model, digest = self._newest
         if getattr(self, "_digest", None) != digest:
             self._cached.clear()
+            self._unopened: dict[bool, InteractiveSession] = {}
         self._model, self._digest = model, digest
 
     @contextmanager
@@ -280,9 +282,16 @@ class Sessions:
 
     def _new_session(self, images: Sequence[Path], volume: Volume | None, tta: bool) -> InteractiveSession:
         volume = volume or self._read(images, self._model.plan.reading)
-        session = InteractiveSession(self._model, self._amp, tta=tta)
+        if tta not in self._unopened:
+            self._unopened[tta] = InteractiveSession(self._model, self._amp, tta=tta)
+        # All share its copy of the network.
+        session = copy.copy(self._unopened[tta])
         self._cached.make_room(expected_memory(volume, self._model))
-        session.set_image(volume)
+        try:
+            session.set_image(volume)
+        except TooLargeError:
+            self._cached.clear()
+            session.set_image(volume)
         return session
 
     def _bring(self, cached: Cached, order: Sequence[Step], progress: Progress, cancelled: IsCancelled | None) -> None:

@@ -287,7 +287,11 @@ class PatchStream:
             visit = next(self.visits[slot])
             ahead.append((visit, self.pool.submit(self._cut, visit, self.patch_size)))
         visit, future = ahead.popleft()
-        return visit, *future.result()
+        image, label, outline = future.result()
+        if self.pinned:
+            # Not in the threads: while they pin memory, no passes can be recorded as CUDA graphs.
+            image, label = image.pin_memory(), label.pin_memory()
+        return visit, image, label, outline
 
     def _cut(self, visit: Visit, patch_size: Sequence[int]) -> tuple[Tensor, Tensor, Outline]:
         generator = visit.generator(self.config.seed, "cut")
@@ -298,4 +302,4 @@ class PatchStream:
             image, label = image.flip(1), classes[label.flip(0).long()]
         # The outline is computed while the label is on the host: later the host would have to wait for the GPU.
         outline = outline_of(middle(label, patch_size), self.num_classes)
-        return (image.pin_memory(), label.pin_memory(), outline) if self.pinned else (image, label, outline)
+        return image, label, outline

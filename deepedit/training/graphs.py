@@ -17,8 +17,9 @@ started the next one, and a graph saves that time. With more voxels there is not
 class RecordedPasses:
     """A network for training whose passes, forward and backward, are replayed as CUDA graphs where that is faster.
 
-    The results are the same. Each shape of the input is recorded when it first occurs, and its recording is kept. A
-    backward pass overwrites the gradients of the one before, so that gradients cannot be summed over several passes.
+    The results are the same. A recording is made for the first input and whenever the shape differs from that of the
+    input before. A backward pass overwrites the gradients of the one before, so that gradients cannot be summed over
+    several passes.
 
     Args:
         network: in training mode, on a GPU; the recordings use its own parameters.
@@ -27,14 +28,18 @@ class RecordedPasses:
 
     def __init__(self, network: nn.Module, amp: str = "auto") -> None:
         self.network, self.amp = network, amp
-        self.passes: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
+        self.shape: torch.Size | None = None
+        self.passes: Callable[[Tensor], Tensor] = network
 
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits of inputs ``[B, C, X, Y, Z]``; the next call overwrites them."""
-        if inputs.shape not in self.passes:
-            small = inputs.shape[0] * inputs[0, 0].numel() <= LARGEST
-            self.passes[inputs.shape] = self._record(inputs) if small else self.network
-        return self.passes[inputs.shape](inputs)
+        if inputs.shape != self.shape:
+            # Before the next recording is made, so that it can have the memory of this one.
+            self.passes = self.network
+            if inputs.shape[0] * inputs[0, 0].numel() <= LARGEST:
+                self.passes = self._record(inputs)
+            self.shape = inputs.shape
+        return self.passes(inputs)
 
     def _record(self, inputs: Tensor) -> Callable[[Tensor], Tensor]:
         dtype = autocast_dtype(inputs.device, self.amp)
@@ -45,7 +50,8 @@ class RecordedPasses:
             # Recordings are made in a stream of their own, and torch from 2.10 on warns of that in every run.
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         try:
-            with precision:
+            # Torch records what happens on the current GPU.
+            with torch.cuda.device_of(inputs), precision:
                 recorded = torch.cuda.make_graphed_callables(_Pass(self.network), (inputs.clone(),))
                 return cast(Callable[[Tensor], Tensor], recorded)
         except RuntimeError as error:

@@ -143,18 +143,19 @@ class Trainer:
         done = []
         for part in torch.arange(samples).chunk(config.accumulate):
             rows = slice(int(part[0]), int(part[-1]) + 1)
-            with self.timed("forward"):
-                # In the second pass, ranks tell each other how they put their gradients together.
-                with mixed_precision(self.device, config.amp), self.ranks.together():
-                    logits = forward(inputs[rows])
-                ignoring = self.model.plan.ignore is not None
-                losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight, ignoring)
             # Gradients are averaged over the ranks once, with the last part.
             apart: AbstractContextManager[None] = nullcontext()
             if isinstance(forward, DistributedDataParallel) and rows.stop < samples:
                 apart = forward.no_sync()
-            with self.timed("backward"), self.ranks.together(), apart:
-                self.scaler.scale(losses.sum() / samples).backward()
+            with apart:
+                with self.timed("forward"):
+                    # In the second pass, ranks tell each other how they put their gradients together.
+                    with mixed_precision(self.device, config.amp), self.ranks.together():
+                        logits = forward(inputs[rows])
+                    ignoring = self.model.plan.ignore is not None
+                    losses = segmentation_loss(logits, self.batch.label[rows], nearness[rows], weight, ignoring)
+                with self.timed("backward"), self.ranks.together():
+                    self.scaler.scale(losses.sum() / samples).backward()
             done.append((logits.detach(), losses.detach()))
         all_logits, all_losses = map(torch.cat, zip(*done, strict=True))
         return all_logits, all_losses

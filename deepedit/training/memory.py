@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from deepedit.boxes import three
+from deepedit.devices import free_on_gpu
 from deepedit.files import available_memory
 from deepedit.network.architectures import Triple, UNetConfig, triple
 from deepedit.training.planning import shortened_patch
@@ -75,6 +76,6 @@ def free_bytes(device: torch.device) -> int | None:
     On a CPU, the processes that ``torchrun`` started on this machine share its memory evenly.
     """
     if device.type == "cuda":
-        return int(SHARE * torch.cuda.mem_get_info(device)[0])
+        return int(SHARE * free_on_gpu(device))
     free = available_memory()
     return None if free is None else int(SHARE * free / int(os.environ.get("LOCAL_WORLD_SIZE", 1)))

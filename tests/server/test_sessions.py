@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from deepedit.errors import Cancelled, ClickError, FileError, ModelError
+from deepedit.errors import Cancelled, ClickError, FileError, ModelError, TooLargeError
 from deepedit.inference import timeline
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_label
@@ -34,6 +34,39 @@ def passes(model):
     hook = model.network.register_forward_hook(lambda *_: made.append(1))
     yield made
     hook.remove()
+
+
+def test_all_images_share_what_was_made_of_the_network(model, studies, monkeypatch):
+    made = []
+
+    def converted(network, *arguments):
+        made.append(network)
+        return network
+
+    monkeypatch.setattr("deepedit.inference.opened.at_precision", converted)
+    sessions = Sessions(model, LARGE)
+    for image in studies:
+        sessions.answer(Question(images=(image,)))
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_an_image_for_which_there_is_no_memory_gets_that_of_other_sessions(model, studies, monkeypatch, fits):
+    sessions = Sessions(model, LARGE)
+    sessions.answer(Question(images=(studies[0],)))
+    cached = sessions._cached
+
+    def refuse(grid, model):
+        if list(cached) or not fits:
+            raise TooLargeError("too large")
+
+    monkeypatch.setattr("deepedit.inference.opened.refuse_too_large", refuse)
+    if fits:
+        assert sessions.answer(Question(images=(studies[1],))).ranks is not None
+        assert len(list(cached)) == 1
+    else:
+        with pytest.raises(TooLargeError):
+            sessions.answer(Question(images=(studies[1],)))
 
 
 def sent(order):

@@ -36,20 +36,28 @@ def test_logits_and_gradients_are_those_of_the_network_after_its_weights_have_mo
         with torch.no_grad():
             for parameter in network.parameters():
                 parameter.add_(0.05 * parameter.std().nan_to_num() * torch.randn_like(parameter))
-    assert passes.passes[inputs.shape] is not network
+    assert passes.passes is not network
 
 
-def test_each_shape_is_recorded_once_and_large_ones_are_not(monkeypatch):
-    recorded = []
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", lambda module, given: recorded.append(given) or module)
+def test_each_new_shape_is_recorded_in_place_of_the_one_before_and_large_ones_are_not(monkeypatch):
+    recorded, kept = [], []
+
+    def record(module, given):
+        recorded.append(given[0].shape)
+        kept.append(passes.passes)
+        return module
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
     network, inputs = network_and_inputs("cpu")
-    passes = RecordedPasses(network, "off")
-    for shape in [inputs.shape, (1, 4, 8, 8, 16), inputs.shape]:
+    passes, small = RecordedPasses(network, "off"), torch.Size((1, 4, 8, 8, 16))
+    for shape in [inputs.shape, inputs.shape, small, small]:
         torch.testing.assert_close(passes(inputs.new_ones(shape)), network(inputs.new_ones(shape)))
-    assert len(recorded) == 2
+    assert recorded == [inputs.shape, small]
+    assert kept == [network, network]
     monkeypatch.setattr(graphs, "LARGEST", 100)
     passes(inputs[:1])
     assert len(recorded) == 2
+    assert passes.passes is network
 
 
 def test_where_recording_fails_the_network_is_passed_as_it_is(monkeypatch):
