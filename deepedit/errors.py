@@ -24,7 +24,7 @@ class ModelError(DeepEditError):
     """A model file that cannot be used: damaged, too new, or made for something else."""
 
 
-class TooLargeError(DeepEditError):
+class ImageTooLargeError(DeepEditError):
     """An image whose segmentation would take more memory than is free."""
 
 

@@ -101,7 +101,7 @@ class Ranks:
         except RuntimeError as error:
             if self.size == 1:
                 raise
-            reason, *_ = str(error).strip().splitlines() or [""]
+            reason, *_ = (str(error).strip() or type(error).__name__).splitlines()
             raise DeepEditError(
                 "another process of this run has ended or cannot be reached; its own message tells why; then "
                 f"{self.mend} (this process was told: {one_line(reason, 200)})"

@@ -1,4 +1,4 @@
-"""Tests that need a GPU, and tests of what shall be the same on one."""
+"""Marks of tests that need a GPU, and the devices for tests of what shall be the same on one."""
 
 import pytest
 import torch

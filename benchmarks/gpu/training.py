@@ -17,7 +17,7 @@ def run(bench: Bench) -> None:
     from deepedit.network.checkpoint import read_entries
     from deepedit_cli import evaluate, train
 
-    aside = 0.0 if bench.small else 50.0  # start, last validation, evaluation
+    aside = 0.0 if bench.small else 50.0  # start, the last two validations, evaluation
     minutes = min(bench.training_minutes, (bench.left() - aside) / 60)
     if minutes <= 0.05:
         bench.note(f"not run: there were {max(0.0, bench.left()):.0f} s left")

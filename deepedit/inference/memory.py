@@ -7,7 +7,7 @@ import numpy as np
 from torch import Tensor
 
 from deepedit.devices import free_on_gpu
-from deepedit.errors import TooLargeError
+from deepedit.errors import ImageTooLargeError
 from deepedit.files import available_memory
 from deepedit.inference.history import Change, Locked
 from deepedit.inference.locks import Locks
@@ -20,7 +20,7 @@ from deepedit.volume import Volume
 
 
 def refuse_too_large(grid: GridMap, model: Model) -> None:
-    """Raise a TooLargeError with an estimate if the segmentation of an image would not fit into memory."""
+    """Raise an ImageTooLargeError with an estimate if the segmentation of an image would not fit into memory."""
     plan, device = model.plan, model.device
     # float32 image, sum of logits and weights; float16 logits; a byte each for what was decided. The sum is made on the
     # CPU where a GPU has no room for it.
@@ -29,7 +29,7 @@ def refuse_too_large(grid: GridMap, model: Model) -> None:
     needed += math.prod(grid.native_shape) * (4 * plan.image_channels + 2)
     free = free_on_gpu(device, needed) if device.type == "cuda" else available_memory()
     if free is not None and needed > free:
-        raise TooLargeError(
+        raise ImageTooLargeError(
             f"an image of {sides(grid.native_shape)} voxels, {sides(grid.network_shape)} at the model's spacing, "
             f"takes about {needed / 2**30:.1f} GiB of memory and {free / 2**30:.1f} GiB are free; "
             "crop the image or resample it"

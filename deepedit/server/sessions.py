@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from deepedit.errors import ModelError, TooLargeError
+from deepedit.errors import ImageTooLargeError, ModelError
 from deepedit.files import one_line
 from deepedit.inference.memory import expected_memory
 from deepedit.inference.session import InteractiveSession
@@ -168,7 +168,7 @@ class Sessions:
             self._use_newest_model()
             volume = self._read(images, self._model.plan.reading)
             self._cached.make_room(expected_memory(volume, self._model))
-            session = InteractiveSession(self._model, self._amp)
+            session = self._unopened()
             session.load_session(file, volume)
             return session
 
@@ -218,7 +218,7 @@ class Sessions:
         model, digest = self._newest
         if getattr(self, "_digest", None) != digest:
             self._cached.clear()
-            self._unopened: dict[bool, InteractiveSession] = {}
+            self._blueprints: dict[bool, InteractiveSession] = {}
         self._model, self._digest = model, digest
 
     @contextmanager
@@ -278,21 +278,25 @@ class Sessions:
             if (other.about.image, other.about.tta) == (about.image, about.tta):
                 self._cached.make_room(sum(other.memory.values()), other)
                 return other.session.fork(None)
-        return self._new_session(images, volume, about.tta)
+        try:
+            return self._new_session(images, volume, about.tta)
+        except ImageTooLargeError:
+            # Somebody waits for it, and other sessions can be made again.
+            self._cached.clear()
+            return self._new_session(images, volume, about.tta)
 
     def _new_session(self, images: Sequence[Path], volume: Volume | None, tta: bool) -> InteractiveSession:
         volume = volume or self._read(images, self._model.plan.reading)
-        if tta not in self._unopened:
-            self._unopened[tta] = InteractiveSession(self._model, self._amp, tta=tta)
-        # All share its copy of the network.
-        session = copy.copy(self._unopened[tta])
+        session = self._unopened(tta)
         self._cached.make_room(expected_memory(volume, self._model))
-        try:
-            session.set_image(volume)
-        except TooLargeError:
-            self._cached.clear()
-            session.set_image(volume)
+        session.set_image(volume)
         return session
+
+    def _unopened(self, tta: bool = False) -> InteractiveSession:
+        """A session without an image. On a GPU, all share one copy of the network at the GPU's precision."""
+        if tta not in self._blueprints:
+            self._blueprints[tta] = InteractiveSession(self._model, self._amp, tta=tta)
+        return copy.copy(self._blueprints[tta])
 
     def _bring(self, cached: Cached, order: Sequence[Step], progress: Progress, cancelled: IsCancelled | None) -> None:
         """Let a session have these steps, whatever it has."""

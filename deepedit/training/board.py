@@ -30,7 +30,7 @@ class Board:
         # An error in the writer's own thread is raised again here by the next call of the writer.
         self.excepthook, threading.excepthook = threading.excepthook, self._in_thread
         with self._writing():
-            self.writer = SummaryWriter(str(folder), purge_step=progress.step + 1 if progress.step else None)
+            self.writer = SummaryWriter(str(folder), purge_step=progress.step + 1)
         self._remember(progress)
 
     def step(self, progress: Progress) -> None:

@@ -45,7 +45,8 @@ class TrainingConfig:
             `deepedit.training.refining`; 0: there is none, nor is there without clicks or validations.
         ema_decay: decay of the moving average of the weights, which is validated and saved.
         amp: ``"auto"`` or ``"off"``, see `autocast_dtype`.
-        record_passes: run the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`.
+        record_passes: run the passes of small batches on a GPU as CUDA graphs, see `RecordedPasses`; not where several
+            processes train, nor with `accumulate` or `checkpointing`.
         validations: number of validations, evenly spread over the run, the last one at its end; another one follows
             if a refiner has learned.
         limit: use only that many training cases; None: all.

@@ -1,5 +1,6 @@
 """Passes of a network on a GPU as CUDA graphs, which are recorded once and then started as a whole."""
 
+import gc
 import warnings
 from collections.abc import Callable
 from typing import cast
@@ -34,8 +35,9 @@ class RecordedPasses:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits of inputs ``[B, C, X, Y, Z]``; the next call overwrites them."""
         if inputs.shape != self.shape:
-            # Before the next recording is made, so that it can have the memory of this one.
+            # The next recording can have the memory of this one, which ends in reference cycles.
             self.passes = self.network
+            gc.collect()
             if inputs.shape[0] * inputs[0, 0].numel() <= LARGEST:
                 self.passes = self._record(inputs)
             self.shape = inputs.shape

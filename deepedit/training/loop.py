@@ -100,8 +100,8 @@ class Trainer:
         """
         config, network, batch, progress = self.config, self.network.train(), self.batch, self.progress
         forward: Callable[[Tensor], Tensor] = self.ranks.averaged(network)
-        in_one_piece = self.ranks.size == 1 and config.accumulate == 1 and not config.checkpointing
-        if config.record_passes and self.device.type == "cuda" and in_one_piece:
+        plain = self.ranks.size == 1 and config.accumulate == 1 and not config.checkpointing
+        if config.record_passes and plain and self.device.type == "cuda":
             forward = RecordedPasses(network, config.amp)
         earlier, start = progress.seconds, time.perf_counter()
         stopped = False

@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from deepedit.errors import Cancelled, DatasetError, TrainingError
 from deepedit.files import one_line, pasted, remove_unfinished
 from deepedit.io.msd import find_dataset, listed_problems, split_cases
@@ -26,7 +28,7 @@ from deepedit.training.planning import plan_of_run
 from deepedit.training.preparation import Bar, Preparation
 from deepedit.training.refining import learn_refiner
 from deepedit.training.room import Room
-from deepedit.training.schedule import REFINING, patch_sides, refines
+from deepedit.training.schedule import REFINING, generator_for, patch_sides, refines
 from deepedit.training.studies import files_of, studies_dataset
 from deepedit.training.validation import Validation, validate
 from deepedit.volume import DEFAULT_READING, Reading
@@ -74,9 +76,9 @@ class Run:
         if self.ranks.first:
             remove_unfinished(folder)
         source = state = validating = None
-        self.refined = False
+        self.refining_done = False
         if resume:
-            self.model, state, self.best, self.validated, validating, self.refined = self._read_last()
+            self.model, state, self.best, self.validated, validating, self.refining_done = self._read_last()
             reading = self.model.plan.reading
         else:
             source = load_model(settings.init_weights) if settings.init_weights is not None else None
@@ -99,7 +101,10 @@ class Run:
             raise TrainingError(f"{settings.dataset}: cases that the run was begun with are gone: {', '.join(missing)}")
         cases = self._prepare(by_name, spare_bad=settings.studies and not resume)
         self.training_cases = [by_name[name] for name in self.model.training_cases]
-        self.validation_cases = [by_name[name] for name in self.model.validation_cases][:validating]
+        # In random order, since the first ones by name, which a run with little time validates, may be much alike.
+        names = self.model.validation_cases
+        order = torch.randperm(len(names), generator=generator_for(0, "validation")).tolist()
+        self.validation_cases = [by_name[names[number]] for number in order[:validating]]
         self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
@@ -123,7 +128,7 @@ class Run:
 
         Args:
             on_progress: called after every step.
-            stop: asked after every step, and before every case of a validation or that the refiner learns from.
+            stop: asked after every step, also of the refiner, and before every case that is validated or clicked on.
             lines: whether to say from time to time how the run is doing, as when no progress bar shows it.
 
         Returns:
@@ -166,7 +171,7 @@ class Run:
             "best": self.best,
             "validated": self.validated,
             "cases_validated": len(self.validation_cases),
-            "refined": self.refined,
+            "refined": self.refining_done,
         }
         if self.ranks.first:
             save_model(self.folder / "last.pt", replace(self.model, network=self.trainer.average), state)
@@ -174,28 +179,31 @@ class Run:
     def _validate(self, board: Board | None, stop: Callable[[], bool]) -> bool:
         """Validate the network as it is now, keep it if it is the best so far, and save the state; False if this was
         stopped."""
-        progress = self.trainer.progress
+        share = self.trainer.progress.share
         average = replace(self.model, network=self.trainer.average)
-        result = self._measured(average, f"at {progress.share:4.0%}", stop)
+        result = self._measured(average, f"at {share:4.0%}", stop)
         if result is not None:
-            self.validated = int(progress.share * self.config.validations)
+            self.validated = int(share * self.config.validations)
             if board:
-                board.validation(result, progress.step)
+                board.validation(result, self.trainer.progress.step)
             # Of equal ones the last has seen most.
             if result.score >= self.best:
                 self._keep(average, result)
+            elif share >= 1:
+                self.say("note: model.pt is of an earlier validation, which was better")
         self.save_last()
         return result is not None
 
     def _refine(self, stop: Callable[[], bool]) -> bool:
         """At the end of a run, teach the best model to refine its answers; False if this was stopped.
 
-        It is kept without if that is better. A run on studies chooses nothing by the cases that are held back.
+        What it learned is not used if the model is better without. A run on studies uses it in any case, since it
+        chooses nothing by the cases that are held back.
         """
-        if self.refined or not refines(self.config):
+        if self.refining_done or not refines(self.config):
             return True
         path, minutes = self.folder / "model.pt", self.config.max_minutes
-        # Of the first rank, since the folders of others may be on other machines.
+        # The first rank reads the file for all, since the folders of others may be on other machines.
         entries = self.ranks.gather(read_entries(path) if self.ranks.first else None)[0]
         model = model_from_entries(entries, path, self.device)
         seconds = math.inf if minutes is None else 60 * minutes * REFINING
@@ -212,7 +220,7 @@ class Run:
                 self._keep(model, result, refined=True)
             else:
                 self.say("note: model.pt stays as it was, since its Dice is higher than with the refiner that learned")
-        self.refined = True
+        self.refining_done = True
         self.save_last()
         return True
 
@@ -301,7 +309,7 @@ class Run:
         except (KeyError, TypeError, ValueError) as error:
             raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
         # A run may be killed after it has written one file and before the other.
-        kept = self._kept()
+        kept = self.ranks.gather(self._kept() if self.ranks.first else {})[0]
         best, refined = max(best, float(kept.get("best", -1.0))), refined or bool(kept.get("refined"))
         return model, state, best, validated, validating, refined
 

@@ -86,6 +86,7 @@ def stand_in(pinned: PinnedMemory, capability: tuple[int, int], memory: int) -> 
         "synchronize": lambda *_: None,
         "make_graphed_callables": lambda module, *_, **__: module,
         "empty_cache": lambda: None,
+        "is_bf16_supported": lambda *_, **__: capability >= (8, 0),
         "_exchange_device": lambda *_: 0,
         "_maybe_exchange_device": lambda *_: 0,
         "get_device_capability": lambda *_: capability,

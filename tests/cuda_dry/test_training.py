@@ -54,6 +54,23 @@ def test_no_step_waits_or_mixes_devices_whatever_it_does(dry, settings):
     check_waits(train(dry, 3, side=32, **{"batch_size": 2, **EVERYTHING, **settings}))
 
 
+@pytest.mark.parametrize(
+    ("settings", "recorded"),
+    [({}, True), ({"accumulate": 2}, False), ({"checkpointing": True}, False), ({"record_passes": False}, False)],
+    ids=str,
+)
+def test_passes_are_recorded_only_where_a_batch_is_one_pass_that_keeps_all(dry, monkeypatch, settings, recorded):
+    made = []
+
+    def record(network, amp):
+        made.append(network)
+        return network
+
+    monkeypatch.setattr("deepedit.training.loop.RecordedPasses", record)
+    train(dry, 1, side=32, batch_size=2, **settings)
+    assert bool(made) == recorded
+
+
 def test_a_step_in_float16_that_may_overflow_is_checked_on_the_device(dry_cuda):
     with dry_cuda(T4) as dry:
         records = train(dry, 3, side=64, **EVERYTHING)

@@ -20,3 +20,10 @@ def test_channels_are_image_then_guidance_then_previous_segmentation():
 def test_full_precision_is_there_for_the_asking():
     assert autocast_dtype(torch.device("cpu"), "off") is None
     assert autocast_dtype(torch.device("cpu"), "auto") in (None, torch.bfloat16)
+
+
+def test_precision_is_that_of_the_gpu_that_is_used(monkeypatch):
+    capabilities = {"cuda:0": (8, 0), "cuda:1": (7, 5)}
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capabilities[str(device)])
+    found = [autocast_dtype(torch.device(name)) for name in capabilities]
+    assert found == [torch.bfloat16, torch.float16]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 
-from deepedit.errors import Cancelled, ClickError, FileError, ModelError, TooLargeError
+from deepedit.errors import Cancelled, ClickError, FileError, ImageTooLargeError, ModelError
 from deepedit.inference import timeline
 from deepedit.inference.session import InteractiveSession
 from deepedit.io.nifti import write_label
@@ -50,6 +50,19 @@ def test_all_images_share_what_was_made_of_the_network(model, studies, monkeypat
     assert len(made) == 1
 
 
+def test_the_scores_of_images_cost_no_session(model, studies, monkeypatch):
+    sessions = Sessions(model, LARGE)
+    sessions.answer(Question(images=(studies[0],)))
+
+    def refuse(grid, model):
+        raise ImageTooLargeError("too large")
+
+    monkeypatch.setattr("deepedit.inference.opened.refuse_too_large", refuse)
+    with pytest.raises(ImageTooLargeError):
+        sessions.uncertainty((studies[1],))
+    assert len(list(sessions._cached)) == 1
+
+
 @pytest.mark.parametrize("fits", [True, False])
 def test_an_image_for_which_there_is_no_memory_gets_that_of_other_sessions(model, studies, monkeypatch, fits):
     sessions = Sessions(model, LARGE)
@@ -58,14 +71,14 @@ def test_an_image_for_which_there_is_no_memory_gets_that_of_other_sessions(model
 
     def refuse(grid, model):
         if list(cached) or not fits:
-            raise TooLargeError("too large")
+            raise ImageTooLargeError("too large")
 
     monkeypatch.setattr("deepedit.inference.opened.refuse_too_large", refuse)
     if fits:
         assert sessions.answer(Question(images=(studies[1],))).ranks is not None
         assert len(list(cached)) == 1
     else:
-        with pytest.raises(TooLargeError):
+        with pytest.raises(ImageTooLargeError):
             sessions.answer(Question(images=(studies[1],)))
 
 

@@ -1,6 +1,7 @@
 """The conversation in a batch: who is clicked when, and what the network is shown."""
 
 import dataclasses
+import threading
 
 import numpy as np
 import pytest
@@ -253,6 +254,20 @@ def stream_of(cases, names, **augmentation):
     stream = PatchStream(cases, Labels(names, (1, 2)), config, [0], 1)
     stream.begin([0], (16, 8, 12))
     return [stream.take(0) for _ in range(30)]
+
+
+def test_memory_is_pinned_by_the_thread_that_trains(cases, monkeypatch):
+    pinned = []
+
+    def pin(tensor):
+        pinned.append((threading.current_thread(), tensor.shape))
+        return tensor
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    stream = PatchStream(cases, Labels(("one", "two"), (1, 2)), steady(batch_size=1), [0], 2, pinned=True)
+    stream.begin([0], (16, 8, 12))
+    pieces = [stream.take(0)[1:3] for _ in range(4)]
+    assert pinned == [(threading.current_thread(), each.shape) for piece in pieces for each in piece]
 
 
 def symmetric_cases(shift=0):

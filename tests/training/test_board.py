@@ -1,5 +1,7 @@
 """What a run tells while it goes on."""
 
+import time
+
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -22,14 +24,18 @@ def test_curves_that_cannot_be_written_end_the_run_with_the_folder_and_the_mend(
     board.close()
 
 
-def test_a_run_that_is_resumed_hides_what_came_after_its_state_and_nothing_else(tmp_path):
+@pytest.mark.parametrize("state", [0, 2, 3])
+def test_a_run_that_is_resumed_hides_what_came_after_its_state_and_nothing_else(tmp_path, monkeypatch, state):
     first = Board(tmp_path, Progress(), talks=False, say=print)
     for step in (1, 2, 3):
         first.validation(Validation({0: {"spleen": step / 10}}, {}, cases=1), step)
     first.close()
-    Board(tmp_path, Progress(step=2), talks=False, say=print).close()
+    # Files are read in the order of their names, which begin with their time in seconds.
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10)
+    Board(tmp_path, Progress(step=state), talks=False, say=print).close()
     events = EventAccumulator(str(tmp_path)).Reload()
-    assert [each.step for each in events.Scalars("dice_mean/clicks_0")] == [1, 2]
+    assert [each.step for each in events.Scalars("dice_mean/clicks_0")] == list(range(1, state + 1))
 
 
 def test_lines_are_told_where_no_bar_shows_the_steps(tmp_path):

@@ -1,5 +1,7 @@
 """Recorded passes compute what passes compute."""
 
+import weakref
+
 import pytest
 import torch
 
@@ -40,12 +42,23 @@ def test_logits_and_gradients_are_those_of_the_network_after_its_weights_have_mo
 
 
 def test_each_new_shape_is_recorded_in_place_of_the_one_before_and_large_ones_are_not(monkeypatch):
-    recorded, kept = [], []
+    recorded, kept, made = [], [], []
+
+    class Recording:
+        """Refers to itself, as torch's does."""
+
+        def __init__(self, module):
+            self.module, self.itself = module, self
+
+        def __call__(self, inputs):
+            return self.module(inputs)
 
     def record(module, given):
         recorded.append(given[0].shape)
-        kept.append(passes.passes)
-        return module
+        kept.append([each() for each in made])
+        recording = Recording(module)
+        made.append(weakref.ref(recording))
+        return recording
 
     monkeypatch.setattr(torch.cuda, "make_graphed_callables", record)
     network, inputs = network_and_inputs("cpu")
@@ -53,7 +66,7 @@ def test_each_new_shape_is_recorded_in_place_of_the_one_before_and_large_ones_ar
     for shape in [inputs.shape, inputs.shape, small, small]:
         torch.testing.assert_close(passes(inputs.new_ones(shape)), network(inputs.new_ones(shape)))
     assert recorded == [inputs.shape, small]
-    assert kept == [network, network]
+    assert kept == [[], [None]]
     monkeypatch.setattr(graphs, "LARGEST", 100)
     passes(inputs[:1])
     assert len(recorded) == 2

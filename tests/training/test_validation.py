@@ -66,11 +66,12 @@ def test_a_run_by_the_clock_validates_the_same_few_cases_each_time_also_after_it
     config = TrainingConfig(max_minutes=60, validations=3, batch_size=1)
     monkeypatch.setitem(NETWORKS, "light", UNetConfig(filters=(4, 8), strides=(1, 2), kernels=(3, 3)))
     settings = RunSettings(data, split=0.5, patch_size=(8, 16, 16), config=config)
-    said, numbers = [], []
+    said, numbers, names = [], [], []
 
     def counted(model, cases, *arguments, **options):
         result = validate(model, cases, *arguments, **options)
         numbers.append(result.cases)
+        names.append([case.name for case in cases[: result.cases]])
         return result
 
     agree = Trainer._agree
@@ -92,6 +93,9 @@ def test_a_run_by_the_clock_validates_the_same_few_cases_each_time_also_after_it
     assert numbers == [LEAST_CASES] * 4
     count = len(run.model.validation_cases)
     assert len(resumed.model.validation_cases) == count > LEAST_CASES
+    assert names == [names[0]] * 4
+    # The first by name may be much alike.
+    assert sorted(names[0]) != list(run.model.validation_cases[:LEAST_CASES])
     assert sum(f"{LEAST_CASES} of {count} cases are validated" in line for line in said) == 1
 
 
