@@ -133,14 +133,12 @@ def device(text: str) -> str:
     """The name of an available device, or ``auto``."""
     if text in ("auto", "cpu"):  # so that completion in a shell does not wait for torch
         return text
-    import torch
+    from deepedit.network.inputs import pick_device
 
     try:
-        if torch.device(text).type != "cpu":
-            torch.empty(0, device=text)
-    except (RuntimeError, AssertionError) as error:
-        raise argparse.ArgumentTypeError(f"device {text!r} is not there; use auto, cpu, or cuda with a GPU") from error
-    return text
+        return str(pick_device(text))
+    except DeepEditError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def _triple(text: str, read: Callable[[str], Any]) -> tuple[Any, ...]:

@@ -45,6 +45,12 @@ def test_an_unknown_name_suggests_the_nearest():
         Labels(("liver", "spleen"), (1, 2)).index("splen")
 
 
+@pytest.mark.parametrize("name", [1, None, ("spleen",)])
+def test_what_is_no_name_is_refused(name):
+    with pytest.raises(ClickError, match="is no name; give one of background, spleen"):
+        Labels(("spleen",), (1,)).index(name)
+
+
 @pytest.mark.parametrize(
     ("names", "values"),
     [((), ()), (("a",), (1, 2)), (("a", "b"), (2, 1)), (("a", "a"), (1, 2)), (("a",), (0,)), (("background",), (1,))],

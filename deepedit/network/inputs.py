@@ -7,6 +7,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from deepedit.errors import DeepEditError
 from deepedit.plan import Plan
 
 Network = TypeVar("Network", bound=nn.Module)
@@ -52,7 +53,12 @@ def autocast_dtype(device: torch.device, amp: str = "auto") -> torch.dtype | Non
     With ``amp="auto"`` it is bfloat16 on GPUs that support it, and float16 on older GPUs. On CPUs with AMX or AVX-512
     BF16 instructions it is bfloat16, which is several times faster there than float32. On other CPUs, and with
     ``amp="off"``, it is None.
+
+    Raises:
+        DeepEditError: if `amp` is something else.
     """
+    if amp not in ("auto", "off"):
+        raise DeepEditError(f"`amp` is auto or off; got {amp!r}")
     if amp == "off":
         return None
     if device.type == "cuda":
@@ -82,7 +88,17 @@ def at_precision(network: Network, device: torch.device, amp: str = "auto") -> N
 
 
 def pick_device(device: str | torch.device = "auto") -> torch.device:
-    """The device of that name; ``"auto"`` is CUDA if there is a GPU, else the CPU."""
+    """The device of that name; ``"auto"`` is CUDA if there is a GPU, else the CPU.
+
+    Raises:
+        DeepEditError: if there is no such device.
+    """
     if str(device) == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(device)
+    try:
+        picked = torch.device(device)
+        if picked.type != "cpu":
+            torch.empty(0, device=picked)
+    except (RuntimeError, AssertionError) as error:
+        raise DeepEditError(f"device {str(device)!r} is not there; use auto, cpu, or cuda with a GPU") from error
+    return picked

@@ -204,7 +204,7 @@ class Run:
             return True
         path, minutes = self.folder / "model.pt", self.config.max_minutes
         # The first rank reads the file for all, since the folders of others may be on other machines.
-        entries = self.ranks.gather(read_entries(path) if self.ranks.first else None)[0]
+        entries = self.ranks.gather(read_entries(path) if self.ranks.first else {})[0]
         model = model_from_entries(entries, path, self.device)
         seconds = math.inf if minutes is None else 60 * minutes * REFINING
         try:

@@ -1,8 +1,10 @@
 """The order of the input's channels, and the precision."""
 
+import pytest
 import torch
 
-from deepedit.network.inputs import assemble_input, autocast_dtype, input_channels
+from deepedit.errors import DeepEditError
+from deepedit.network.inputs import assemble_input, autocast_dtype, input_channels, pick_device
 
 
 def test_channels_are_image_then_guidance_then_previous_segmentation():
@@ -20,6 +22,15 @@ def test_channels_are_image_then_guidance_then_previous_segmentation():
 def test_full_precision_is_there_for_the_asking():
     assert autocast_dtype(torch.device("cpu"), "off") is None
     assert autocast_dtype(torch.device("cpu"), "auto") in (None, torch.bfloat16)
+    with pytest.raises(DeepEditError, match="`amp` is auto or off; got 'fast'"):
+        autocast_dtype(torch.device("cpu"), "fast")
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "", "meta:x"])
+def test_a_device_that_is_not_there_is_refused(name):
+    with pytest.raises(DeepEditError, match=f"device '{name}' is not there; use auto, cpu, or cuda with a GPU"):
+        pick_device(name)
+    assert pick_device("cpu") == pick_device(torch.device("cpu")) == torch.device("cpu")
 
 
 def test_precision_is_that_of_the_gpu_that_is_used(monkeypatch):
