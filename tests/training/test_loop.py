@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from torch.nn.parallel import DistributedDataParallel
 
 from deepedit.errors import TrainingError
 from deepedit.network.checkpoint import read_entries, save_model
@@ -82,6 +83,36 @@ def test_a_batch_in_parts_has_the_gradients_of_the_whole(plan, cases, device):
     largest = max(float(each.abs().max()) for each in whole)
     for a, b in zip(whole, parts, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-2 * largest)
+
+
+@pytest.fixture
+def one_process(tmp_path):
+    """A group of this process alone."""
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path}/group", rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.usefixtures("one_process")
+@pytest.mark.parametrize("parts", [1, 2, 4])
+def test_gradients_are_exchanged_once_in_a_step_however_many_parts_it_has(plan, cases, monkeypatch, parts):
+    exchanged = []
+
+    def exchange(state, bucket):
+        exchanged.append(bucket)
+        result = torch.futures.Future()
+        result.set_result(bucket.buffer())
+        return result
+
+    def averaged(network):
+        made = DistributedDataParallel(network)
+        made.register_comm_hook(None, exchange)
+        return made
+
+    trainer = Trainer(tiny_model(plan), cases, dataclasses.replace(CONFIG, batch_size=4, accumulate=parts))
+    monkeypatch.setattr(trainer.ranks, "averaged", averaged)
+    trainer.train(lambda progress: None, stop=lambda: True)
+    assert len(exchanged) == 1
 
 
 @pytest.mark.parametrize("more", [{"accumulate": 3}, {"accumulate": 9}, {"checkpointing": True}])
