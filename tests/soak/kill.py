@@ -3,7 +3,8 @@
     python -m tests.soak.kill --kills 200
 
 After every kill ``last.pt`` and ``model.pt`` must be readable, the step of the one and the score of the other no lower
-than before. In the end the run is let finish, and its weights must be those of a run that was never killed, to the bit.
+than before. In the end the run is let finish, and its weights, and those of its best model and its refiner, must be
+those of a run that was never killed, to the bit.
 A checkpoint is written after every step, so that many of the kills fall into the writing.
 """
 
@@ -21,7 +22,7 @@ import torch
 from deepedit.files import UNFINISHED
 from deepedit.io.phantom import write_phantom
 from deepedit.network.architectures import NETWORKS, UNetConfig
-from deepedit.network.checkpoint import read_entries
+from deepedit.network.checkpoint import load_model, read_entries
 from deepedit.training import run as training_run
 from deepedit_cli.train import main as deepedit_train
 
@@ -57,12 +58,22 @@ def soak(folder: Path, kills: int, epochs: int, longest: float, seed: int) -> st
     one, two = (read_entries(each / "last.pt")["training"]["trainer"] for each in (whole, run))
     assert one["step"] == two["step"], (one["step"], two["step"])
     for part in ("network", "average"):
-        assert all(torch.equal(one[part][name], two[part][name]) for name in one[part]), part
+        assert same(one[part], two[part]), part
+    kept, killed = (load_model(each / "model.pt") for each in (whole, run))
+    assert same(kept.network.state_dict(), killed.network.state_dict()), "model.pt"
+    assert (kept.refiner is None) == (killed.refiner is None), "a refiner"
+    if kept.refiner is not None:
+        assert same(kept.refiner.state_dict(), killed.refiner.state_dict()), "the refiner"
     assert not list(run.glob(UNFINISHED))
     return (
         f"{kills} starts, {kills - finished} killed while they ran, {half_written} of them while a file was written; "
         f"{two['step']} steps; weights equal to the bit, best {best:.4f}"
     )
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    """Whether weights are equal to the bit."""
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
 
 
 def no_less(run: Path, step: int, best: float) -> tuple[int, float]:
