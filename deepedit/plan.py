@@ -66,7 +66,7 @@ class Labels:
             ClickError: for a name that is not known; the message suggests the nearest.
         """
         if not isinstance(name, str):
-            raise ClickError(f"label {name!r} is no name; give one of {', '.join(self.class_names)}")
+            raise ClickError(f"label {name!r} is not a name; give one of {', '.join(self.class_names)}")
         composed = [unicodedata.normalize("NFC", each) for each in (name, *self.class_names)]
         if composed[0] in composed[1:]:
             return composed.index(composed[0], 1) - 1

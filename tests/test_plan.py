@@ -47,7 +47,7 @@ def test_an_unknown_name_suggests_the_nearest():
 
 @pytest.mark.parametrize("name", [1, None, ("spleen",)])
 def test_what_is_no_name_is_refused(name):
-    with pytest.raises(ClickError, match="is no name; give one of background, spleen"):
+    with pytest.raises(ClickError, match="is not a name; give one of background, spleen"):
         Labels(("spleen",), (1,)).index(name)
 
 

@@ -281,7 +281,7 @@ class Sessions:
         try:
             return self._new_session(images, volume, about.tta)
         except ImageTooLargeError:
-            # Somebody waits for it, and other sessions can be made again.
+            # A user waits for this session, and those that are dropped for it can be made again.
             self._cached.clear()
             return self._new_session(images, volume, about.tta)
 

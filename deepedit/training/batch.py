@@ -289,7 +289,7 @@ class PatchStream:
         visit, future = ahead.popleft()
         image, label, outline = future.result()
         if self.pinned:
-            # Not in the threads: while they pin memory, no passes can be recorded as CUDA graphs.
+            # Memory is pinned here and not in the threads, because no CUDA graph can be recorded while they do that.
             image, label = image.pin_memory(), label.pin_memory()
         return visit, image, label, outline
 

@@ -30,6 +30,7 @@ class Board:
         # An error in the writer's own thread is raised again here by the next call of the writer.
         self.excepthook, threading.excepthook = threading.excepthook, self._in_thread
         with self._writing():
+            # The validation at the step of the state is among the events already, so that only later ones are hidden.
             self.writer = SummaryWriter(str(folder), purge_step=progress.step + 1)
         self._remember(progress)
 

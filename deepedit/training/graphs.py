@@ -35,7 +35,7 @@ class RecordedPasses:
     def __call__(self, inputs: Tensor) -> Tensor:
         """Logits of inputs ``[B, C, X, Y, Z]``; the next call overwrites them."""
         if inputs.shape != self.shape:
-            # The next recording can have the memory of this one, which ends in reference cycles.
+            # Reference cycles keep the memory of the old recording; once they are collected, the next one can use it.
             self.passes = self.network
             gc.collect()
             if inputs.shape[0] * inputs[0, 0].numel() <= LARGEST:

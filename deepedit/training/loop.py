@@ -143,7 +143,8 @@ class Trainer:
         done = []
         for part in torch.arange(samples).chunk(config.accumulate):
             rows = slice(int(part[0]), int(part[-1]) + 1)
-            # Gradients are averaged over the ranks once, with the last part.
+            # Gradients are averaged over the ranks once, with the last part. Whether a backward pass does so is decided
+            # in the forward pass before it, so both are inside.
             apart: AbstractContextManager[None] = nullcontext()
             if isinstance(forward, DistributedDataParallel) and rows.stop < samples:
                 apart = forward.no_sync()

@@ -128,7 +128,8 @@ class Run:
 
         Args:
             on_progress: called after every step.
-            stop: asked after every step, also of the refiner, and before every case that is validated or clicked on.
+            stop: asked after every step, before every step of the refiner, and before every case that is validated or
+                clicked on.
             lines: whether to say from time to time how the run is doing, as when no progress bar shows it.
 
         Returns:
