@@ -28,6 +28,7 @@ from deepedit.training.planning import plan_of_run
 from deepedit.training.preparation import Bar, Preparation
 from deepedit.training.refining import learn_refiner
 from deepedit.training.room import Room
+from deepedit.training.saved import read_run
 from deepedit.training.schedule import REFINING, generator_for, patch_sides, refines
 from deepedit.training.studies import files_of, studies_dataset
 from deepedit.training.validation import Validation, validate
@@ -75,14 +76,15 @@ class Run:
         self.config = settings.config
         if self.ranks.first:
             remove_unfinished(folder)
-        source = state = validating = None
-        self.refining_done = False
-        if resume:
-            self.model, state, self.best, self.validated, validating, self.refining_done = self._read_last()
+        source = None
+        saved = read_run(folder, self.device, self.ranks) if resume else None
+        if saved:
+            self.model, self.best, self.validated = saved.model, saved.best, saved.validated
             reading = self.model.plan.reading
         else:
             source = load_model(settings.init_weights) if settings.init_weights is not None else None
             reading = settings.reading(source.plan.reading if source else DEFAULT_READING)
+        self.refining_done = saved is not None and saved.refining_done
         self.seen: Collection[str] = ()
         self.held_back: Collection[str] = ()
         if settings.studies:
@@ -93,7 +95,7 @@ class Run:
             self.dataset = find_dataset(settings.dataset, settings.labels, reading)
         for warning in self.dataset.warnings:
             self.say(f"note: {warning}")
-        if not resume:
+        if not saved:
             self.model, self.best, self.validated = self._new_model(source, reading), -1.0, 0
         by_name = {case.name: case for case in self.dataset.cases}
         missing = {*self.model.training_cases, *self.model.validation_cases} - set(by_name)
@@ -104,7 +106,7 @@ class Run:
         # In random order, since the first ones by name, which a run with little time validates, may be much alike.
         names = self.model.validation_cases
         order = torch.randperm(len(names), generator=generator_for(0, "validation")).tolist()
-        self.validation_cases = [by_name[names[number]] for number in order[:validating]]
+        self.validation_cases = [by_name[names[number]] for number in order[: saved.cases_validated if saved else None]]
         self.model.training_files = files_of(self.dataset, self.model.training_cases)
         self.model.network.checkpointing = self.config.checkpointing
         self.trainer = Trainer(self.model, cases, self.config, settings.workers, self.ranks)
@@ -115,8 +117,8 @@ class Run:
             else:
                 labels = exchanged(self.model.plan.labels, mirrored)
                 self.say(f"{share:.0%} of the samples are mirrored left to right{labels}")
-        if state:
-            self._restore(state)
+        if saved:
+            self._restore(saved.trainer)
 
     def train(
         self,
@@ -297,23 +299,6 @@ class Run:
             return ""
         return f", until {self.config.small_patches:.0%} of the run {' x '.join(map(str, small))}"
 
-    def _read_last(self) -> tuple[Model, dict[str, Any], float, int, int | None, bool]:
-        path = self.folder / "last.pt"
-        entries = read_entries(path)
-        model = model_from_entries(entries, path, self.device)
-        try:
-            training = entries["training"]
-            state, best, validated = training["trainer"], float(training["best"]), int(training["validated"])
-            # Earlier versions validated all, and had no refiner before they learned one.
-            validating = training.get("cases_validated")
-            refined = bool(training.get("refined", model.refiner is not None))
-        except (KeyError, TypeError, ValueError) as error:
-            raise TrainingError(f"{path}: holds no state of training; resume needs the last.pt of a run") from error
-        # A run may be killed after it has written one file and before the other.
-        kept = self.ranks.gather(self._kept() if self.ranks.first else {})[0]
-        best, refined = max(best, float(kept.get("best", -1.0))), refined or bool(kept.get("refined"))
-        return model, state, best, validated, validating, refined
-
     def _restore(self, state: dict[str, Any]) -> None:
         try:
             self.trainer.restore(state)
@@ -323,12 +308,6 @@ class Run:
                 f"{path}: its state of training is not one of this version; begin a new run with "
                 f"{pasted('`init_weights`', path)}"
             ) from error
-
-    def _kept(self) -> dict[str, Any]:
-        """What ``model.pt`` tells about itself as the best model so far."""
-        path = self.folder / "model.pt"
-        kept: dict[str, Any] = read_entries(path).get("training", {}) if path.exists() else {}
-        return kept
 
     def _prepare(self, by_name: Mapping[str, Case], spare_bad: bool) -> list[PreparedCase]:
         """The training cases, each prepared by one rank and then opened by all ranks.
